@@ -1,0 +1,125 @@
+#!/usr/bin/env bash
+# Installs what is missing, and only that. Says what it installs.
+#
+#   scripts/setup.sh GROUP…      groups: build, run, images, test
+#
+# Debian and Ubuntu: by apt. Fedora and Arch: prints the one command to type.
+set -euo pipefail
+
+packages() {
+    case $1 in
+    build) echo gcc make pkg-config libvirt-dev ;;
+    # `libvirt-clients` brings virsh, `ipxe` the EFI boot loader, `pxelinux` and
+    # `syslinux-common` the classic one.
+    run) echo libvirt-daemon-system libvirt-clients qemu-system-x86 qemu-utils dnsmasq-base iproute2 \
+        iptables ipxe ipxe-qemu ovmf pxelinux syslinux-common ;;
+    # The kernel, busybox, etcd and ignition of the micro image are only
+    # unpacked into it by its recipe, so they are not in this list.
+    images) echo cpio gzip zstd kmod busybox-static curl mmdebstrap squashfs-tools ;;
+    test) echo libxml2-utils gpg gpgv openssl nginx-light etcd-server etcd-client etcd-discovery \
+        ignition openssh-client jq ;;
+    *)
+        echo "setup: unknown group '$1' (build, run, images, test)" >&2
+        exit 2
+        ;;
+    esac
+}
+
+fedora_packages="gcc make pkgconf-pkg-config libvirt-devel libvirt-daemon-kvm libvirt-client qemu-kvm dnsmasq \
+iproute ipxe-bootimgs-x86 edk2-ovmf syslinux-tftpboot cpio zstd kmod busybox curl squashfs-tools libxml2 gnupg2 \
+openssl nginx etcd ignition jq"
+arch_packages="gcc make pkgconf libvirt qemu-base dnsmasq iproute2 iptables-nft ipxe edk2-ovmf syslinux cpio zstd kmod \
+busybox curl squashfs-tools libxml2 gnupg openssl nginx jq"
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then
+        "$@"
+    else
+        sudo "$@"
+    fi
+}
+
+is_installed() {
+    [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
+}
+
+# A machine that already has a QEMU or libvirt package from backports cannot
+# take their siblings from the plain suite: the versions must agree.
+backports_suite() {
+    local versions
+    # A pattern that matches no package makes dpkg-query fail; it still lists the others.
+    versions=$(dpkg-query -W -f '${Version}\n' 'qemu*' 'libvirt*' 2>/dev/null || true)
+    case $versions in
+    *~bpo*) (. /etc/os-release && echo "$VERSION_CODENAME-backports") ;;
+    esac
+}
+
+enable_suite() {
+    local suite=$1 list=/etc/apt/sources.list.d/virtlab-backports.sources
+    apt-cache policy | grep -q "n=$suite" && return
+    echo "setup: adding the suite $suite in $list"
+    as_root tee "$list" >/dev/null <<LIST
+Types: deb
+URIs: http://deb.debian.org/debian
+Suites: $suite
+Components: main
+Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
+LIST
+    as_root apt-get update -q
+}
+
+# `--no-remove`: rather stop than take a package away that somebody uses.
+apt_install() {
+    local target=() suite
+    suite=$(backports_suite)
+    as_root apt-get update -q
+    if [ -n "$suite" ]; then
+        enable_suite "$suite"
+        target=(-t "$suite")
+    fi
+    echo "setup: installing $*"
+    as_root env DEBIAN_FRONTEND=noninteractive \
+        apt-get install -q -y --no-remove --no-install-recommends "${target[@]}" "$@"
+}
+
+check_rust() {
+    command -v cargo >/dev/null && return
+    cat >&2 <<'TEXT'
+setup: virtlab is built with Rust 1.89 or newer, and there is no `cargo` here.
+setup: install it with rustup (https://rustup.rs), then run the command again.
+TEXT
+    exit 1
+}
+
+main() {
+    [ $# -gt 0 ] || set -- build run images test
+    case " $* " in *" build "*) check_rust ;; esac
+
+    if ! command -v apt-get >/dev/null; then
+        echo "setup: this machine has no apt; these packages are needed:" >&2
+        if command -v dnf >/dev/null; then
+            echo "  sudo dnf install $fedora_packages" >&2
+        elif command -v pacman >/dev/null; then
+            echo "  sudo pacman -S $arch_packages" >&2
+        else
+            echo "  (by their Debian names) $(for group; do packages "$group"; done | xargs)" >&2
+        fi
+        echo "setup: going on in the hope that they are installed" >&2
+        return
+    fi
+
+    local wanted missing=()
+    for group; do
+        wanted=$(packages "$group")
+        for package in $wanted; do
+            is_installed "$package" || missing+=("$package")
+        done
+    done
+    if [ ${#missing[@]} = 0 ]; then
+        echo "setup: nothing is missing"
+    else
+        apt_install "${missing[@]}"
+    fi
+}
+
+main "$@"

@@ -1,0 +1,7 @@
+//! virtlab provisions local clusters of network-booted virtual machines through libvirt.
+//!
+//! The layers, and which way the data goes, are drawn in `docs/architecture.md`:
+//! [`commands`] is the only place where they meet, [`lab`] and [`render`] do no I/O, only
+//! [`hypervisor`] talks to libvirt, only [`boot_server`] has an async runtime inside it.
+
+pub mod output;

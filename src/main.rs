@@ -1,0 +1,2 @@
+//! virtlab
+fn main() {}

@@ -1,0 +1,248 @@
+//! Everything virtlab says goes through a [`Printer`].
+//!
+//! Data goes to stdout and is stable; conversation goes to stderr; whether there are colours and
+//! moving bars is decided once, here, and not by each caller.
+
+use std::fmt::Display;
+use std::io::IsTerminal;
+use std::io::Write;
+use std::time::Duration;
+
+use anstyle::AnsiColor;
+use anstyle::Style;
+use clap::ValueEnum;
+use indicatif::MultiProgress;
+use indicatif::ProgressBar;
+use indicatif::ProgressDrawTarget;
+use indicatif::ProgressStyle;
+use serde::Serialize;
+
+/// How listings are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Columns for people
+    #[default]
+    Table,
+    /// One JSON document
+    Json,
+    /// One YAML document
+    Yaml,
+    /// Names only, one a line
+    Name,
+}
+
+/// Where text and progress go, decided once from the flags and the terminal.
+#[derive(Clone, Debug)]
+pub struct Printer {
+    quiet: bool,
+    format: Format,
+    bars: MultiProgress,
+}
+
+impl Printer {
+    /// A printer that shows progress only on a terminal, and never when `quiet`.
+    pub fn new(quiet: bool, format: Format) -> Self {
+        let bars = MultiProgress::new();
+        if quiet || !std::io::stderr().is_terminal() {
+            bars.set_draw_target(ProgressDrawTarget::hidden());
+        }
+        Self { quiet, format, bars }
+    }
+
+    /// The format that `-o/--output` asked for.
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
+    /// Whether progress is drawn in place; if not, callers print a line for each event worth one.
+    pub fn is_live(&self) -> bool {
+        !self.bars.is_hidden()
+    }
+
+    /// A line of data on stdout. A reader that went away is not an error.
+    pub fn data(&self, line: impl Display) {
+        self.bars.suspend(|| {
+            let _ = writeln!(anstream::stdout(), "{line}");
+        });
+    }
+
+    /// A line of conversation on stderr, unless `--quiet`.
+    pub fn note(&self, line: impl Display) {
+        if !self.quiet {
+            self.say(line);
+        }
+    }
+
+    /// A warning on stderr; `--quiet` does not silence it.
+    pub fn warn(&self, line: impl Display) {
+        let style = AnsiColor::Yellow.on_default().bold();
+        self.say(format!("{style}warning{style:#}: {line}"));
+    }
+
+    /// An error on stderr with its hints, in the house form: `error: …`, a blank line, `hint: …`.
+    pub fn error(&self, error: &anyhow::Error, hints: &[String]) {
+        let style = AnsiColor::Red.on_default().bold();
+        self.say(format!("{style}error{style:#}: {error:#}"));
+        if !hints.is_empty() {
+            self.say("");
+        }
+        let style = AnsiColor::Cyan.on_default().bold();
+        for hint in hints {
+            self.say(format!("{style}hint{style:#}: {hint}"));
+        }
+    }
+
+    /// Prints a listing in the chosen format. `rows` is what JSON and YAML show, `table` what
+    /// people see, `names` what `--output name` shows.
+    ///
+    /// # Errors
+    /// If the rows cannot be serialised, which is a bug.
+    pub fn listing<T: Serialize>(
+        &self,
+        rows: &T,
+        names: &[String],
+        table: &Table,
+    ) -> anyhow::Result<()> {
+        match self.format {
+            Format::Table => self.data(table),
+            Format::Json => self.data(serde_json::to_string_pretty(rows)?),
+            Format::Yaml => self.data(serde_saphyr::to_string(rows)?.trim_end()),
+            Format::Name => names.iter().for_each(|name| self.data(name)),
+        }
+        Ok(())
+    }
+
+    /// A bar for `total` bytes, with speed and time left.
+    pub fn byte_bar(&self, name: &str, total: Option<u64>) -> ProgressBar {
+        let bar = match total {
+            Some(total) => ProgressBar::new(total).with_style(
+                ProgressStyle::with_template(
+                    "{prefix:<32} {bar:24} {bytes:>10}/{total_bytes} {bytes_per_sec:>12} {eta:>4}",
+                )
+                .expect("the template is valid"),
+            ),
+            None => ProgressBar::no_length().with_style(
+                ProgressStyle::with_template(
+                    "{prefix:<32} {spinner} {bytes:>10} {bytes_per_sec:>12}",
+                )
+                .expect("the template is valid"),
+            ),
+        };
+        self.bars.add(bar.with_prefix(sanitize(name)))
+    }
+
+    /// A line that turns while something is waited for.
+    pub fn spinner(&self, name: &str) -> ProgressBar {
+        let bar = ProgressBar::new_spinner().with_prefix(sanitize(name)).with_style(
+            ProgressStyle::with_template("{spinner} {prefix} {msg}")
+                .expect("the template is valid"),
+        );
+        let bar = self.bars.add(bar);
+        if self.is_live() {
+            bar.enable_steady_tick(SPINNER_TICK);
+        }
+        bar
+    }
+
+    fn say(&self, line: impl Display) {
+        self.bars.suspend(|| {
+            let _ = writeln!(anstream::stderr(), "{line}");
+        });
+    }
+}
+
+/// Plain columns under upper-case heads, as virsh and kubectl print them.
+#[derive(Debug)]
+pub struct Table {
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// A table with these column heads.
+    pub fn new(heads: &[&str]) -> Self {
+        Self { rows: vec![heads.iter().map(|head| head.to_uppercase()).collect()] }
+    }
+
+    /// Adds a row; text that came from a guest or a server is made harmless.
+    pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+        self.rows.push(cells.into_iter().map(|cell| sanitize(&cell)).collect());
+    }
+}
+
+impl Display for Table {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let columns = self.rows.first().map_or(0, Vec::len);
+        let width = |column: usize| {
+            self.rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)
+        };
+        let widths: Vec<usize> = (0..columns).map(width).collect();
+        for (index, row) in self.rows.iter().enumerate() {
+            let line: Vec<String> =
+                row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+            let line = line.join(COLUMN_GAP);
+            if index > 0 {
+                writeln!(f)?;
+            }
+            if index == 0 {
+                let style = Style::new().bold();
+                write!(f, "{style}{}{style:#}", line.trim_end())?;
+            } else {
+                write!(f, "{}", line.trim_end())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Escapes control and direction-changing characters, so that text from a guest, a lease or a
+/// server cannot drive the terminal that shows it.
+pub fn sanitize(text: &str) -> String {
+    text.chars()
+        .flat_map(|c| {
+            let harmful = c.is_control()
+                || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+            let escaped = harmful.then(|| c.escape_unicode().to_string());
+            let plain = escaped.is_none().then_some(c);
+            escaped.unwrap_or_default().chars().chain(plain).collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+/// A duration as people read it: `0.4s`, `25.1s`, `3m07s`.
+pub fn seconds(duration: Duration) -> String {
+    let total = duration.as_secs();
+    if total < 100 {
+        format!("{:.1}s", duration.as_secs_f64())
+    } else {
+        format!("{}m{:02}s", total / 60, total % 60)
+    }
+}
+
+const COLUMN_GAP: &str = "  ";
+const SPINNER_TICK: Duration = Duration::from_millis(120);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_pads_its_columns_and_leaves_no_trailing_blanks() {
+        let mut table = Table::new(&["name", "state"]);
+        table.row(["lab-1".to_owned(), "ready".to_owned()]);
+        table.row(["a".to_owned(), String::new()]);
+        let plain = anstream::adapter::strip_str(&table.to_string()).to_string();
+        assert_eq!(plain, "NAME   STATE\nlab-1  ready\na");
+    }
+
+    #[test]
+    fn text_from_a_guest_cannot_drive_the_terminal() {
+        assert_eq!(sanitize("a\u{1b}[2Jb\u{202e}c"), "a\\u{1b}[2Jb\\u{202e}c");
+        assert_eq!(sanitize("grün"), "grün");
+    }
+
+    #[test]
+    fn durations_are_short() {
+        assert_eq!(seconds(Duration::from_millis(2460)), "2.5s");
+        assert_eq!(seconds(Duration::from_secs(187)), "3m07s");
+    }
+}
