@@ -1,0 +1,112 @@
+//! What a lab is, as plain values: no I/O, no clock, no randomness.
+//!
+//! [`options::LabOptions`] is what somebody asked for (flags and lab file, everything optional);
+//! [`Lab`] is what it means (everything decided). A lab travels through libvirt's metadata
+//! ([`metadata`]), so it can always be had back from the objects that it consists of.
+
+pub mod address;
+pub mod metadata;
+pub mod name;
+pub mod options;
+pub mod plan;
+pub mod size;
+pub mod spec;
+
+use std::net::Ipv4Addr;
+
+use uuid::Uuid;
+
+pub use self::address::MacAddr;
+pub use self::name::LabName;
+pub use self::spec::LabSpec;
+pub use self::spec::Network;
+
+/// A lab with everything decided: what is stored, rendered, planned and served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lab {
+    /// The name that the user gave, also that of its network.
+    pub name: LabName,
+    /// Fresh for every lab that is created; its etcd token and the mark of what belongs to it.
+    pub uuid: Uuid,
+    /// How many nodes of what kind on which network.
+    pub spec: LabSpec,
+}
+
+/// One member of a lab. Its name, MAC and address are arithmetic on (lab, index).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// 1 for the first node.
+    pub index: u32,
+    /// Domain name and host name.
+    pub name: String,
+    /// The address of its first network card.
+    pub mac: MacAddr,
+    /// Its reserved address; `None` where an external DHCP server decides.
+    pub ip: Option<Ipv4Addr>,
+}
+
+impl Lab {
+    /// All nodes in the order of their index.
+    pub fn nodes(&self) -> Vec<Node> {
+        (1..=self.spec.nodes).map(|index| self.node(index)).collect()
+    }
+
+    /// The node with this index, whether or not the lab is that large.
+    pub fn node(&self, index: u32) -> Node {
+        Node {
+            index,
+            name: self.name.node(index),
+            mac: self.spec.mac_prefix.mac(index),
+            ip: self.spec.network.node_ip(index),
+        }
+    }
+
+    /// The UUID of the lab's storage pool. Pools have no metadata element, so being ours is told
+    /// by a UUID that only this lab's own UUID leads to.
+    pub fn pool_uuid(&self) -> Uuid {
+        Uuid::new_v5(&self.uuid, b"storage pool")
+    }
+
+    /// The name of the lab's storage pool.
+    pub fn pool_name(&self) -> String {
+        format!("virtlab-{}", self.name)
+    }
+
+    /// The folder of the lab's storage pool on libvirt's host: TFTP root and console logs. It is
+    /// libvirt's own ground, where dnsmasq and QEMU may read and write whatever the labels.
+    pub fn pool_path(&self) -> String {
+        format!("/var/lib/libvirt/virtlab-{}", self.name)
+    }
+
+    /// The serial console's log of a node on libvirt's host.
+    pub fn console_log(&self, node: &Node) -> String {
+        format!("{}/{}.console.log", self.pool_path(), node.name)
+    }
+
+    /// Where the boot server answers, without a slash at the end.
+    pub fn boot_url(&self) -> String {
+        format!("http://{}:{}", self.spec.boot_address, self.spec.boot_port)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A lab of `nodes` micro nodes, as tests all over the crate need one.
+    pub(crate) fn lab(nodes: u32) -> Lab {
+        let name: LabName = "demo".parse().expect("a good name");
+        let uuid = Uuid::new_v5(&Uuid::NAMESPACE_DNS, b"demo.virtlab");
+        let spec = LabSpec::example(&name, nodes);
+        Lab { name, uuid, spec }
+    }
+
+    #[test]
+    fn nodes_are_arithmetic_on_lab_and_index() {
+        let nodes = lab(2).nodes();
+        assert_eq!(nodes[1].name, "demo-2");
+        assert_eq!(nodes[1].ip, Some(Ipv4Addr::new(192, 168, 150, 3)));
+        assert_eq!(nodes[1].mac.to_string(), "52:54:00:12:34:02");
+        assert_eq!(nodes, [lab(5).node(1), lab(9).node(2)]);
+    }
+}

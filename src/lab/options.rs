@@ -1,0 +1,642 @@
+//! What somebody asked for: one struct that is the flags of `create` and the lab file both.
+//!
+//! Everything is optional here. Precedence is flag, environment, lab file, default; `or` lays one
+//! source over the next and `resolve` turns the sum, with what was found out about the host, into
+//! a [`Lab`].
+
+use std::net::IpAddr;
+use std::path::Path;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use anyhow::Result;
+use anyhow::anyhow;
+use anyhow::bail;
+use clap::Args;
+use clap::ValueEnum;
+use ipnet::Ipv4Net;
+use serde::Deserialize;
+use uuid::Uuid;
+
+use super::Lab;
+use super::LabName;
+use super::LabSpec;
+use super::address;
+use super::address::MacPrefix;
+use super::size::MemoryMib;
+use super::spec::ConfigRef;
+use super::spec::ImageRef;
+use super::spec::ManagedNetwork;
+use super::spec::Network;
+use super::spec::NetworkMode;
+use super::spec::VirtType;
+
+/// What a lab should be like, as far as somebody said.
+#[derive(Args, Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[command(next_help_heading = "Lab")]
+pub struct LabOptions {
+    /// The version of the lab file's form; always 1.
+    #[arg(skip)]
+    pub version: Option<u32>,
+
+    /// Name of the lab [default: lab]
+    #[arg(value_name = "LAB", env = "VIRTLAB_LAB")]
+    pub name: Option<LabName>,
+
+    /// Number of nodes [default: 3]
+    #[arg(short, long, value_name = "N", env = "VIRTLAB_NODES", value_parser = node_count)]
+    #[serde(default, deserialize_with = "node_count_field")]
+    pub nodes: Option<u32>,
+
+    /// Memory of each node [default: 1024MiB]
+    #[arg(short, long, value_name = "SIZE", env = "VIRTLAB_MEMORY")]
+    pub memory: Option<MemoryMib>,
+
+    /// Processor cores of each node [default: 1]
+    #[arg(long, value_name = "N", env = "VIRTLAB_VCPUS", value_parser = vcpu_count)]
+    #[serde(default, deserialize_with = "vcpu_count_field")]
+    pub vcpus: Option<u32>,
+
+    /// What to boot: a name of the catalogue or a TOML file [default: micro]
+    #[arg(long, value_name = "IMAGE", env = "VIRTLAB_IMAGE")]
+    pub image: Option<String>,
+
+    /// Template of the nodes' config [default: the image's own]
+    #[arg(long, value_name = "FILE", env = "VIRTLAB_CONFIG")]
+    pub config: Option<PathBuf>,
+
+    /// nat, isolated, routed, bridge, or an existing libvirt network [default: nat]
+    #[arg(long, value_name = "NETWORK", env = "VIRTLAB_NETWORK")]
+    pub network: Option<NetworkChoice>,
+
+    /// The host's bridge, with --network bridge [default: br0]
+    #[arg(long, value_name = "NAME", env = "VIRTLAB_BRIDGE")]
+    pub bridge: Option<String>,
+
+    /// IPv4 subnet of the lab's own network [default: a free one]
+    #[arg(long, value_name = "CIDR", env = "VIRTLAB_SUBNET")]
+    pub subnet: Option<Ipv4Net>,
+
+    /// First octets of the MAC addresses, such as 52:54:00:12:34 [default: by the lab's name]
+    #[arg(long, value_name = "MAC", env = "VIRTLAB_MAC_PREFIX")]
+    pub mac_prefix: Option<MacPrefix>,
+
+    /// Hardware virtualisation or emulation [default: auto]
+    #[arg(long, value_name = "TYPE", env = "VIRTLAB_VIRT_TYPE")]
+    pub virt_type: Option<VirtTypeChoice>,
+
+    /// Pause between the starts of two nodes, such as 1s [default: 0s]
+    #[arg(long, value_name = "TIME", env = "VIRTLAB_STAGGER")]
+    pub stagger: Option<Span>,
+
+    /// Port of the boot server [default: a free one from 8470 on]
+    #[arg(long, value_name = "PORT", env = "VIRTLAB_BOOT_PORT")]
+    pub boot_port: Option<u16>,
+
+    /// Address that the boot server listens on, with --network bridge [default: the bridge's]
+    #[arg(long, value_name = "IP", env = "VIRTLAB_BOOT_ADDRESS")]
+    pub boot_address: Option<IpAddr>,
+
+    /// Free text that virsh and virt-manager show
+    #[arg(long, value_name = "TEXT", env = "VIRTLAB_DESCRIPTION")]
+    pub description: Option<String>,
+}
+
+/// What was found out about the host and the image before a lab is decided.
+#[derive(Clone, Debug)]
+pub struct Surroundings {
+    /// A fresh UUID.
+    pub uuid: Uuid,
+    /// The host's name, so that labs of two hosts on one wire get different MAC addresses.
+    pub hostname: String,
+    /// What is taken: subnets with the name of who has them.
+    pub occupied: Vec<(Ipv4Net, String)>,
+    /// The image that was resolved.
+    pub image: ImageRef,
+    /// What the image needs at least.
+    pub least_memory: MemoryMib,
+    /// The config template that was read.
+    pub config: ConfigRef,
+    /// What `auto` means on this host.
+    pub virt_type: VirtType,
+    /// Where the boot server can listen when the network is not ours.
+    pub boot_address: Option<IpAddr>,
+    /// A port that is free.
+    pub boot_port: u16,
+}
+
+impl LabOptions {
+    /// Reads a lab file's text. `path` is for messages, and what its relative paths start from.
+    ///
+    /// # Errors
+    /// If it is not TOML, has an unknown key or a value that cannot be, with line and column.
+    pub fn from_toml(text: &str, path: &Path) -> Result<Self> {
+        let mut options: Self = toml::from_str(text)
+            .map_err(|error| anyhow!("reading lab file `{}`: {error}", path.display()))?;
+        match options.version {
+            Some(1) => {}
+            Some(other) => bail!(
+                "reading lab file `{}`: version {other} is not known to this virtlab, which reads version 1",
+                path.display()
+            ),
+            None => bail!(
+                "reading lab file `{}`: it does not say which version it is; begin it with `version = 1`",
+                path.display()
+            ),
+        }
+        let folder = path.parent().unwrap_or(Path::new(""));
+        options.config = options.config.map(|config| folder.join(config));
+        Ok(options)
+    }
+
+    /// These options, and where they say nothing, those of `lower`.
+    #[must_use]
+    pub fn or(self, lower: Self) -> Self {
+        Self {
+            version: self.version.or(lower.version),
+            name: self.name.or(lower.name),
+            nodes: self.nodes.or(lower.nodes),
+            memory: self.memory.or(lower.memory),
+            vcpus: self.vcpus.or(lower.vcpus),
+            image: self.image.or(lower.image),
+            config: self.config.or(lower.config),
+            network: self.network.or(lower.network),
+            bridge: self.bridge.or(lower.bridge),
+            subnet: self.subnet.or(lower.subnet),
+            mac_prefix: self.mac_prefix.or(lower.mac_prefix),
+            virt_type: self.virt_type.or(lower.virt_type),
+            stagger: self.stagger.or(lower.stagger),
+            boot_port: self.boot_port.or(lower.boot_port),
+            boot_address: self.boot_address.or(lower.boot_address),
+            description: self.description.or(lower.description),
+        }
+    }
+
+    /// The lab's name, or the default one.
+    pub fn lab_name(&self) -> LabName {
+        self.name
+            .clone()
+            .unwrap_or_else(|| DEFAULT_NAME.parse().expect("the default is a good name"))
+    }
+
+    /// The image, or the default one.
+    pub fn image_name(&self) -> &str {
+        self.image.as_deref().unwrap_or(DEFAULT_IMAGE)
+    }
+
+    /// The bridge that the lab's nodes attach to, if it is to sit on one of the host's.
+    ///
+    /// # Errors
+    /// If flags contradict each other.
+    pub fn bridge_name(&self) -> Result<Option<&str>> {
+        let on_bridge = self.network == Some(NetworkChoice::Bridge);
+        if !on_bridge && self.bridge.is_some() {
+            bail!("--bridge goes with --network bridge");
+        }
+        Ok(on_bridge.then(|| self.bridge.as_deref().unwrap_or(DEFAULT_BRIDGE)))
+    }
+
+    /// Decides everything that was left open.
+    ///
+    /// # Errors
+    /// If what was asked for cannot be: each message names the flag and the way out.
+    pub fn resolve(&self, found: Surroundings) -> Result<Lab> {
+        let name = self.lab_name();
+        let nodes = self.nodes.unwrap_or(DEFAULT_NODES);
+        let memory = self.memory.unwrap_or(DEFAULT_MEMORY_MIB.try_into().expect("a good size"));
+        if memory < found.least_memory {
+            bail!(
+                "image `{}` needs at least {} of memory in each node, --memory is {memory}",
+                found.image.name,
+                found.least_memory
+            );
+        }
+        let network = self.resolve_network(nodes, &found)?;
+        let mac_prefix = self.mac_prefix.clone().unwrap_or_else(|| match network {
+            Network::Managed(_) => MacPrefix::derived(name.as_str()),
+            Network::Bridge(_) | Network::Existing(_) => {
+                MacPrefix::derived(&format!("{}/{name}", found.hostname))
+            }
+        });
+        if nodes > mac_prefix.capacity() {
+            bail!(
+                "--mac-prefix {mac_prefix} leaves room for {} nodes, --nodes is {nodes}",
+                mac_prefix.capacity()
+            );
+        }
+        let boot_address = match (&network, self.boot_address, found.boot_address) {
+            (Network::Managed(network), None, _) => address::gateway(network.subnet).into(),
+            (Network::Managed(_), Some(_), _) => {
+                bail!("--boot-address goes with --network bridge or an existing network")
+            }
+            (_, Some(address), _) | (_, None, Some(address)) => address,
+            (_, None, None) => {
+                bail!(
+                    "{network} has no IPv4 address for the boot server; name one by --boot-address"
+                )
+            }
+        };
+        let spec = LabSpec {
+            nodes,
+            memory,
+            vcpus: self.vcpus.unwrap_or(1),
+            image: found.image,
+            config: found.config,
+            network,
+            mac_prefix,
+            virt_type: match self.virt_type.unwrap_or_default() {
+                VirtTypeChoice::Auto => found.virt_type,
+                VirtTypeChoice::Kvm => VirtType::Kvm,
+                VirtTypeChoice::Qemu => VirtType::Qemu,
+            },
+            boot_address,
+            boot_port: self.boot_port.unwrap_or(found.boot_port),
+            stagger_ms: self.stagger.map_or(0, |span| span.0),
+            description: self.description.clone(),
+        };
+        Ok(Lab { name, uuid: found.uuid, spec })
+    }
+
+    /// Where these options ask for something else than `lab` is, one line for each difference.
+    pub fn differences(&self, lab: &Lab) -> Vec<String> {
+        let spec = &lab.spec;
+        let mut differences = Vec::new();
+        let mut compare = |flag: &str, wanted: Option<String>, there: String| {
+            if let Some(wanted) = wanted.filter(|wanted| *wanted != there) {
+                differences.push(format!("{flag} {wanted} (it has {there})"));
+            }
+        };
+        compare("--nodes", self.nodes.map(|n| n.to_string()), spec.nodes.to_string());
+        compare("--memory", self.memory.map(|m| m.to_string()), spec.memory.to_string());
+        compare("--vcpus", self.vcpus.map(|n| n.to_string()), spec.vcpus.to_string());
+        compare("--image", self.image.clone(), spec.image.name.clone());
+        let config = self.config.as_ref().map(|path| path.display().to_string());
+        compare("--config", config, spec.config.source.clone());
+        let kind = match &spec.network {
+            Network::Managed(network) => network.mode.to_string(),
+            Network::Bridge(_) => NetworkChoice::Bridge.to_string(),
+            Network::Existing(name) => name.clone(),
+        };
+        compare("--network", self.network.as_ref().map(ToString::to_string), kind);
+        if let Network::Bridge(bridge) = &spec.network {
+            compare("--bridge", self.bridge.clone(), bridge.clone());
+        }
+        if let Some(network) = spec.network.managed() {
+            compare(
+                "--subnet",
+                self.subnet.map(|s| s.trunc().to_string()),
+                network.subnet.to_string(),
+            );
+        }
+        let prefix = self.mac_prefix.as_ref().map(ToString::to_string);
+        compare("--mac-prefix", prefix, spec.mac_prefix.to_string());
+        let virt_type = self.virt_type.filter(|choice| *choice != VirtTypeChoice::Auto);
+        compare(
+            "--virt-type",
+            virt_type.map(|choice| choice.to_string()),
+            spec.virt_type.to_string(),
+        );
+        compare("--boot-port", self.boot_port.map(|n| n.to_string()), spec.boot_port.to_string());
+        let address = self.boot_address.map(|ip| ip.to_string());
+        compare("--boot-address", address, spec.boot_address.to_string());
+        let description = spec.description.clone().unwrap_or_default();
+        compare("--description", self.description.clone(), description);
+        differences
+    }
+
+    fn resolve_network(&self, nodes: u32, found: &Surroundings) -> Result<Network> {
+        if let Some(bridge) = self.bridge_name()? {
+            self.refuse_subnet()?;
+            return Ok(Network::Bridge(bridge.to_owned()));
+        }
+        let mode = match self.network.clone().unwrap_or(NetworkChoice::Managed(NetworkMode::Nat)) {
+            NetworkChoice::Managed(mode) => mode,
+            NetworkChoice::Bridge => unreachable!("handled above"),
+            NetworkChoice::Existing(name) => {
+                self.refuse_subnet()?;
+                return Ok(Network::Existing(name));
+            }
+        };
+        let taken_by = |subnet: Ipv4Net| {
+            found
+                .occupied
+                .iter()
+                .find(|(other, _)| other.contains(&subnet) || subnet.contains(other))
+        };
+        let subnet = if let Some(subnet) = self.subnet {
+            let subnet = subnet.trunc();
+            if let Some((other, owner)) = taken_by(subnet) {
+                bail!("--subnet {subnet} overlaps {other}, which belongs to {owner}");
+            }
+            if address::capacity(subnet) < nodes {
+                bail!(
+                    "--subnet {subnet} has room for {} nodes beside the gateway, --nodes is {nodes}",
+                    address::capacity(subnet)
+                );
+            }
+            subnet
+        } else {
+            let mut candidates = address::candidate_subnets(found.uuid, nodes);
+            candidates.find(|subnet| taken_by(*subnet).is_none()).ok_or_else(|| {
+                anyhow!("no subnet is free for {nodes} nodes; name one by --subnet")
+            })?
+        };
+        Ok(Network::Managed(ManagedNetwork { mode, subnet }))
+    }
+
+    fn refuse_subnet(&self) -> Result<()> {
+        if self.subnet.is_some() {
+            bail!("--subnet goes with a network of the lab's own (nat, isolated, routed)");
+        }
+        Ok(())
+    }
+}
+
+/// What `--network` takes.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum NetworkChoice {
+    /// A network of the lab's own.
+    Managed(NetworkMode),
+    /// A bridge of the host's.
+    Bridge,
+    /// A libvirt network by this name.
+    Existing(String),
+}
+
+impl FromStr for NetworkChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "bridge" {
+            Ok(Self::Bridge)
+        } else if let Ok(mode) = NetworkMode::from_str(text, false) {
+            Ok(Self::Managed(mode))
+        } else if text.is_empty() {
+            Err("a network's name cannot be empty".to_owned())
+        } else {
+            Ok(Self::Existing(text.to_owned()))
+        }
+    }
+}
+
+impl TryFrom<String> for NetworkChoice {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl std::fmt::Display for NetworkChoice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Managed(mode) => mode.fmt(f),
+            Self::Bridge => f.write_str("bridge"),
+            Self::Existing(name) => f.write_str(name),
+        }
+    }
+}
+
+/// What `--virt-type` takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum VirtTypeChoice {
+    /// KVM where a KVM guest really starts, else emulation
+    #[default]
+    Auto,
+    /// Hardware virtualisation
+    Kvm,
+    /// Emulation
+    Qemu,
+}
+
+impl std::fmt::Display for VirtTypeChoice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Kvm => "kvm",
+            Self::Qemu => "qemu",
+        })
+    }
+}
+
+/// A span of time in milliseconds: `500ms`, `1s`, `1.5s`, `5m`; a bare number means seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Span(pub u64);
+
+impl FromStr for Span {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("`{text}` is no span of time; write it like `500ms`, `10s` or `5m`");
+        let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+        let (number, unit) = text.split_at(end);
+        let factor = match unit {
+            "ms" => 1.0,
+            "s" | "" => 1000.0,
+            "m" => 60_000.0,
+            "h" => 3_600_000.0,
+            _ => return Err(wrong()),
+        };
+        let milliseconds = number.parse::<f64>().map_err(|_| wrong())? * factor;
+        if milliseconds > MAX_SPAN_MS {
+            return Err(format!("`{text}` is longer than a week"));
+        }
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "checked above"
+        )]
+        Ok(Self(milliseconds.round() as u64))
+    }
+}
+
+impl TryFrom<String> for Span {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<Span> for std::time::Duration {
+    fn from(span: Span) -> Self {
+        Self::from_millis(span.0)
+    }
+}
+
+fn within(text: &str, most: u32, what: &str) -> Result<u32, String> {
+    let number: u32 = text.parse().map_err(|_| format!("a whole number of {what} is wanted"))?;
+    if (1..=most).contains(&number) {
+        Ok(number)
+    } else {
+        Err(format!("a lab has 1 to {most} {what}"))
+    }
+}
+
+fn node_count(text: &str) -> Result<u32, String> {
+    within(text, MAX_NODES, "nodes")
+}
+
+fn vcpu_count(text: &str) -> Result<u32, String> {
+    within(text, MAX_VCPUS, "cores in a node")
+}
+
+fn node_count_field<'de, D: serde::Deserializer<'de>>(field: D) -> Result<Option<u32>, D::Error> {
+    let number = u64::deserialize(field)?;
+    node_count(&number.to_string()).map(Some).map_err(serde::de::Error::custom)
+}
+
+fn vcpu_count_field<'de, D: serde::Deserializer<'de>>(field: D) -> Result<Option<u32>, D::Error> {
+    let number = u64::deserialize(field)?;
+    vcpu_count(&number.to_string()).map(Some).map_err(serde::de::Error::custom)
+}
+
+const DEFAULT_NAME: &str = "lab";
+const DEFAULT_IMAGE: &str = "micro";
+const DEFAULT_BRIDGE: &str = "br0";
+const DEFAULT_NODES: u32 = 3;
+/// The article's VM_MEMORY_MB.
+const DEFAULT_MEMORY_MIB: u64 = 1024;
+/// Larger labs than this have not been tried on one host.
+const MAX_NODES: u32 = 1000;
+const MAX_VCPUS: u32 = 255;
+const MAX_SPAN_MS: f64 = 7.0 * 24.0 * 3_600_000.0;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lab::tests::lab;
+
+    fn surroundings() -> Surroundings {
+        Surroundings {
+            uuid: Uuid::nil(),
+            hostname: "host".to_owned(),
+            occupied: vec![("192.168.100.0/24".parse().unwrap(), "network `default`".to_owned())],
+            image: ImageRef { name: "micro".to_owned(), digest: "sha256:abc".to_owned() },
+            least_memory: 512.try_into().unwrap(),
+            config: ConfigRef { source: "x".to_owned(), digest: "sha256:def".to_owned() },
+            virt_type: VirtType::Qemu,
+            boot_address: None,
+            boot_port: 8470,
+        }
+    }
+
+    fn file(text: &str) -> Result<LabOptions> {
+        LabOptions::from_toml(text, Path::new("dir/lab.toml"))
+    }
+
+    #[test]
+    fn the_defaults_are_the_articles() {
+        let lab = LabOptions::default().resolve(surroundings()).unwrap();
+        assert_eq!(lab.name.as_str(), "lab");
+        assert_eq!((lab.spec.nodes, lab.spec.memory.mib(), lab.spec.vcpus), (3, 1024, 1));
+        assert_eq!(lab.spec.network.to_string(), "nat 192.168.101.0/24");
+        assert_eq!(lab.boot_url(), "http://192.168.101.1:8470");
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_file() {
+        let flags = LabOptions { nodes: Some(5), ..LabOptions::default() };
+        let options =
+            flags.or(file("version = 1\nnodes = 2\nmemory = 2048\nstagger = '1s'").unwrap());
+        let lab = options.resolve(surroundings()).unwrap();
+        assert_eq!((lab.spec.nodes, lab.spec.memory.mib(), lab.spec.stagger_ms), (5, 2048, 1000));
+    }
+
+    #[test]
+    fn paths_in_a_file_start_from_its_folder() {
+        let options = file("version = 1\nconfig = 'my.ign'").unwrap();
+        assert_eq!(options.config, Some(PathBuf::from("dir/my.ign")));
+    }
+
+    #[test]
+    fn a_wrong_file_is_refused_with_line_and_column() {
+        for (text, message) in [
+            ("version = 1\nnods = 3", "line 2, column 1"),
+            ("version = 1\nnodes = 0", "a lab has 1 to 1000 nodes"),
+            ("version = 1\nmemory = 1", "1 MiB of memory is not usable"),
+            ("version = 2", "version 2 is not known"),
+            ("nodes = 3", "begin it with `version = 1`"),
+            ("version = ", "line 1"),
+        ] {
+            let error = format!("{:#}", file(text).unwrap_err());
+            assert!(error.contains(message) && error.contains("dir/lab.toml"), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_with_the_flag() {
+        let options = |change: fn(&mut LabOptions)| {
+            let mut options = LabOptions::default();
+            change(&mut options);
+            options
+        };
+        let cases: [(LabOptions, &str); 7] = [
+            (
+                options(|o| o.subnet = Some("192.168.0.0/16".parse().unwrap())),
+                "--subnet 192.168.0.0/16 overlaps 192.168.100.0/24, which belongs to network `default`",
+            ),
+            (
+                options(|o| o.subnet = Some("10.1.2.0/30".parse().unwrap())),
+                "--subnet 10.1.2.0/30 has room for 1 nodes beside the gateway, --nodes is 3",
+            ),
+            (
+                options(|o| o.memory = Some(256.try_into().unwrap())),
+                "image `micro` needs at least 512MiB of memory in each node, --memory is 256MiB",
+            ),
+            (options(|o| o.bridge = Some("br0".to_owned())), "--bridge goes with --network bridge"),
+            (
+                options(|o| {
+                    o.network = Some(NetworkChoice::Bridge);
+                    o.subnet = Some("10.0.0.0/24".parse().unwrap());
+                }),
+                "--subnet goes with a network of the lab's own (nat, isolated, routed)",
+            ),
+            (
+                options(|o| o.network = Some(NetworkChoice::Bridge)),
+                "bridge br0 has no IPv4 address for the boot server; name one by --boot-address",
+            ),
+            (
+                options(|o| {
+                    o.nodes = Some(300);
+                    o.mac_prefix = Some("52:54:00:12:34".parse().unwrap());
+                }),
+                "--mac-prefix 52:54:00:12:34 leaves room for 255 nodes, --nodes is 300",
+            ),
+        ];
+        for (options, message) in cases {
+            assert_eq!(options.resolve(surroundings()).unwrap_err().to_string(), message);
+        }
+    }
+
+    #[test]
+    fn differences_from_an_existing_lab_are_told_by_flag() {
+        let options = LabOptions {
+            nodes: Some(5),
+            memory: Some(1024.try_into().unwrap()),
+            network: Some(NetworkChoice::Managed(NetworkMode::Isolated)),
+            ..LabOptions::default()
+        };
+        assert_eq!(
+            options.differences(&lab(3)),
+            ["--nodes 5 (it has 3)", "--network isolated (it has nat)"]
+        );
+        assert_eq!(LabOptions::default().differences(&lab(3)), Vec::<String>::new());
+    }
+
+    #[test]
+    fn spans_of_time_are_read_as_people_write_them() {
+        for (text, ms) in
+            [("500ms", 500), ("1s", 1000), ("1.5s", 1500), ("5m", 300_000), ("2", 2000)]
+        {
+            assert_eq!(text.parse(), Ok(Span(ms)), "{text}");
+        }
+        for text in ["", "s", "-1s", "1x", "1e99s", "999h"] {
+            assert!(text.parse::<Span>().is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,312 @@
+//! From what is wanted and what is there to what must be done. Pure: a half-made lab, a lab that
+//! is up and no lab at all are just three observations, and `create`, `destroy` and `--dry-run`
+//! are the same machinery.
+
+use std::collections::BTreeMap;
+
+use super::Lab;
+use super::Network;
+
+/// What was found of a lab.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Observed {
+    /// The lab's own network.
+    pub network: Option<Activity>,
+    /// The lab's storage pool.
+    pub pool: Option<Activity>,
+    /// Whether all boot files lie in the pool.
+    pub boot_files: bool,
+    /// Whether its boot server answers.
+    pub boot_server: bool,
+    /// Its domains by node index.
+    pub domains: BTreeMap<u32, DomainState>,
+    /// Whether there is a state folder of the lab on this machine.
+    pub state: bool,
+}
+
+/// Whether an object of libvirt's is only defined or also active.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activity {
+    /// Defined only.
+    Inactive,
+    /// Started.
+    Active,
+}
+
+/// The states of a domain that make a difference to what must be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DomainState {
+    /// Defined only, shut off or crashed.
+    Off,
+    /// Made, with its processors stopped.
+    Paused,
+    /// Running, or on its way out of it.
+    Running,
+}
+
+/// What is wanted of a lab.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Goal {
+    /// All of it is there and runs.
+    Up,
+    /// Nothing of it is there.
+    Gone,
+}
+
+/// One thing to do. Each is idempotent: it succeeds where it was done already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Define the lab's network.
+    DefineNetwork,
+    /// Define, build and start the lab's storage pool.
+    MakePool,
+    /// Put the boot files into the pool.
+    UploadBootFiles,
+    /// Start the lab's network.
+    StartNetwork,
+    /// Start the lab's boot server.
+    StartBootServer,
+    /// Define the domain of a node.
+    DefineNode(u32),
+    /// Start a node with its processors stopped.
+    StartNode(u32),
+    /// Let a node run.
+    ResumeNode(u32),
+    /// End the lab's boot server.
+    StopBootServer,
+    /// Take a node's power away.
+    StopNode(u32),
+    /// Delete the pool with all its volumes.
+    DeletePool,
+    /// Remove the domain of a node with all that libvirt keeps of it.
+    UndefineNode(u32),
+    /// Stop and undefine the lab's network.
+    RemoveNetwork,
+    /// Delete the lab's folder of configs and logs on this machine.
+    RemoveState,
+}
+
+impl Step {
+    /// Whether steps of this kind that follow one another can be done at the same time.
+    pub fn is_per_node(self) -> bool {
+        matches!(
+            self,
+            Self::DefineNode(_)
+                | Self::StartNode(_)
+                | Self::ResumeNode(_)
+                | Self::StopNode(_)
+                | Self::UndefineNode(_)
+        )
+    }
+
+    /// The step as a person would say it.
+    pub fn describe(self, lab: &Lab) -> String {
+        let node = |index| lab.name.node(index);
+        match self {
+            Self::DefineNetwork => format!("define network `{}` ({})", lab.name, lab.spec.network),
+            Self::MakePool => {
+                format!("make storage pool `{}` at {}", lab.pool_name(), lab.pool_path())
+            }
+            Self::UploadBootFiles => format!("upload boot files to `{}`", lab.pool_name()),
+            Self::StartNetwork => format!("start network `{}`", lab.name),
+            Self::StartBootServer => format!("start boot server at {}", lab.boot_url()),
+            Self::DefineNode(index) => format!("define domain `{}`", node(index)),
+            Self::StartNode(index) => format!("start domain `{}` paused", node(index)),
+            Self::ResumeNode(index) => format!("resume domain `{}`", node(index)),
+            Self::StopBootServer => "stop boot server".to_owned(),
+            Self::StopNode(index) => format!("destroy domain `{}`", node(index)),
+            Self::DeletePool => format!("delete storage pool `{}`", lab.pool_name()),
+            Self::UndefineNode(index) => format!("undefine domain `{}`", node(index)),
+            Self::RemoveNetwork => format!("remove network `{}`", lab.name),
+            Self::RemoveState => "remove configs and logs".to_owned(),
+        }
+    }
+}
+
+/// What must be done to get from `observed` to `goal`, in order.
+///
+/// An object that carries our mark is made first and removed last, so that a run that was killed
+/// anywhere leaves something that leads to all the rest.
+pub fn plan(lab: &Lab, goal: Goal, observed: &Observed) -> Vec<Step> {
+    match goal {
+        Goal::Up => plan_up(lab, observed),
+        Goal::Gone => plan_gone(observed),
+    }
+}
+
+fn plan_up(lab: &Lab, observed: &Observed) -> Vec<Step> {
+    let managed = matches!(lab.spec.network, Network::Managed(_));
+    let mut steps = Vec::new();
+    let mut add = |needed: bool, step: Step| {
+        if needed {
+            steps.push(step);
+        }
+    };
+    let state = |index: u32| observed.domains.get(&index);
+    let nodes = || 1..=lab.spec.nodes;
+
+    add(managed && observed.network.is_none(), Step::DefineNetwork);
+    // Without a network of ours the domains are what leads to the pool.
+    nodes().for_each(|index| add(!managed && state(index).is_none(), Step::DefineNode(index)));
+    add(observed.pool != Some(Activity::Active), Step::MakePool);
+    add(managed && !observed.boot_files, Step::UploadBootFiles);
+    add(managed && observed.network != Some(Activity::Active), Step::StartNetwork);
+    add(!observed.boot_server, Step::StartBootServer);
+    nodes().for_each(|index| add(managed && state(index).is_none(), Step::DefineNode(index)));
+    nodes().for_each(|index| {
+        add(matches!(state(index), None | Some(DomainState::Off)), Step::StartNode(index));
+    });
+    nodes().for_each(|index| {
+        add(state(index) != Some(&DomainState::Running), Step::ResumeNode(index));
+    });
+    steps
+}
+
+fn plan_gone(observed: &Observed) -> Vec<Step> {
+    let mut steps = Vec::new();
+    if observed.boot_server {
+        steps.push(Step::StopBootServer);
+    }
+    let active = observed.domains.iter().filter(|(_, state)| **state != DomainState::Off);
+    steps.extend(active.map(|(index, _)| Step::StopNode(*index)));
+    if observed.pool.is_some() {
+        steps.push(Step::DeletePool);
+    }
+    steps.extend(observed.domains.keys().map(|index| Step::UndefineNode(*index)));
+    if observed.network.is_some() {
+        steps.push(Step::RemoveNetwork);
+    }
+    if observed.state {
+        steps.push(Step::RemoveState);
+    }
+    steps
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lab::tests::lab;
+
+    fn complete(nodes: u32) -> Observed {
+        Observed {
+            network: Some(Activity::Active),
+            pool: Some(Activity::Active),
+            boot_files: true,
+            boot_server: true,
+            domains: (1..=nodes).map(|index| (index, DomainState::Running)).collect(),
+            state: true,
+        }
+    }
+
+    #[test]
+    fn a_lab_is_made_from_nothing_in_order() {
+        assert_eq!(
+            plan(&lab(2), Goal::Up, &Observed::default()),
+            [
+                Step::DefineNetwork,
+                Step::MakePool,
+                Step::UploadBootFiles,
+                Step::StartNetwork,
+                Step::StartBootServer,
+                Step::DefineNode(1),
+                Step::DefineNode(2),
+                Step::StartNode(1),
+                Step::StartNode(2),
+                Step::ResumeNode(1),
+                Step::ResumeNode(2),
+            ]
+        );
+    }
+
+    #[test]
+    fn on_a_bridge_nothing_but_domains_pool_and_boot_server_is_made() {
+        let mut lab = lab(1);
+        lab.spec.network = Network::Bridge("br0".to_owned());
+        assert_eq!(
+            plan(&lab, Goal::Up, &Observed::default()),
+            [
+                Step::DefineNode(1),
+                Step::MakePool,
+                Step::StartBootServer,
+                Step::StartNode(1),
+                Step::ResumeNode(1),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_complete_lab_needs_nothing_and_no_lab_needs_no_removal() {
+        assert_eq!(plan(&lab(3), Goal::Up, &complete(3)), []);
+        assert_eq!(plan(&lab(3), Goal::Gone, &Observed::default()), []);
+    }
+
+    #[test]
+    fn a_half_made_lab_is_completed() {
+        let mut observed = complete(3);
+        observed.boot_server = false;
+        observed.domains.insert(1, DomainState::Off);
+        observed.domains.insert(2, DomainState::Paused);
+        observed.domains.remove(&3);
+        assert_eq!(
+            plan(&lab(3), Goal::Up, &observed),
+            [
+                Step::StartBootServer,
+                Step::DefineNode(3),
+                Step::StartNode(1),
+                Step::StartNode(3),
+                Step::ResumeNode(1),
+                Step::ResumeNode(2),
+                Step::ResumeNode(3),
+            ]
+        );
+    }
+
+    #[test]
+    fn removal_ends_with_what_leads_to_the_rest() {
+        assert_eq!(
+            plan(&lab(1), Goal::Gone, &complete(1)),
+            [
+                Step::StopBootServer,
+                Step::StopNode(1),
+                Step::DeletePool,
+                Step::UndefineNode(1),
+                Step::RemoveNetwork,
+                Step::RemoveState,
+            ]
+        );
+    }
+
+    #[test]
+    fn every_subset_of_a_lab_is_completed_and_removed() {
+        for bits in 0_u32..128 {
+            let has = |bit: u32| bits & (1 << bit) != 0;
+            let activity = |there: bool, active: bool| {
+                there.then_some(if active { Activity::Active } else { Activity::Inactive })
+            };
+            let mut observed = Observed {
+                network: activity(has(0), has(1)),
+                pool: activity(has(2), has(3)),
+                boot_files: has(2) && has(4),
+                boot_server: has(5),
+                domains: BTreeMap::new(),
+                state: has(6),
+            };
+            for (index, state) in [DomainState::Off, DomainState::Paused].into_iter().enumerate() {
+                if has(index as u32 + 3) {
+                    observed.domains.insert(index as u32 + 1, state);
+                }
+            }
+            let up = plan(&lab(2), Goal::Up, &observed);
+            assert_eq!(
+                up.contains(&Step::StartNetwork),
+                observed.network != Some(Activity::Active)
+            );
+            assert_eq!(up.iter().filter(|step| matches!(step, Step::ResumeNode(_))).count(), 2);
+            let gone = plan(&lab(2), Goal::Gone, &observed);
+            assert_eq!(gone.contains(&Step::RemoveNetwork), observed.network.is_some());
+            assert_eq!(gone.contains(&Step::DeletePool), observed.pool.is_some());
+            let undefined = gone.iter().filter(|step| matches!(step, Step::UndefineNode(_)));
+            assert_eq!(undefined.count(), observed.domains.len());
+        }
+    }
+}

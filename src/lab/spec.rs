@@ -1,0 +1,189 @@
+//! What a lab consists of, with every default filled in. This is what libvirt's metadata keeps.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use ipnet::Ipv4Net;
+use serde::Deserialize;
+use serde::Serialize;
+
+use super::address;
+use super::address::MacPrefix;
+use super::size::MemoryMib;
+
+/// The specification of a lab: enough to make it again, to serve it, and to take it down.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LabSpec {
+    /// How many nodes.
+    pub nodes: u32,
+    /// Memory of each node.
+    pub memory: MemoryMib,
+    /// Processor cores of each node.
+    pub vcpus: u32,
+    /// What the nodes boot.
+    pub image: ImageRef,
+    /// What the booted system reads about itself.
+    pub config: ConfigRef,
+    /// The network that the nodes are on.
+    pub network: Network,
+    /// How the nodes' MAC addresses begin.
+    pub mac_prefix: MacPrefix,
+    /// Hardware virtualisation or emulation; decided, never "auto".
+    pub virt_type: VirtType,
+    /// The address that the boot server listens on.
+    pub boot_address: IpAddr,
+    /// The TCP port that the boot server listens on.
+    pub boot_port: u16,
+    /// The pause between the starts of two nodes in milliseconds (the article's 1 s; default 0).
+    #[serde(default)]
+    pub stagger_ms: u64,
+    /// Free text for the people who look at the domains.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+}
+
+/// An image, by the name that the user gave and by what it was when the lab was made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageRef {
+    /// A name of the catalogue or the path of a TOML file.
+    pub name: String,
+    /// What was resolved: the digest over all files of the image.
+    pub digest: String,
+}
+
+impl fmt::Display for ImageRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.name, self.digest)
+    }
+}
+
+/// A config template, by name and digest only: its text may hold secrets, and anybody may read a
+/// domain's XML over libvirt's read-only socket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigRef {
+    /// The name of a template of ours, or the path of the user's file.
+    pub source: String,
+    /// SHA-256 of the template's text.
+    pub digest: String,
+}
+
+/// The network that the nodes of a lab are on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Network {
+    /// A libvirt network made for the lab and removed with it.
+    Managed(ManagedNetwork),
+    /// A bridge of the host: attached to, never made, changed or removed.
+    Bridge(String),
+    /// A libvirt network that exists already: attached to only.
+    Existing(String),
+}
+
+/// A libvirt network of the lab's own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ManagedNetwork {
+    /// How it reaches the world.
+    pub mode: NetworkMode,
+    /// Its IPv4 subnet; the gateway is the first address.
+    pub subnet: Ipv4Net,
+}
+
+/// How a network of ours reaches the world, in libvirt's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum NetworkMode {
+    /// Behind the host's address.
+    Nat,
+    /// Not at all.
+    Isolated,
+    /// By the host's routes.
+    Routed,
+}
+
+impl fmt::Display for NetworkMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Nat => "nat",
+            Self::Isolated => "isolated",
+            Self::Routed => "routed",
+        })
+    }
+}
+
+impl Network {
+    /// The network of our own, if it is one.
+    pub fn managed(&self) -> Option<&ManagedNetwork> {
+        match self {
+            Self::Managed(network) => Some(network),
+            Self::Bridge(_) | Self::Existing(_) => None,
+        }
+    }
+
+    /// The address reserved for the node with this index; `None` where we do not give addresses.
+    pub fn node_ip(&self, index: u32) -> Option<Ipv4Addr> {
+        self.managed().map(|network| address::node_ip(network.subnet, index))
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Managed(network) => write!(f, "{} {}", network.mode, network.subnet),
+            Self::Bridge(bridge) => write!(f, "bridge {bridge}"),
+            Self::Existing(name) => write!(f, "network {name}"),
+        }
+    }
+}
+
+/// Whether guests run on the processor or are emulated; libvirt's domain type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum VirtType {
+    /// Hardware virtualisation.
+    Kvm,
+    /// Emulation (TCG): works everywhere, slowly.
+    Qemu,
+    /// libvirt's test driver, which runs nothing.
+    Test,
+}
+
+impl fmt::Display for VirtType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Kvm => "kvm",
+            Self::Qemu => "qemu",
+            Self::Test => "test",
+        })
+    }
+}
+
+impl LabSpec {
+    /// The pause between the starts of two nodes.
+    pub fn stagger(&self) -> Duration {
+        Duration::from_millis(self.stagger_ms)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn example(name: &super::LabName, nodes: u32) -> Self {
+        Self {
+            nodes,
+            memory: 1024.try_into().expect("a good size"),
+            vcpus: 1,
+            image: ImageRef { name: "micro".to_owned(), digest: "sha256:abc".to_owned() },
+            config: ConfigRef { source: format!("{name}.ign.j2"), digest: "sha256:def".to_owned() },
+            network: Network::Managed(ManagedNetwork {
+                mode: NetworkMode::Nat,
+                subnet: "192.168.150.0/24".parse().expect("a good subnet"),
+            }),
+            mac_prefix: "52:54:00:12:34".parse().expect("a good prefix"),
+            virt_type: VirtType::Qemu,
+            boot_address: Ipv4Addr::new(192, 168, 150, 1).into(),
+            boot_port: 8470,
+            stagger_ms: 0,
+            description: None,
+        }
+    }
+}
