@@ -6,3 +6,4 @@
 
 pub mod lab;
 pub mod output;
+pub mod render;

@@ -1,0 +1,120 @@
+//! What the booted systems read about themselves: a template rendered for each node, then the
+//! article's own placeholders, which stay what they were in 2016.
+
+use std::net::IpAddr;
+
+use anyhow::Result;
+use serde::Serialize;
+
+use super::LabContext;
+use super::NodeContext;
+use super::Templates;
+use super::all_nodes;
+use crate::lab::Lab;
+use crate::lab::Node;
+
+/// What a config template may use beside the lab and its nodes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConfigInput {
+    /// The template's text.
+    pub template: String,
+    /// Public SSH keys, one a line of `authorized_keys`.
+    pub ssh_keys: Vec<String>,
+    /// What takes the place of `<DISCOVERY_URL>`.
+    pub discovery_url: Option<String>,
+}
+
+/// The config of one node, still with `$private_ipv4` and `$public_ipv4` in it: those depend on who
+/// asks, see [`substitute_addresses`].
+///
+/// # Errors
+/// If the template is wrong.
+pub fn config(
+    templates: &Templates,
+    lab: &Lab,
+    node: &Node,
+    input: &ConfigInput,
+) -> Result<String> {
+    let context = ConfigContext {
+        lab: LabContext::new(lab),
+        node: node.clone().into(),
+        nodes: all_nodes(lab),
+        boot_url: lab.boot_url(),
+        ssh_keys: &input.ssh_keys,
+    };
+    let text = templates.render_text(&lab.spec.config.source, &input.template, context)?;
+    Ok(match &input.discovery_url {
+        Some(url) => text.replace(DISCOVERY_PLACEHOLDER, url),
+        None => text,
+    })
+}
+
+/// Whether a template wants an etcd discovery URL.
+pub fn wants_discovery(template: &str) -> bool {
+    template.contains(DISCOVERY_PLACEHOLDER)
+}
+
+/// Puts the asking address in the place of `$private_ipv4` and `$public_ipv4`, as the article's
+/// nginx does. A backslash before the dollar keeps the name as it is, without the backslash: the
+/// rule of coreos-cloudinit.
+pub fn substitute_addresses(text: &str, asking: IpAddr) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('$') {
+        let (before, from) = rest.split_at(at);
+        let name = ADDRESS_PLACEHOLDERS.iter().find(|name| from.starts_with(**name));
+        match (name, before.strip_suffix('\\')) {
+            (Some(name), Some(unescaped)) => {
+                out.push_str(unescaped);
+                out.push_str(name);
+            }
+            (Some(_), None) => {
+                out.push_str(before);
+                out.push_str(&asking.to_string());
+            }
+            (None, _) => {
+                out.push_str(before);
+                out.push('$');
+            }
+        }
+        rest = &from[name.map_or(1, |name| name.len())..];
+    }
+    out.push_str(rest);
+    out
+}
+
+#[derive(Serialize)]
+struct ConfigContext<'a> {
+    lab: LabContext<'a>,
+    node: NodeContext,
+    nodes: Vec<NodeContext>,
+    boot_url: String,
+    ssh_keys: &'a [String],
+}
+
+const DISCOVERY_PLACEHOLDER: &str = "<DISCOVERY_URL>";
+const ADDRESS_PLACEHOLDERS: [&str; 2] = ["$private_ipv4", "$public_ipv4"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_asking_address_is_put_in() {
+        let ip = "192.168.5.100".parse().unwrap();
+        for (text, expected) in [
+            ("Your IP is: $private_ipv4", "Your IP is: 192.168.5.100"),
+            (
+                "http://$private_ipv4:2379,http://$public_ipv4:4001",
+                "http://192.168.5.100:2379,http://192.168.5.100:4001",
+            ),
+            (r"\$private_ipv4 \$public_ipv4", "$private_ipv4 $public_ipv4"),
+            ("$HOME ${x} $$private_ipv4 $", "$HOME ${x} $192.168.5.100 $"),
+            (r"\\$private_ipv4", r"\$private_ipv4"),
+            ("$private_ipv6 $private", "$private_ipv6 $private"),
+            ("", ""),
+        ] {
+            assert_eq!(substitute_addresses(text, ip), expected, "{text}");
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! From a lab to text: libvirt XML, boot scripts, configs. Pure, but for reading the templates
+//! that a user put in place of ours.
+
+pub mod boot;
+pub mod config;
+mod templates;
+pub mod xml;
+
+use std::net::Ipv4Addr;
+
+use serde::Serialize;
+use uuid::Uuid;
+
+pub use self::templates::Templates;
+use crate::lab::Lab;
+use crate::lab::MacAddr;
+use crate::lab::Node;
+
+/// What every template knows of the lab, as `lab`.
+#[derive(Debug, Serialize)]
+pub(crate) struct LabContext<'a> {
+    name: &'a str,
+    uuid: Uuid,
+    nodes: u32,
+    image: &'a str,
+    description: Option<&'a str>,
+}
+
+impl<'a> LabContext<'a> {
+    pub(crate) fn new(lab: &'a Lab) -> Self {
+        Self {
+            name: lab.name.as_str(),
+            uuid: lab.uuid,
+            nodes: lab.spec.nodes,
+            image: &lab.spec.image.name,
+            description: lab.spec.description.as_deref(),
+        }
+    }
+}
+
+/// What templates know of a node, as `node` or as one of `nodes`.
+#[derive(Debug, Serialize)]
+pub(crate) struct NodeContext {
+    index: u32,
+    name: String,
+    mac: MacAddr,
+    ip: Option<Ipv4Addr>,
+}
+
+impl From<Node> for NodeContext {
+    fn from(node: Node) -> Self {
+        Self { index: node.index, name: node.name, mac: node.mac, ip: node.ip }
+    }
+}
+
+pub(crate) fn all_nodes(lab: &Lab) -> Vec<NodeContext> {
+    lab.nodes().into_iter().map(NodeContext::from).collect()
+}

@@ -1,0 +1,237 @@
+//! libvirt's XML of a lab: the domain of each node and the network.
+
+use std::net::Ipv4Addr;
+use std::net::Ipv6Addr;
+
+use anyhow::Context;
+use anyhow::Result;
+use anyhow::bail;
+use minijinja::Value;
+use serde::Deserialize;
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::LabContext;
+use super::NodeContext;
+use super::Templates;
+use super::all_nodes;
+use crate::lab::Lab;
+use crate::lab::Network;
+use crate::lab::Node;
+use crate::lab::address;
+use crate::lab::metadata::Mark;
+use crate::lab::spec::ManagedNetwork;
+
+/// The domain XML of a node. <https://libvirt.org/formatdomain.html>
+///
+/// # Errors
+/// If the template is wrong, or drops what virtlab needs: its metadata or the MAC address.
+pub fn domain(templates: &Templates, lab: &Lab, node: &Node) -> Result<String> {
+    let mark = Mark { lab: lab.clone(), node: Some(node.index) };
+    let context = DomainContext {
+        lab: LabContext::new(lab),
+        node: node.clone().into(),
+        virt_type: lab.spec.virt_type.to_string(),
+        memory_mib: lab.spec.memory.mib(),
+        vcpus: lab.spec.vcpus,
+        network: AttachContext::new(lab),
+        console_log: lab.console_log(node),
+        metadata: Value::from_safe_string(mark.to_xml()?),
+    };
+    let name = "domain-templates/domain.xml.j2";
+    let xml = templates.render(name, context)?;
+    require_mark(name, &xml, &mark)?;
+    let domain: DomainNics =
+        quick_xml::de::from_str(&xml).context("reading the domain's interfaces")?;
+    let mac = node.mac.to_string();
+    let nics = domain.devices.unwrap_or_default().interface;
+    if !nics
+        .iter()
+        .any(|nic| nic.mac.as_ref().is_some_and(|nic| nic.address.eq_ignore_ascii_case(&mac)))
+    {
+        bail!(
+            "template `{name}` makes a domain without the node's MAC address; use {{{{ node.mac }}}}"
+        );
+    }
+    Ok(xml)
+}
+
+/// The XML of the lab's own network. <https://libvirt.org/formatnetwork.html>
+///
+/// `ipv6` makes boots three times as fast; it is off only where libvirt refuses it.
+///
+/// # Errors
+/// If the template is wrong or drops virtlab's metadata.
+pub fn network(
+    templates: &Templates,
+    lab: &Lab,
+    network: &ManagedNetwork,
+    ipv6: bool,
+) -> Result<String> {
+    let mark = Mark { lab: lab.clone(), node: None };
+    let nodes = all_nodes(lab);
+    let subnet = network.subnet;
+    let context = NetworkContext {
+        lab: LabContext::new(lab),
+        nodes,
+        network: NetworkFields {
+            uuid: lab.uuid,
+            bridge: address::bridge_name(lab.uuid),
+            gateway: address::gateway(subnet),
+            prefix: subnet.prefix_len(),
+            range_start: address::node_ip(subnet, 1),
+            range_end: address::node_ip(subnet, lab.spec.nodes),
+            tftp_root: lab.pool_path(),
+            ipv6,
+            ipv6_gateway: Ipv6Addr::from(u128::from(address::ula(lab.uuid).network()) + 1),
+        },
+        metadata: Value::from_safe_string(mark.to_xml()?),
+    };
+    let name = format!("network-templates/{}.xml.j2", network.mode);
+    let xml = templates.render(&name, context)?;
+    require_mark(&name, &xml, &mark)?;
+    Ok(xml)
+}
+
+/// The XML of the lab's storage pool: a folder that libvirtd makes and owns, readable by dnsmasq.
+/// <https://libvirt.org/formatstorage.html>
+pub fn pool(lab: &Lab) -> String {
+    format!(
+        "<pool type='dir'><name>{}</name><uuid>{}</uuid><target><path>{}</path>\
+         <permissions><mode>0755</mode></permissions></target></pool>",
+        lab.pool_name(),
+        lab.pool_uuid(),
+        lab.pool_path()
+    )
+}
+
+/// The XML of a volume of `bytes` bytes that dnsmasq may read.
+pub fn volume(name: &str, bytes: u64) -> String {
+    format!(
+        "<volume><name>{}</name><capacity unit='bytes'>{bytes}</capacity><target>\
+         <format type='raw'/><permissions><mode>0644</mode></permissions></target></volume>",
+        quick_xml::escape::escape(name)
+    )
+}
+
+/// Well-formed, and with our metadata where a later virtlab looks for it.
+fn require_mark(template: &str, xml: &str, mark: &Mark) -> Result<()> {
+    let found = Mark::from_object_xml(xml)
+        .with_context(|| format!("checking what template `{template}` made"))?;
+    if found.as_ref() != Some(mark) {
+        bail!(
+            "template `{template}` drops virtlab's metadata, by which the lab is known; keep {{{{ metadata }}}} in <metadata>"
+        );
+    }
+    Ok(())
+}
+
+#[derive(Serialize)]
+struct DomainContext<'a> {
+    lab: LabContext<'a>,
+    node: NodeContext,
+    virt_type: String,
+    memory_mib: u64,
+    vcpus: u32,
+    network: AttachContext,
+    console_log: String,
+    metadata: Value,
+}
+
+/// What a domain attaches to: exactly one of the two.
+#[derive(Serialize)]
+struct AttachContext {
+    bridge: Option<String>,
+    name: Option<String>,
+}
+
+impl AttachContext {
+    fn new(lab: &Lab) -> Self {
+        match &lab.spec.network {
+            Network::Managed(_) => Self { bridge: None, name: Some(lab.name.to_string()) },
+            Network::Bridge(bridge) => Self { bridge: Some(bridge.clone()), name: None },
+            Network::Existing(name) => Self { bridge: None, name: Some(name.clone()) },
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct NetworkContext<'a> {
+    lab: LabContext<'a>,
+    nodes: Vec<NodeContext>,
+    network: NetworkFields,
+    metadata: Value,
+}
+
+#[derive(Serialize)]
+struct NetworkFields {
+    uuid: Uuid,
+    bridge: String,
+    gateway: Ipv4Addr,
+    prefix: u8,
+    range_start: Ipv4Addr,
+    range_end: Ipv4Addr,
+    tftp_root: String,
+    ipv6: bool,
+    ipv6_gateway: Ipv6Addr,
+}
+
+#[derive(Deserialize)]
+struct DomainNics {
+    devices: Option<Devices>,
+}
+
+#[derive(Default, Deserialize)]
+struct Devices {
+    #[serde(default)]
+    interface: Vec<Interface>,
+}
+
+#[derive(Deserialize)]
+struct Interface {
+    mac: Option<Mac>,
+}
+
+#[derive(Deserialize)]
+struct Mac {
+    #[serde(rename = "@address")]
+    address: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lab::tests::lab;
+
+    fn with_template(name: &str, text: &str) -> Templates {
+        let folder = tempfile::tempdir().unwrap().keep();
+        fs_err::create_dir_all(folder.join("domain-templates")).unwrap();
+        fs_err::write(folder.join(name), text).unwrap();
+        Templates::new(vec![folder])
+    }
+
+    #[test]
+    fn a_description_is_escaped() {
+        let mut lab = lab(1);
+        lab.spec.description = Some("<&'\">".to_owned());
+        let xml = domain(&Templates::new(vec![]), &lab, &lab.node(1)).unwrap();
+        assert!(xml.contains("<description>&lt;&amp;&apos;&quot;&gt;</description>"), "{xml}");
+    }
+
+    #[test]
+    fn a_template_that_drops_what_virtlab_needs_is_refused() {
+        let name = "domain-templates/domain.xml.j2";
+        for (text, expected) in [
+            ("<domain><name>x</name></domain>", "drops virtlab's metadata"),
+            (
+                "<domain><metadata>{{ metadata }}</metadata></domain>",
+                "without the node's MAC address",
+            ),
+            ("<domain><metadata>{{ metadata }}</metadata>", "checking what template"),
+        ] {
+            let lab = lab(1);
+            let error = domain(&with_template(name, text), &lab, &lab.node(1)).unwrap_err();
+            assert!(format!("{error:#}").contains(expected), "{error:#}");
+        }
+    }
+}
