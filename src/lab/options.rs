@@ -499,7 +499,7 @@ const DEFAULT_NAME: &str = "lab";
 const DEFAULT_IMAGE: &str = "micro";
 const DEFAULT_BRIDGE: &str = "br0";
 const DEFAULT_NODES: u32 = 3;
-/// The article's VM_MEMORY_MB.
+/// The article's `VM_MEMORY_MB`.
 const DEFAULT_MEMORY_MIB: u64 = 1024;
 /// Larger labs than this have not been tried on one host.
 const MAX_NODES: u32 = 1000;

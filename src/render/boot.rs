@@ -62,7 +62,7 @@ pub fn config_url(lab: &Lab) -> String {
     format!("{}/config", lab.boot_url())
 }
 
-/// Where the boot server gives out cloud-init's NoCloud files.
+/// Where the boot server gives out cloud-init's `NoCloud` files.
 pub fn nocloud_url(lab: &Lab) -> String {
     format!("{}/nocloud/", lab.boot_url())
 }

@@ -129,7 +129,7 @@ fn explain(asked_for: &str, error: &minijinja::Error) -> anyhow::Error {
     if error.kind() == ErrorKind::UndefinedError {
         let names = undefined_names(error);
         cause =
-            format!("{} is not defined; docs/templates.md lists what a template may use", names);
+            format!("{names} is not defined; docs/templates.md lists what a template may use");
     }
     let result: Result<()> = Err(anyhow!(cause));
     result

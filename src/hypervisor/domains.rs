@@ -1,0 +1,126 @@
+//! The nodes' domains. These take a connection, since they are called for many nodes at a time.
+
+use anyhow::Result;
+use anyhow::bail;
+use virt::connect::Connect;
+use virt::domain::Domain;
+use virt::error::Error;
+use virt::error::ErrorNumber;
+use virt::sys;
+
+use super::Hypervisor;
+use super::error::Already;
+use super::error::Doing;
+use super::error::is_any;
+use crate::lab::Lab;
+use crate::lab::metadata::Mark;
+
+impl Hypervisor {
+    /// Defines a domain after checking its XML against libvirt's schema.
+    ///
+    /// # Errors
+    /// If libvirt refuses the XML or the name is somebody else's.
+    pub fn define_domain(connection: &Connect, name: &str, xml: &str) -> Result<()> {
+        connection
+            .define_domain_xml_flags(xml, sys::VIR_DOMAIN_DEFINE_VALIDATE)
+            .doing(|| format!("defining domain `{name}`"))?;
+        Ok(())
+    }
+
+    /// Starts a domain with its processors stopped, so that it takes no time from those that are
+    /// still being made.
+    ///
+    /// # Errors
+    /// If libvirt cannot start it.
+    pub fn start_domain_paused(connection: &Connect, lab: &Lab, index: u32) -> Result<()> {
+        let name = lab.name.node(index);
+        let doing = || format!("starting domain `{name}`");
+        let Some(domain) = own_domain(connection, lab, index)? else {
+            bail!("starting domain `{name}`: it is not there any more");
+        };
+        let started = match domain.create_with_flags(sys::VIR_DOMAIN_START_PAUSED) {
+            // Drivers that cannot start paused.
+            Err(error) if is_any(&error, &[ErrorNumber::InvalidArg, ErrorNumber::NoSupport]) => {
+                domain.create()
+            }
+            other => other,
+        };
+        started.already(&[ErrorNumber::OperationInvalid]).doing(doing)?;
+        Ok(())
+    }
+
+    /// Lets a domain run.
+    ///
+    /// # Errors
+    /// If libvirt cannot.
+    pub fn resume_domain(connection: &Connect, lab: &Lab, index: u32) -> Result<()> {
+        let name = lab.name.node(index);
+        let Some(domain) = own_domain(connection, lab, index)? else {
+            bail!("resuming domain `{name}`: it is not there any more");
+        };
+        let resumed = domain.resume().already(&[ErrorNumber::OperationInvalid]);
+        resumed.doing(|| format!("resuming domain `{name}`"))?;
+        Ok(())
+    }
+
+    /// Takes a domain's power away.
+    ///
+    /// # Errors
+    /// If libvirt cannot.
+    pub fn stop_domain(connection: &Connect, lab: &Lab, index: u32) -> Result<()> {
+        let Some(domain) = own_domain(connection, lab, index)? else { return Ok(()) };
+        let gone = [ErrorNumber::OperationInvalid, ErrorNumber::NoDomain];
+        let stopped = domain.destroy().already(&gone);
+        stopped.doing(|| format!("destroying domain `{}`", lab.name.node(index)))?;
+        Ok(())
+    }
+
+    /// Removes a domain with its NVRAM, saved state, and snapshots' and checkpoints' metadata.
+    ///
+    /// # Errors
+    /// If libvirt cannot.
+    pub fn undefine_domain(connection: &Connect, lab: &Lab, index: u32) -> Result<()> {
+        let Some(domain) = own_domain(connection, lab, index)? else { return Ok(()) };
+        let undefined = undefine_with_all(&domain).already(&[ErrorNumber::NoDomain]);
+        undefined.doing(|| format!("undefining domain `{}`", lab.name.node(index)))?;
+        Ok(())
+    }
+}
+
+/// Undefines with as many of the flags as the driver knows.
+fn undefine_with_all(domain: &Domain) -> Result<(), Error> {
+    let unknown_flag = [ErrorNumber::InvalidArg, ErrorNumber::NoSupport];
+    let mut outcome = Ok(());
+    for flags in UNDEFINE_FLAGS {
+        outcome = domain.undefine_flags(flags);
+        match &outcome {
+            Err(error) if is_any(error, &unknown_flag) => {}
+            _ => break,
+        }
+    }
+    outcome
+}
+
+/// The domain of a node, if it carries the lab's mark.
+fn own_domain(connection: &Connect, lab: &Lab, index: u32) -> Result<Option<Domain>> {
+    let name = lab.name.node(index);
+    let doing = || format!("looking up domain `{name}`");
+    let domain = connection.lookup_domain_by_name(&name).already(&[ErrorNumber::NoDomain]);
+    let Some(domain) = domain.doing(doing)? else { return Ok(None) };
+    let Some(xml) = domain.xml_desc(0).already(&[ErrorNumber::NoDomain]).doing(doing)? else {
+        return Ok(None);
+    };
+    if Mark::from_object_xml(&xml)?.is_none_or(|mark| mark.lab.uuid != lab.uuid) {
+        bail!("domain `{name}` does not carry the lab's metadata any more; it is left alone");
+    }
+    Ok(Some(domain))
+}
+
+const UNDEFINE_FLAGS: [sys::virDomainUndefineFlagsValues; 3] = [
+    sys::VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
+        | sys::VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
+        | sys::VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
+        | sys::VIR_DOMAIN_UNDEFINE_NVRAM,
+    sys::VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | sys::VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA,
+    0,
+];

@@ -1,0 +1,124 @@
+//! The only part that talks to libvirt.
+//!
+//! Every function here is idempotent: "exists already", "is active already" and "is gone already"
+//! are success, told by libvirt's error code. Nothing that does not carry our mark is changed.
+
+mod domains;
+mod error;
+mod networks;
+mod observe;
+mod probe;
+mod raw;
+mod storage;
+
+use std::sync::Mutex;
+use std::thread;
+
+use anyhow::Result;
+use virt::connect::Connect;
+
+use self::error::Doing;
+pub use self::error::LibvirtError;
+pub use self::observe::Foreign;
+pub use self::observe::Found;
+pub use self::observe::Inventory;
+
+/// A connection to libvirt, which opens more of them when there is much to do at once.
+#[derive(Debug)]
+pub struct Hypervisor {
+    uri: Option<String>,
+    connection: Connect,
+}
+
+impl Hypervisor {
+    /// Opens a connection: to `uri`, or to what libvirt's own logic says (`LIBVIRT_DEFAULT_URI`,
+    /// its client configuration, the best driver there is).
+    ///
+    /// # Errors
+    /// If nobody answers or we may not connect.
+    pub fn open(uri: Option<&str>) -> Result<Self> {
+        virt::error::clear_error_callback();
+        let connection = open(uri)?;
+        Ok(Self { uri: uri.map(ToOwned::to_owned), connection })
+    }
+
+    /// The URI that we are connected to.
+    ///
+    /// # Errors
+    /// If the connection is gone.
+    pub fn uri(&self) -> Result<String> {
+        self.connection.uri().doing(|| "asking libvirt for its URI".to_owned())
+    }
+
+    /// Whether libvirt and we are on the same computer.
+    ///
+    /// # Errors
+    /// If the connection is gone.
+    pub fn is_local(&self) -> Result<bool> {
+        // A remote URI has a host: `qemu+ssh://host/system`. <https://libvirt.org/uri.html>
+        let uri = self.uri()?;
+        let host =
+            uri.split_once("://").map_or("", |(_, rest)| rest.split('/').next().unwrap_or(""));
+        Ok(host.is_empty())
+    }
+
+    /// The name of libvirt's host.
+    ///
+    /// # Errors
+    /// If the connection is gone.
+    pub fn hostname(&self) -> Result<String> {
+        self.connection.hostname().doing(|| "asking libvirt for its host's name".to_owned())
+    }
+
+    /// The memory of libvirt's host that is free, in bytes; `None` where the driver cannot tell.
+    pub fn free_memory(&self) -> Option<u64> {
+        self.connection.free_memory().ok()
+    }
+
+    /// Does `work` for each of `items`, several at a time, and gives all results in their order.
+    ///
+    /// libvirtd serves at most five calls of one connection at a time, so many items are spread
+    /// over several connections; a few do not pay for opening them.
+    pub fn in_parallel<T: Sync, R: Send>(
+        &self,
+        items: &[T],
+        work: impl Fn(&Connect, &T) -> Result<R> + Sync,
+    ) -> Vec<Result<R>> {
+        let wanted = items.len().div_ceil(CALLS_PER_CONNECTION).clamp(1, MAX_CONNECTIONS);
+        let mut connections = vec![self.connection.clone()];
+        // Fewer connections are slower, not wrong.
+        connections.extend((1..wanted).map_while(|_| open(self.uri.as_deref()).ok()));
+
+        let queue = Mutex::new(items.iter().enumerate());
+        let results = Mutex::new(Vec::with_capacity(items.len()));
+        thread::scope(|scope| {
+            for worker in 0..items.len().min(connections.len() * CALLS_PER_CONNECTION) {
+                let connection = &connections[worker % connections.len()];
+                let (queue, results, work) = (&queue, &results, &work);
+                scope.spawn(move || {
+                    loop {
+                        let next = queue.lock().expect("no worker panics").next();
+                        let Some((index, item)) = next else { break };
+                        let result = work(connection, item);
+                        results.lock().expect("no worker panics").push((index, result));
+                    }
+                });
+            }
+        });
+        let mut results = results.into_inner().expect("no worker panics");
+        results.sort_by_key(|(index, _)| *index);
+        results.into_iter().map(|(_, result)| result).collect()
+    }
+}
+
+fn open(uri: Option<&str>) -> Result<Connect> {
+    Connect::open(uri).doing(|| match uri {
+        Some(uri) => format!("connecting to libvirt at `{uri}`"),
+        None => "connecting to libvirt".to_owned(),
+    })
+}
+
+/// libvirtd's `max_client_requests` is 5; one is left for others.
+const CALLS_PER_CONNECTION: usize = 4;
+/// More were not faster (docs/performance.md).
+const MAX_CONNECTIONS: usize = 4;

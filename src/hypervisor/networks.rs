@@ -1,0 +1,90 @@
+//! The lab's own network.
+
+use anyhow::Result;
+use anyhow::bail;
+use virt::error::ErrorNumber;
+use virt::network::Network;
+
+use super::Hypervisor;
+use super::error::Already;
+use super::error::Doing;
+use super::error::is_any;
+use super::raw;
+use crate::lab::Lab;
+use crate::lab::metadata::Mark;
+
+impl Hypervisor {
+    /// Defines the lab's network, or defines it anew if it exists.
+    ///
+    /// # Errors
+    /// If libvirt refuses the XML or the name is somebody else's.
+    pub fn define_network(&self, lab: &Lab, xml: &str) -> Result<()> {
+        let doing = || format!("defining network `{}`", lab.name);
+        match raw::define_network_validated(&self.connection, xml) {
+            // Before 7.7 libvirt did not check.
+            Err(error) if is_any(&error, &[ErrorNumber::NoSupport, ErrorNumber::InvalidArg]) => {
+                self.connection.define_network_xml(xml).doing(doing)?;
+            }
+            other => {
+                other.doing(doing)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts the lab's network.
+    ///
+    /// # Errors
+    /// If libvirt cannot, as when another network has the subnet or the bridge name.
+    pub fn start_network(&self, lab: &Lab) -> Result<()> {
+        let doing = || format!("starting network `{}`", lab.name);
+        let Some(network) = self.own_network(lab)? else {
+            bail!("starting network `{}`: it is not there any more", lab.name);
+        };
+        network.create().already(&[ErrorNumber::OperationInvalid]).doing(doing)?;
+        // So that the lab can be started after the host was.
+        network.set_autostart(true).already(&[ErrorNumber::NoSupport]).doing(doing)?;
+        Ok(())
+    }
+
+    /// Stops and undefines the lab's network.
+    ///
+    /// # Errors
+    /// If libvirt cannot.
+    pub fn remove_network(&self, lab: &Lab) -> Result<()> {
+        let doing = || format!("removing network `{}`", lab.name);
+        let Some(network) = self.own_network(lab)? else { return Ok(()) };
+        let gone = [ErrorNumber::NoNetwork, ErrorNumber::OperationInvalid];
+        network.destroy().already(&gone).doing(doing)?;
+        network.undefine().already(&gone).doing(doing)?;
+        Ok(())
+    }
+
+    /// Whether there is a network of this name and, if so, whether it is active.
+    ///
+    /// # Errors
+    /// If libvirt cannot tell.
+    pub fn network_is_active(&self, name: &str) -> Result<Option<bool>> {
+        let doing = || format!("looking up network `{name}`");
+        let network = self.connection.lookup_network_by_name(name);
+        let network = network.already(&[ErrorNumber::NoNetwork]).doing(doing)?;
+        network.map(|network| network.is_active().doing(doing)).transpose()
+    }
+
+    /// The network of the lab's UUID, if it carries the lab's mark.
+    fn own_network(&self, lab: &Lab) -> Result<Option<Network>> {
+        let doing = || format!("looking up network `{}`", lab.name);
+        let network = self.connection.lookup_network_by_uuid(lab.uuid);
+        let Some(network) = network.already(&[ErrorNumber::NoNetwork]).doing(doing)? else {
+            return Ok(None);
+        };
+        let mark = Mark::from_object_xml(&network.xml_desc(0).doing(doing)?)?;
+        if mark.is_none_or(|mark| mark.lab.uuid != lab.uuid) {
+            bail!(
+                "network `{}` does not carry the lab's metadata any more; it is left alone",
+                lab.name
+            );
+        }
+        Ok(Some(network))
+    }
+}

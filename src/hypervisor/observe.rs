@@ -1,0 +1,225 @@
+//! What is there: our labs by their mark, and of everything else just what could be in the way.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use anyhow::Context;
+use anyhow::Result;
+use ipnet::Ipv4Net;
+use serde::Deserialize;
+use uuid::Uuid;
+use virt::domain::Domain;
+use virt::domain::DomainState as VirtState;
+use virt::error::ErrorNumber;
+use virt::network::Network;
+
+use super::Hypervisor;
+use super::error::Already;
+use super::error::Doing;
+use crate::lab::Lab;
+use crate::lab::LabName;
+use crate::lab::metadata::Mark;
+use crate::lab::plan::Activity;
+use crate::lab::plan::DomainState;
+
+/// Everything that libvirt has.
+#[derive(Debug, Default)]
+pub struct Inventory {
+    /// Our labs.
+    pub labs: BTreeMap<Uuid, Found>,
+    /// What is not ours.
+    pub foreign: Foreign,
+}
+
+/// What libvirt has of a lab of ours.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// The lab, as its objects say.
+    pub lab: Lab,
+    /// Its own network.
+    pub network: Option<Activity>,
+    /// Its storage pool.
+    pub pool: Option<Activity>,
+    /// Its domains by node index.
+    pub domains: BTreeMap<u32, DomainState>,
+}
+
+/// Names and addresses that are taken by what is not ours.
+#[derive(Debug, Default)]
+pub struct Foreign {
+    /// Names of domains.
+    pub domains: Vec<String>,
+    /// Names of networks.
+    pub networks: Vec<String>,
+    /// Names of storage pools.
+    pub pools: Vec<String>,
+    /// Objects that carry our element but could not be understood, with the reason.
+    pub unreadable: Vec<String>,
+}
+
+impl Inventory {
+    /// The lab of this name.
+    pub fn lab(&self, name: &LabName) -> Option<&Found> {
+        self.labs.values().find(|found| found.lab.name == *name)
+    }
+
+    fn found(&mut self, lab: Lab) -> &mut Found {
+        self.labs.entry(lab.uuid).or_insert_with(|| Found {
+            lab,
+            network: None,
+            pool: None,
+            domains: BTreeMap::new(),
+        })
+    }
+}
+
+impl Hypervisor {
+    /// Looks at everything that libvirt has. Objects that vanish meanwhile are left out.
+    ///
+    /// # Errors
+    /// If libvirt cannot tell.
+    pub fn observe(&self) -> Result<Inventory> {
+        let mut inventory = Inventory::default();
+        let networks =
+            self.connection.list_all_networks(0).doing(|| "listing networks".to_owned())?;
+        for network in networks {
+            observe_network(&mut inventory, &network)?;
+        }
+        let domains = self.connection.list_all_domains(0).doing(|| "listing domains".to_owned())?;
+        for domain in domains {
+            observe_domain(&mut inventory, &domain)?;
+        }
+        self.observe_pools(&mut inventory)?;
+        Ok(inventory)
+    }
+
+    /// The subnets of all networks that libvirt has, with the name of who has them.
+    ///
+    /// # Errors
+    /// If libvirt cannot tell.
+    pub fn network_subnets(&self) -> Result<Vec<(Ipv4Net, String)>> {
+        let doing = || "listing the networks' subnets".to_owned();
+        let mut subnets = Vec::new();
+        for network in self.connection.list_all_networks(0).doing(doing)? {
+            let xml = network.xml_desc(0).already(&[ErrorNumber::NoNetwork]).doing(doing)?;
+            let Some(xml) = xml else { continue };
+            let parsed: NetworkXml =
+                quick_xml::de::from_str(&xml).context("reading a network's XML")?;
+            let owner = format!("libvirt network `{}`", parsed.name);
+            subnets
+                .extend(parsed.ip.iter().filter_map(IpXml::subnet).map(|net| (net, owner.clone())));
+        }
+        Ok(subnets)
+    }
+
+    fn observe_pools(&self, inventory: &mut Inventory) -> Result<()> {
+        let pools = self.connection.list_all_storage_pools(0);
+        // A driver may know no storage at all.
+        let pools =
+            pools.already(&[ErrorNumber::NoSupport]).doing(|| "listing pools".to_owned())?;
+        for pool in pools.unwrap_or_default() {
+            let doing = || "reading a storage pool".to_owned();
+            let gone = [ErrorNumber::NoStoragePool];
+            let Some(uuid) = pool.uuid().already(&gone).doing(doing)? else { continue };
+            let Some(active) = pool.is_active().already(&gone).doing(doing)? else { continue };
+            let Some(name) = pool.name().already(&gone).doing(doing)? else { continue };
+            match inventory.labs.values_mut().find(|found| found.lab.pool_uuid() == uuid) {
+                Some(found) => found.pool = Some(activity(active)),
+                None => inventory.foreign.pools.push(name),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn observe_network(inventory: &mut Inventory, network: &Network) -> Result<()> {
+    let doing = || "reading a network".to_owned();
+    let gone = [ErrorNumber::NoNetwork];
+    let Some(xml) = network.xml_desc(0).already(&gone).doing(doing)? else { return Ok(()) };
+    let Some(name) = network.name().already(&gone).doing(doing)? else { return Ok(()) };
+    let Some(active) = network.is_active().already(&gone).doing(doing)? else { return Ok(()) };
+    match Mark::from_object_xml(&xml) {
+        Ok(Some(mark)) => inventory.found(mark.lab).network = Some(activity(active)),
+        Ok(None) => inventory.foreign.networks.push(name),
+        Err(error) => {
+            inventory.foreign.unreadable.push(format!("network `{name}`: {error:#}"));
+            inventory.foreign.networks.push(name);
+        }
+    }
+    Ok(())
+}
+
+fn observe_domain(inventory: &mut Inventory, domain: &Domain) -> Result<()> {
+    let doing = || "reading a domain".to_owned();
+    let gone = [ErrorNumber::NoDomain];
+    let Some(xml) = domain.xml_desc(0).already(&gone).doing(doing)? else { return Ok(()) };
+    let Some(name) = domain.name().already(&gone).doing(doing)? else { return Ok(()) };
+    let Some((state, _)) = domain.state().already(&gone).doing(doing)? else { return Ok(()) };
+    let state = match state.known() {
+        Some(VirtState::Shutoff | VirtState::Crashed) => DomainState::Off,
+        Some(VirtState::Paused | VirtState::PMSuspended) => DomainState::Paused,
+        _ => DomainState::Running,
+    };
+    match Mark::from_object_xml(&xml) {
+        Ok(Some(Mark { lab, node: Some(index) })) => {
+            inventory.found(lab).domains.insert(index, state);
+        }
+        Ok(_) => inventory.foreign.domains.push(name),
+        Err(error) => {
+            inventory.foreign.unreadable.push(format!("domain `{name}`: {error:#}"));
+            inventory.foreign.domains.push(name);
+        }
+    }
+    Ok(())
+}
+
+fn activity(active: bool) -> Activity {
+    if active { Activity::Active } else { Activity::Inactive }
+}
+
+#[derive(Deserialize)]
+struct NetworkXml {
+    name: String,
+    #[serde(default)]
+    ip: Vec<IpXml>,
+}
+
+#[derive(Deserialize)]
+struct IpXml {
+    #[serde(rename = "@address")]
+    address: Option<String>,
+    #[serde(rename = "@prefix")]
+    prefix: Option<u8>,
+    #[serde(rename = "@netmask")]
+    netmask: Option<Ipv4Addr>,
+}
+
+impl IpXml {
+    /// The IPv4 subnet, if this is one.
+    fn subnet(&self) -> Option<Ipv4Net> {
+        let address: Ipv4Addr = self.address.as_deref()?.parse().ok()?;
+        let net = match (self.prefix, self.netmask) {
+            (Some(prefix), _) => Ipv4Net::new(address, prefix).ok()?,
+            (None, Some(mask)) => Ipv4Net::with_netmask(address, mask).ok()?,
+            (None, None) => return None,
+        };
+        Some(net.trunc())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn subnets_are_read_in_both_of_libvirts_spellings() {
+        let xml = "<network><name>default</name><forward mode='nat'/>\
+            <ip address='192.168.122.1' netmask='255.255.255.0'><dhcp/></ip>\
+            <ip family='ipv6' address='fd00::1' prefix='64'/>\
+            <ip address='10.1.2.1' prefix='20'/></network>";
+        let network: NetworkXml = quick_xml::de::from_str(xml).unwrap();
+        let subnets: Vec<String> =
+            network.ip.iter().filter_map(IpXml::subnet).map(|net| net.to_string()).collect();
+        assert_eq!(subnets, ["192.168.122.0/24", "10.1.0.0/20"]);
+    }
+}

@@ -1,0 +1,50 @@
+//! Whether KVM really works. A device that opens proves little: inside some virtual machines guests
+//! do not start, or start and hang.
+
+use anyhow::Result;
+use virt::sys;
+
+use super::Hypervisor;
+use super::error::Doing;
+use crate::lab::spec::VirtType;
+
+/// What guests can run on, and why it is not KVM if it is not.
+#[derive(Debug)]
+pub struct VirtProbe {
+    /// The best that works.
+    pub virt_type: VirtType,
+    /// Why there is no KVM.
+    pub reason: Option<String>,
+}
+
+impl Hypervisor {
+    /// Starts a tiny KVM guest, stopped, and removes it again; it is gone with our connection
+    /// whatever happens.
+    ///
+    /// # Errors
+    /// If the connection is gone.
+    pub fn probe_virt_type(&self) -> Result<VirtProbe> {
+        let driver = self.connection.driver_type();
+        let driver = driver.doing(|| "asking libvirt for its driver".to_owned())?;
+        if driver.eq_ignore_ascii_case("test") {
+            return Ok(VirtProbe { virt_type: VirtType::Test, reason: None });
+        }
+        let xml = PROBE.replace("NAME", &format!("virtlab-probe-{}", std::process::id()));
+        let flags = sys::VIR_DOMAIN_START_PAUSED | sys::VIR_DOMAIN_START_AUTODESTROY;
+        Ok(match self.connection.create_domain_xml(&xml, flags) {
+            Ok(domain) => {
+                let destroyed = domain.destroy();
+                destroyed.doing(|| "removing the KVM probe".to_owned())?;
+                VirtProbe { virt_type: VirtType::Kvm, reason: None }
+            }
+            Err(error) => {
+                let reason = error.message().lines().last().unwrap_or_default().trim().to_owned();
+                VirtProbe { virt_type: VirtType::Qemu, reason: Some(reason) }
+            }
+        })
+    }
+}
+
+const PROBE: &str = "<domain type='kvm'><name>NAME</name><memory unit='MiB'>32</memory>\
+    <vcpu>1</vcpu><os><type arch='x86_64' machine='q35'>hvm</type></os>\
+    <cpu mode='host-passthrough'/><devices><memballoon model='none'/></devices></domain>";

@@ -1,0 +1,170 @@
+//! The lab's storage pool: a folder on libvirt's host that is TFTP root and place of the console
+//! logs. Files go in and out by libvirt's streams, so no root and no shared file system is needed.
+
+use std::io::Read;
+
+use anyhow::Context;
+use anyhow::Result;
+use anyhow::anyhow;
+use anyhow::bail;
+use virt::error::ErrorNumber;
+use virt::storage_pool::StoragePool;
+use virt::storage_vol::StorageVol;
+use virt::stream::Stream;
+
+use super::Hypervisor;
+use super::error::Already;
+use super::error::Doing;
+use super::error::is_any;
+use crate::lab::Lab;
+use crate::lab::Node;
+use crate::render::xml;
+
+impl Hypervisor {
+    /// Defines, builds and starts the lab's pool, as far as that was not done.
+    ///
+    /// # Errors
+    /// If libvirt cannot.
+    pub fn make_pool(&self, lab: &Lab) -> Result<()> {
+        let doing = || format!("making storage pool `{}`", lab.pool_name());
+        let pool = match self.own_pool(lab)? {
+            Some(pool) => pool,
+            None => self.connection.define_storage_pool_xml(&xml::pool(lab), 0).doing(doing)?,
+        };
+        if pool.is_active().doing(doing)? {
+            return Ok(());
+        }
+        pool.build(0).doing(doing)?;
+        pool.create(0).already(&[ErrorNumber::OperationInvalid]).doing(doing)?;
+        pool.set_autostart(true).already(&[ErrorNumber::NoSupport]).doing(doing)?;
+        Ok(())
+    }
+
+    /// Puts a file of `size` bytes into the lab's pool, in the place of one that is there.
+    ///
+    /// # Errors
+    /// If libvirt cannot, or `content` cannot be read or is shorter.
+    pub fn upload(&self, lab: &Lab, name: &str, size: u64, content: impl Read) -> Result<()> {
+        let doing = || format!("uploading `{name}` to storage pool `{}`", lab.pool_name());
+        let pool = self.require_pool(lab)?;
+        let description = xml::volume(name, size);
+        let volume = match StorageVol::create_xml(&pool, &description, 0) {
+            Err(error) if is_any(&error, &[ErrorNumber::StorageVolExist]) => {
+                let old = pool.lookup_storage_vol_by_name(name).doing(doing)?;
+                old.delete(0).doing(doing)?;
+                StorageVol::create_xml(&pool, &description, 0).doing(doing)?
+            }
+            other => other.doing(doing)?,
+        };
+        if size == 0 {
+            return Ok(());
+        }
+        let stream = Stream::new(&self.connection, 0).doing(doing)?;
+        volume.upload(&stream, 0, size, 0).doing(doing)?;
+        send_all(&stream, content.take(size)).with_context(doing)?;
+        stream.finish().doing(doing)
+    }
+
+    /// The names of the files in the lab's pool; empty if there is no pool.
+    ///
+    /// # Errors
+    /// If libvirt cannot tell.
+    pub fn pool_files(&self, lab: &Lab) -> Result<Vec<String>> {
+        let Some(pool) = self.own_pool(lab)? else { return Ok(Vec::new()) };
+        let volumes = pool.list_volumes().already(&[ErrorNumber::OperationInvalid]);
+        let volumes = volumes.doing(|| format!("listing storage pool `{}`", lab.pool_name()))?;
+        Ok(volumes.unwrap_or_default())
+    }
+
+    /// The end of a node's console log, at most `bytes` bytes of it; empty if there is none yet.
+    ///
+    /// # Errors
+    /// If libvirt cannot read it.
+    pub fn console_tail(&self, lab: &Lab, node: &Node, bytes: u64) -> Result<String> {
+        let doing = || format!("reading the console log of `{}`", node.name);
+        let Some(pool) = self.own_pool(lab)? else { return Ok(String::new()) };
+        pool.refresh(0).doing(doing)?;
+        let name = format!("{}.console.log", node.name);
+        let volume = pool.lookup_storage_vol_by_name(&name);
+        let Some(volume) = volume.already(&[ErrorNumber::NoStorageVolume]).doing(doing)? else {
+            return Ok(String::new());
+        };
+        let size = volume.info().doing(doing)?.capacity;
+        let length = size.min(bytes);
+        if length == 0 {
+            return Ok(String::new());
+        }
+        let stream = Stream::new(&self.connection, 0).doing(doing)?;
+        volume.download(&stream, size - length, length, 0).doing(doing)?;
+        let text = receive_all(&stream).with_context(doing)?;
+        stream.finish().doing(doing)?;
+        Ok(String::from_utf8_lossy(&text).into_owned())
+    }
+
+    /// Deletes the lab's pool with everything in it.
+    ///
+    /// # Errors
+    /// If libvirt cannot.
+    pub fn delete_pool(&self, lab: &Lab) -> Result<()> {
+        let doing = || format!("deleting storage pool `{}`", lab.pool_name());
+        let gone = [ErrorNumber::NoStoragePool, ErrorNumber::OperationInvalid];
+        let Some(pool) = self.own_pool(lab)? else { return Ok(()) };
+        // An inactive pool does not know its files; one whose folder is gone cannot be started.
+        if pool.is_active().doing(doing)? || (pool.build(0).is_ok() && pool.create(0).is_ok()) {
+            pool.refresh(0).doing(doing)?;
+            for volume in pool.list_all_volumes(0).doing(doing)? {
+                volume.delete(0).already(&[ErrorNumber::NoStorageVolume]).doing(doing)?;
+            }
+            pool.destroy().already(&gone).doing(doing)?;
+        }
+        pool.delete(0)
+            .already(&[ErrorNumber::NoStoragePool, ErrorNumber::NoSupport])
+            .doing(doing)?;
+        pool.undefine().already(&gone).doing(doing)?;
+        Ok(())
+    }
+
+    fn require_pool(&self, lab: &Lab) -> Result<StoragePool> {
+        match self.own_pool(lab)? {
+            Some(pool) => Ok(pool),
+            None => bail!("storage pool `{}` is not there any more", lab.pool_name()),
+        }
+    }
+
+    /// The pool whose UUID only this lab's UUID leads to.
+    fn own_pool(&self, lab: &Lab) -> Result<Option<StoragePool>> {
+        let pool = self.connection.lookup_storage_pool_by_uuid(lab.pool_uuid());
+        pool.already(&[ErrorNumber::NoStoragePool])
+            .doing(|| format!("looking up storage pool `{}`", lab.pool_name()))
+    }
+}
+
+fn send_all(stream: &Stream, mut content: impl Read) -> Result<()> {
+    let mut buffer = vec![0; CHUNK];
+    loop {
+        let read = content.read(&mut buffer)?;
+        if read == 0 {
+            return Ok(());
+        }
+        let mut chunk = &buffer[..read];
+        while !chunk.is_empty() {
+            let sent = stream.send(chunk).map_err(|error| anyhow!("{}", error.message()))?;
+            chunk = &chunk[usize::try_from(sent)?..];
+        }
+    }
+}
+
+fn receive_all(stream: &Stream) -> Result<Vec<u8>> {
+    let mut text = Vec::new();
+    let mut buffer = vec![0; CHUNK];
+    loop {
+        let received = stream.recv(&mut buffer).map_err(|error| anyhow!("{}", error.message()))?;
+        if received <= 0 {
+            return Ok(text);
+        }
+        text.extend_from_slice(&buffer[..usize::try_from(received)?]);
+    }
+}
+
+/// libvirt's own limit of a stream packet is a little under 256 KiB.
+const CHUNK: usize = 128 << 10;
