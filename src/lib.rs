@@ -4,6 +4,7 @@
 //! [`commands`] is the only place where they meet, [`lab`] and [`render`] do no I/O, only
 //! [`hypervisor`] talks to libvirt, only [`boot_server`] has an async runtime inside it.
 
+pub mod boot_server;
 pub mod hypervisor;
 pub mod lab;
 pub mod output;

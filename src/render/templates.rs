@@ -128,8 +128,7 @@ fn explain(asked_for: &str, error: &minijinja::Error) -> anyhow::Error {
     let mut cause = error.detail().map_or_else(|| error.kind().to_string(), ToOwned::to_owned);
     if error.kind() == ErrorKind::UndefinedError {
         let names = undefined_names(error);
-        cause =
-            format!("{names} is not defined; docs/templates.md lists what a template may use");
+        cause = format!("{names} is not defined; docs/templates.md lists what a template may use");
     }
     let result: Result<()> = Err(anyhow!(cause));
     result

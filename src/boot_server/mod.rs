@@ -1,0 +1,108 @@
+//! Our HTTP server, one process per lab: it hands out every stage of a boot and so knows how far
+//! each node is. The only part with an async runtime inside; to the rest it is one blocking call.
+
+mod content;
+mod counted;
+pub mod process;
+mod routes;
+pub mod timeline;
+
+use std::fs::File;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::time::Duration;
+use std::time::SystemTime;
+use std::time::UNIX_EPOCH;
+
+use anyhow::Context;
+use anyhow::Result;
+use fs_err as fs;
+use tokio::net::TcpListener;
+
+pub use self::content::Content;
+pub use self::content::ServedFile;
+pub use self::content::ServedNode;
+pub use self::routes::Status;
+pub use self::routes::router;
+use self::timeline::Event;
+use self::timeline::Timeline;
+
+/// What the handlers share.
+#[derive(Debug)]
+pub struct Server {
+    content: Content,
+    timeline: Mutex<Timeline>,
+    journal: Mutex<File>,
+}
+
+impl Server {
+    /// A server of `content` that goes on with the timeline that `journal` holds.
+    ///
+    /// # Errors
+    /// If the journal cannot be read or written.
+    pub fn new(content: Content, journal: &Path) -> Result<Self> {
+        let mut timeline = Timeline::new(&content.nodes);
+        if journal.exists() {
+            // A line that was cut off by a crash is not worth failing for.
+            let text = fs::read_to_string(journal)?;
+            let events = text.lines().filter_map(|line| serde_json::from_str(line).ok());
+            events.for_each(|event: Event| timeline.apply(&event));
+        }
+        let journal = File::options().create(true).append(true).open(journal);
+        let journal = Mutex::new(journal.context("opening the boot server's journal")?);
+        Ok(Self { content, timeline: Mutex::new(timeline), journal })
+    }
+
+    /// Notes that something happened, for the status and for the next start.
+    fn record(&self, event: &Event) {
+        self.timeline.lock().expect("no handler panics").apply(event);
+        let mut line = serde_json::to_string(event).expect("an event is plain data");
+        line.push('\n');
+        let written = self.journal.lock().expect("no handler panics").write_all(line.as_bytes());
+        if let Err(error) = written {
+            tracing::warn!("writing the journal: {error}");
+        }
+    }
+}
+
+/// Serves until a signal ends the process or `state` (the lab's folder, where the journal is) is
+/// gone: a server whose lab was destroyed must not outlive it.
+///
+/// # Errors
+/// If the address cannot be listened on.
+pub fn serve(server: Server, address: SocketAddr, state: PathBuf) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("starting the boot server")?;
+    runtime.block_on(async {
+        let listener = TcpListener::bind(address)
+            .await
+            .with_context(|| format!("listening on http://{address}"))?;
+        tracing::info!("listening on http://{address}");
+        let app = router(Arc::new(server)).into_make_service_with_connect_info::<SocketAddr>();
+        axum::serve(listener, app)
+            .with_graceful_shutdown(until_gone(state))
+            .await
+            .context("serving")
+    })
+}
+
+async fn until_gone(state: PathBuf) {
+    while state.exists() {
+        tokio::time::sleep(STATE_CHECK).await;
+    }
+    tracing::info!("the lab is gone, and so am I");
+}
+
+/// Milliseconds since the epoch, as the timeline counts.
+pub(crate) fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+const STATE_CHECK: Duration = Duration::from_secs(1);

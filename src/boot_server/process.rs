@@ -1,0 +1,205 @@
+//! The boot server as a process beside us: started detached, found again, asked, ended.
+
+use std::net::SocketAddr;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+use std::process::Stdio;
+use std::thread;
+use std::time::Duration;
+use std::time::Instant;
+
+use anyhow::Context;
+use anyhow::Result;
+use anyhow::anyhow;
+use anyhow::bail;
+use fs_err as fs;
+use rustix::process::Pid;
+use rustix::process::Signal;
+use serde::Deserialize;
+use serde::Serialize;
+
+use super::Status;
+use super::timeline::Stage;
+use crate::lab::Lab;
+
+/// Talks to the boot server of a lab.
+#[derive(Debug)]
+pub struct Client {
+    http: reqwest::blocking::Client,
+    url: String,
+    lab: uuid::Uuid,
+}
+
+impl Client {
+    /// A client of the lab's boot server, whether or not it runs.
+    ///
+    /// # Errors
+    /// If there can be no HTTP client, which is a bug.
+    pub fn new(lab: &Lab) -> Result<Self> {
+        // What is asked is on this computer: no proxy, and a short answer or none.
+        let http = reqwest::blocking::Client::builder().no_proxy().timeout(ANSWER_TIMEOUT).build();
+        let http = http.context("making an HTTP client")?;
+        Ok(Self { http, url: lab.boot_url(), lab: lab.uuid })
+    }
+
+    /// How far each node is; `None` if this lab's boot server does not answer.
+    pub fn status(&self) -> Option<Status> {
+        let answer = self.http.get(format!("{}/status", self.url)).send().ok()?;
+        let status: Status = answer.json().ok()?;
+        (status.uuid == self.lab).then_some(status)
+    }
+
+    /// Tells the server what it cannot see itself.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub fn reach(&self, node: u32, stage: Stage) -> Result<()> {
+        let url = format!("{}/nodes/{node}/stages/{}", self.url, stage.name());
+        let answer =
+            self.http.post(url).send().and_then(reqwest::blocking::Response::error_for_status);
+        answer.context("telling the boot server")?;
+        Ok(())
+    }
+}
+
+/// Which process serves, told by its number and its start, since numbers are used again.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct ProcessMark {
+    pid: i32,
+    start_ticks: u64,
+}
+
+/// Notes in the lab's folder that this process is its boot server.
+///
+/// # Errors
+/// If the folder cannot be written.
+pub fn mark_own_process(state: &Path) -> Result<()> {
+    let pid = i32::try_from(std::process::id())?;
+    let start_ticks =
+        start_ticks(pid).ok_or_else(|| anyhow!("/proc has no word of this process"))?;
+    let mark = serde_json::to_string(&ProcessMark { pid, start_ticks })?;
+    fs::write(state.join(PROCESS_FILE), mark)?;
+    Ok(())
+}
+
+/// Starts `virtlab serve LAB` as a process of its own and waits until it answers.
+///
+/// # Errors
+/// If it does not come up, with the end of its log.
+pub fn start_detached(lab: &Lab, state: &Path, uri: Option<&str>, args: &[String]) -> Result<()> {
+    let log_path = state.join(LOG_FILE);
+    let log = fs::File::options().create(true).append(true).open(&log_path)?;
+    let program = std::env::current_exe().context("finding our own program")?;
+    let mut command = Command::new(program);
+    if let Some(uri) = uri {
+        command.args(["--connect", uri]);
+    }
+    command.args(args).arg("serve").arg(lab.name.as_str());
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log.into_parts().0);
+    // A group of its own, so that Ctrl-C in our terminal does not reach it.
+    command.process_group(0);
+    let mut child = command.spawn().context("starting the boot server")?;
+    let client = Client::new(lab)?;
+    let deadline = Instant::now() + START_TIMEOUT;
+    while Instant::now() < deadline {
+        if client.status().is_some() {
+            return Ok(());
+        }
+        if let Some(status) = child.try_wait()? {
+            // Another run may have been faster.
+            if client.status().is_some() {
+                return Ok(());
+            }
+            bail!("starting the boot server: it ended with {status}: {}", last_line(&log_path));
+        }
+        thread::sleep(POLL);
+    }
+    bail!(
+        "starting the boot server: no answer from {} within {} s (its log is {})",
+        lab.boot_url(),
+        START_TIMEOUT.as_secs(),
+        log_path.display()
+    )
+}
+
+/// Whether the process that the lab's folder names still runs.
+pub fn is_running(state: &Path) -> bool {
+    running(state).is_some()
+}
+
+/// Ends the process that the lab's folder names, gently first.
+///
+/// # Errors
+/// If it may not be ended, or does not end.
+pub fn stop(state: &Path) -> Result<()> {
+    for signal in [Signal::TERM, Signal::KILL] {
+        let Some(pid) = running(state) else { return Ok(()) };
+        match rustix::process::kill_process(pid, signal) {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+            Err(error) => return Err(error).context("stopping the boot server"),
+        }
+        let deadline = Instant::now() + STOP_TIMEOUT;
+        while Instant::now() < deadline && running(state).is_some() {
+            thread::sleep(POLL);
+        }
+    }
+    if running(state).is_some() {
+        bail!("stopping the boot server: it does not end");
+    }
+    Ok(())
+}
+
+/// Whether something can listen on `address` now.
+pub fn is_free(address: SocketAddr) -> bool {
+    std::net::TcpListener::bind(address).is_ok()
+}
+
+fn running(state: &Path) -> Option<Pid> {
+    let mark = fs::read_to_string(state.join(PROCESS_FILE)).ok()?;
+    let mark: ProcessMark = serde_json::from_str(&mark).ok()?;
+    (start_ticks(mark.pid)? == mark.start_ticks).then(|| Pid::from_raw(mark.pid))?
+}
+
+/// When a process was started, in clock ticks since the host was; `None` if there is none, or only
+/// its exit status is left. proc(5), `/proc/PID/stat`, fields 3 and 22.
+fn start_ticks(pid: i32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The second field is the name in parentheses, which may hold anything.
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    if fields.first() == Some(&"Z") {
+        return None;
+    }
+    fields.get(19)?.parse().ok()
+}
+
+fn last_line(log: &Path) -> String {
+    let text = fs::read_to_string(log).unwrap_or_default();
+    let line = text.lines().rev().find(|line| !line.trim().is_empty());
+    line.unwrap_or("its log is empty").to_owned()
+}
+
+const PROCESS_FILE: &str = "serve.json";
+const LOG_FILE: &str = "serve.log";
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+const START_TIMEOUT: Duration = Duration::from_secs(20);
+const STOP_TIMEOUT: Duration = Duration::from_secs(3);
+const POLL: Duration = Duration::from_millis(30);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_known_by_number_and_start() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(!is_running(folder.path()));
+        mark_own_process(folder.path()).unwrap();
+        assert!(is_running(folder.path()));
+        let other = ProcessMark { pid: i32::try_from(std::process::id()).unwrap(), start_ticks: 1 };
+        fs::write(folder.path().join(PROCESS_FILE), serde_json::to_string(&other).unwrap())
+            .unwrap();
+        assert!(!is_running(folder.path()));
+        stop(folder.path()).unwrap();
+    }
+}

@@ -1,0 +1,384 @@
+//! What is answered to whom. A node is known by its address where we gave it that address, and by
+//! the MAC address that its iPXE sends where somebody else did. It gets its own config and no
+//! other's; who is no node of the lab gets none.
+
+use std::net::IpAddr;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::ConnectInfo;
+use axum::extract::Path;
+use axum::extract::Query;
+use axum::extract::Request;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::http::Method;
+use axum::http::StatusCode;
+use axum::http::header;
+use axum::response::IntoResponse;
+use axum::response::Response;
+use axum::routing::get;
+use axum::routing::post;
+use serde::Deserialize;
+use serde::Serialize;
+use tower_http::services::ServeFile;
+use uuid::Uuid;
+
+use super::Server;
+use super::content::ServedNode;
+use super::counted::counted;
+use super::now_ms;
+use super::timeline::Event;
+use super::timeline::Stage;
+use super::timeline::Timeline;
+use crate::lab::LabName;
+use crate::lab::MacAddr;
+use crate::render::config::substitute_addresses;
+
+/// What `/healthz` and `/status` answer.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// The lab.
+    pub lab: LabName,
+    /// The lab's UUID.
+    pub uuid: Uuid,
+    /// The version of the virtlab that serves.
+    pub version: String,
+    /// How far each node is.
+    #[serde(flatten)]
+    pub timeline: Timeline,
+}
+
+/// All routes of a boot server.
+pub fn router(server: Arc<Server>) -> Router {
+    Router::new()
+        .route("/healthz", get(status))
+        .route("/status", get(status))
+        .route("/ipxe", get(script))
+        .route("/files/{name}", get(file))
+        .route("/config", get(config))
+        .route("/nodes/{index}/stages/{stage}", post(reach))
+        .with_state(server)
+}
+
+/// Who asks: the address and, from iPXE, the MAC address.
+#[derive(Debug)]
+struct Asking {
+    ip: IpAddr,
+    mac: Option<MacAddr>,
+}
+
+#[derive(Debug, Deserialize)]
+struct ScriptQuery {
+    mac: Option<String>,
+}
+
+async fn status(State(server): State<Arc<Server>>) -> Json<Status> {
+    let timeline = server.timeline.lock().expect("no handler panics").clone();
+    Json(Status {
+        lab: server.content.lab.clone(),
+        uuid: server.content.uuid,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        timeline,
+    })
+}
+
+async fn script(
+    State(server): State<Arc<Server>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Query(query): Query<ScriptQuery>,
+) -> Response {
+    let mac = query.mac.and_then(|text| text.parse().ok());
+    let asking = Asking { ip: canonical(peer), mac };
+    match server.node(&asking) {
+        Some(node) => {
+            let text = node.script.clone();
+            server.reached(node.index, Stage::Script, asking.ip, text.len() as u64);
+            ([(header::CONTENT_TYPE, PLAIN)], text).into_response()
+        }
+        None => refuse(&asking, "a boot script"),
+    }
+}
+
+async fn config(
+    State(server): State<Arc<Server>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    method: Method,
+) -> Response {
+    let asking = Asking { ip: canonical(peer), mac: None };
+    match server.node(&asking) {
+        Some(node) => {
+            let text = substitute_addresses(&node.config, asking.ip);
+            if method == Method::GET {
+                server.reached(node.index, Stage::Config, asking.ip, text.len() as u64);
+            }
+            ([(header::CONTENT_TYPE, server.content.config_type)], text).into_response()
+        }
+        None => refuse(&asking, "a config"),
+    }
+}
+
+/// A file of the image, whole or in ranges. The files are no secret; they are counted for the
+/// nodes only.
+async fn file(
+    State(server): State<Arc<Server>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Path(name): Path<String>,
+    request: Request,
+) -> Response {
+    let Some(served) = server.content.files.get(&name).cloned() else {
+        return (StatusCode::NOT_FOUND, format!("there is no file {name}\n")).into_response();
+    };
+    let is_get = request.method() == Method::GET;
+    let answer =
+        ServeFile::new(&served.path).with_buf_chunk_size(READ_CHUNK).try_call(request).await;
+    let response = match answer {
+        Ok(response) => response.map(Body::new),
+        Err(error) => {
+            tracing::error!("reading {}: {error}", served.path.display());
+            return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+        }
+    };
+    let ip = canonical(peer);
+    let index = server.node(&Asking { ip, mac: None }).map(|node| node.index);
+    let Some(index) = index.filter(|_| is_get && is_last_part(response.headers())) else {
+        return response;
+    };
+    response.map(|body| counted(body, move |bytes| server.reached(index, served.stage, ip, bytes)))
+}
+
+/// `create` tells from the outside what the server cannot see: power-on and being ready.
+async fn reach(
+    State(server): State<Arc<Server>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Path((index, stage)): Path<(u32, Stage)>,
+) -> StatusCode {
+    if canonical(peer) != server.content.address {
+        return StatusCode::FORBIDDEN;
+    }
+    if !server.content.nodes.iter().any(|node| node.index == index) {
+        return StatusCode::NOT_FOUND;
+    }
+    server.reached(index, stage, server.content.address, 0);
+    StatusCode::NO_CONTENT
+}
+
+impl Server {
+    /// The node that asks.
+    fn node(&self, asking: &Asking) -> Option<&ServedNode> {
+        let nodes = &self.content.nodes;
+        if let Some(node) = nodes.iter().find(|node| node.ip == Some(asking.ip)) {
+            return Some(node);
+        }
+        let unaddressed = || nodes.iter().filter(|node| node.ip.is_none());
+        if let Some(mac) = asking.mac {
+            return unaddressed().find(|node| node.mac == mac);
+        }
+        // The address that the node's own iPXE asked from before.
+        let timeline = self.timeline.lock().expect("no handler panics");
+        let seen = timeline.nodes.iter().find(|node| node.ip == Some(asking.ip))?.index;
+        unaddressed().find(|node| node.index == seen)
+    }
+
+    fn reached(&self, node: u32, stage: Stage, from: IpAddr, bytes: u64) {
+        tracing::info!(node, stage = stage.name(), %from, bytes);
+        self.record(&Event { node, stage, at_ms: now_ms(), from, bytes });
+    }
+}
+
+fn refuse(asking: &Asking, what: &str) -> Response {
+    let Asking { ip, mac } = asking;
+    let mac = mac.map(|mac| format!(" ({mac})")).unwrap_or_default();
+    tracing::warn!("{ip}{mac} asked for {what}, but is no node of this lab");
+    (StatusCode::FORBIDDEN, "you are no node of this lab\n").into_response()
+}
+
+/// Whether this answer carries a file's last byte: all of it, or a range that ends with it.
+fn is_last_part(headers: &HeaderMap) -> bool {
+    let Some(range) = headers.get(header::CONTENT_RANGE).and_then(|range| range.to_str().ok())
+    else {
+        return true;
+    };
+    // RFC 9110, 14.4: `bytes 0-99/1000`
+    let end_and_total = range.rsplit_once('-').and_then(|(_, rest)| rest.split_once('/'));
+    let numbers = end_and_total.map(|(end, total)| (end.parse::<u64>(), total.parse::<u64>()));
+    matches!(numbers, Some((Ok(end), Ok(total))) if end + 1 == total)
+}
+
+fn canonical(peer: SocketAddr) -> IpAddr {
+    peer.ip().to_canonical()
+}
+
+const PLAIN: &str = "text/plain; charset=utf-8";
+/// Larger reads are fewer trips through tokio's file threads; measured in docs/performance.md.
+const READ_CHUNK: usize = 1 << 20;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use axum::body::to_bytes;
+    use axum::extract::connect_info::MockConnectInfo;
+    use fs_err as fs;
+    use tower::ServiceExt;
+
+    use super::*;
+    use crate::boot_server::Content;
+    use crate::boot_server::ServedFile;
+
+    struct Bench {
+        server: Arc<Server>,
+        folder: tempfile::TempDir,
+    }
+
+    fn node(index: u32, ip: Option<&str>) -> ServedNode {
+        ServedNode {
+            index,
+            name: format!("demo-{index}"),
+            mac: format!("52:54:00:12:34:0{index}").parse().unwrap(),
+            ip: ip.map(|ip| ip.parse().unwrap()),
+            script: format!("#!ipxe {index}"),
+            config: format!("node {index} at $private_ipv4"),
+        }
+    }
+
+    fn bench(nodes: Vec<ServedNode>) -> Bench {
+        let folder = tempfile::tempdir().unwrap();
+        let kernel = folder.path().join("vmlinuz");
+        fs::write(&kernel, b"0123456789").unwrap();
+        let content = Content {
+            lab: "demo".parse().unwrap(),
+            uuid: Uuid::nil(),
+            address: "10.0.0.1".parse().unwrap(),
+            nodes,
+            files: BTreeMap::from([(
+                "vmlinuz".to_owned(),
+                ServedFile { path: kernel, stage: Stage::Kernel },
+            )]),
+            config_type: "application/json",
+        };
+        let server = Server::new(content, &folder.path().join("journal")).unwrap();
+        Bench { server: Arc::new(server), folder }
+    }
+
+    fn managed() -> Bench {
+        bench(vec![node(1, Some("10.0.0.2")), node(2, Some("10.0.0.3"))])
+    }
+
+    impl Bench {
+        async fn ask(
+            &self,
+            from: &str,
+            request: &str,
+            headers: &[(&str, &str)],
+        ) -> (u16, HeaderMap, String) {
+            let (method, path) = request.split_once(' ').unwrap();
+            let mut builder = Request::builder().method(method).uri(path);
+            for (name, value) in headers {
+                builder = builder.header(*name, *value);
+            }
+            let peer: SocketAddr = format!("{from}:40000").parse().unwrap();
+            let app = router(Arc::clone(&self.server)).layer(MockConnectInfo(peer));
+            let response = app.oneshot(builder.body(Body::empty()).unwrap()).await.unwrap();
+            let (parts, body) = response.into_parts();
+            let body = to_bytes(body, usize::MAX).await.unwrap();
+            (parts.status.as_u16(), parts.headers, String::from_utf8(body.to_vec()).unwrap())
+        }
+
+        fn stages(&self, index: usize) -> Vec<(Stage, u64)> {
+            let timeline = self.server.timeline.lock().unwrap();
+            timeline.nodes[index]
+                .stages
+                .iter()
+                .map(|(stage, reached)| (*stage, reached.bytes))
+                .collect()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_node_gets_its_own_script_and_config_by_its_address() {
+        let bench = managed();
+        assert_eq!(
+            bench.ask("10.0.0.3", "GET /ipxe?mac=52-54-00-12-34-01", &[]).await.2,
+            "#!ipxe 2"
+        );
+        let (status, headers, text) = bench.ask("10.0.0.2", "GET /config", &[]).await;
+        assert_eq!((status, text.as_str()), (200, "node 1 at 10.0.0.2"));
+        assert_eq!(headers["content-type"], "application/json");
+        assert_eq!(bench.stages(0), [(Stage::Config, 18)]);
+        assert_eq!(bench.stages(1), [(Stage::Script, 8)]);
+    }
+
+    #[tokio::test]
+    async fn who_is_no_node_gets_nothing_of_a_node() {
+        let bench = managed();
+        for request in
+            ["GET /ipxe", "GET /config", "GET /ipxe?mac=52:54:00:12:34:01", "GET /ipxe?mac=x"]
+        {
+            let (status, _, text) = bench.ask("10.0.0.9", request, &[]).await;
+            assert_eq!(
+                (status, text.as_str()),
+                (403, "you are no node of this lab\n"),
+                "{request}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn behind_a_foreign_dhcp_server_a_node_is_known_by_its_mac() {
+        let bench = bench(vec![node(1, None), node(2, None)]);
+        assert_eq!(bench.ask("10.7.0.5", "GET /config", &[]).await.0, 403);
+        assert_eq!(
+            bench.ask("10.7.0.5", "GET /ipxe?mac=52-54-00-12-34-02", &[]).await.2,
+            "#!ipxe 2"
+        );
+        assert_eq!(bench.ask("10.7.0.5", "GET /config", &[]).await.2, "node 2 at 10.7.0.5");
+        assert_eq!(bench.ask("10.7.0.6", "GET /ipxe?mac=52:54:00:ff:ff:ff", &[]).await.0, 403);
+    }
+
+    #[tokio::test]
+    async fn files_are_sent_whole_in_ranges_and_as_heads_with_the_right_length() {
+        let bench = managed();
+        let (status, headers, text) = bench.ask("10.0.0.2", "HEAD /files/vmlinuz", &[]).await;
+        assert_eq!((status, text.as_str()), (200, ""));
+        assert_eq!(headers["content-length"], "10");
+        assert_eq!(bench.stages(0), []);
+        let range = bench.ask("10.0.0.2", "GET /files/vmlinuz", &[("range", "bytes=2-4")]).await;
+        assert_eq!((range.0, range.2.as_str()), (206, "234"));
+        assert_eq!(range.1["content-range"], "bytes 2-4/10");
+        assert_eq!(bench.stages(0), []);
+        assert_eq!(bench.ask("10.0.0.2", "GET /files/vmlinuz", &[]).await.2, "0123456789");
+        assert_eq!(bench.stages(0), [(Stage::Kernel, 10)]);
+        assert_eq!(bench.ask("10.0.0.2", "GET /files/nope", &[]).await.0, 404);
+        assert_eq!(bench.ask("10.0.0.2", "GET /files/..%2f..%2fetc%2fpasswd", &[]).await.0, 404);
+    }
+
+    #[tokio::test]
+    async fn only_the_host_itself_may_set_a_stage() {
+        let bench = managed();
+        assert_eq!(bench.ask("10.0.0.2", "POST /nodes/1/stages/ready", &[]).await.0, 403);
+        assert_eq!(bench.ask("10.0.0.1", "POST /nodes/7/stages/ready", &[]).await.0, 404);
+        assert_eq!(bench.ask("10.0.0.1", "POST /nodes/1/stages/ready", &[]).await.0, 204);
+        assert_eq!(bench.stages(0), [(Stage::Ready, 0)]);
+    }
+
+    #[tokio::test]
+    async fn the_timeline_outlives_a_restart_and_a_torn_last_line() {
+        let bench = managed();
+        bench.ask("10.0.0.2", "GET /config", &[]).await;
+        let journal = bench.folder.path().join("journal");
+        let mut text = fs::read_to_string(&journal).unwrap();
+        text.push_str("{\"node\":1,\"sta");
+        fs::write(&journal, text).unwrap();
+        let server = Server::new(bench.server.content.clone(), &journal).unwrap();
+        let again = Bench { server: Arc::new(server), folder: bench.folder };
+        assert_eq!(again.stages(0), [(Stage::Config, 18)]);
+        let text = again.ask("10.0.0.1", "GET /status", &[]).await.2;
+        let status: Status = serde_json::from_str(&text).unwrap();
+        assert_eq!(status.lab.as_str(), "demo");
+        assert_eq!(status.timeline.nodes[0].stage(), Some(Stage::Config));
+    }
+}
