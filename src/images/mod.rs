@@ -7,10 +7,21 @@
 
 pub mod catalogue;
 pub mod digest;
+pub mod fetch;
+pub mod index;
+pub mod lock;
+mod pull;
+pub mod recipe;
+pub mod resolve;
 pub mod spec;
+pub mod store;
+pub mod verify;
 
 pub use catalogue::Catalogue;
 pub use digest::Sha256;
+pub use fetch::Fetcher;
+pub use lock::Lock;
+pub use lock::Pin;
 pub use spec::BootVariables;
 pub use spec::ConfigFormat;
 pub use spec::FileSpec;
@@ -18,3 +29,6 @@ pub use spec::ImageSpec;
 pub use spec::Readiness;
 pub use spec::Role;
 pub use spec::Source;
+pub use store::Image;
+pub use store::ImageFile;
+pub use store::Store;

@@ -57,7 +57,7 @@ pub struct ImageSpec {
 pub enum Source {
     /// One URL per file.
     Urls(Urls),
-    /// A JSON document that says where each file is, as Fedora CoreOS publishes it.
+    /// A JSON document that says where each file is, as Fedora `CoreOS` publishes it.
     Stream(Stream),
     /// A folder on this computer.
     Local(Local),
@@ -96,8 +96,9 @@ pub struct Latest {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct SigningKey {
-    /// The ASCII-armoured public key, a file of `images/keys/` or beside the entry.
-    pub key: PathBuf,
+    /// The ASCII-armoured public key: a URL, or a path relative to the entry's own file. Wherever it
+    /// comes from, it is used only if it has the fingerprint.
+    pub key: String,
     /// The fingerprint of its primary key, 40 hexadecimal digits; sub-keys may change.
     pub fingerprint: String,
 }
@@ -294,7 +295,7 @@ impl ImageSpec {
             self.check_file(file).with_context(|| format!("file `{}`", file.name))?;
         }
         if let Source::Urls(urls) = &self.source {
-            self.check_urls(urls)?;
+            Self::check_urls(urls)?;
         }
         self.kernel_arguments(&BootVariables::sample()).map(drop)
     }
@@ -333,7 +334,7 @@ impl ImageSpec {
         Ok(())
     }
 
-    fn check_urls(&self, urls: &Urls) -> Result<()> {
+    fn check_urls(urls: &Urls) -> Result<()> {
         if let Some(latest) = &urls.latest {
             ensure!(
                 latest.variable.is_some() != latest.pointer.is_some(),
@@ -410,7 +411,7 @@ fn render(
 }
 
 /// A name that is one path segment, needs no quoting in a URL, and is not hidden.
-fn is_file_name(name: &str) -> bool {
+pub(crate) fn is_file_name(name: &str) -> bool {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     !name.is_empty() && !name.starts_with('.') && name.chars().all(allowed)
 }
