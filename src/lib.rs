@@ -7,5 +7,6 @@
 pub mod boot_server;
 pub mod hypervisor;
 pub mod lab;
+pub mod images;
 pub mod output;
 pub mod render;

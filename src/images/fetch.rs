@@ -1,0 +1,398 @@
+//! Downloads that survive what networks do.
+//!
+//! A download goes to a `.part` file and stays there when the connection is cut, the disk fills up
+//! or the user presses Ctrl-C; the next try goes on where it ended, if the server can (RFC 9110,
+//! section 14) and says that the file is still the same one (`If-Range`). Nothing is believed
+//! because it arrived: the digest is computed over all of the file and judged by the caller.
+
+use std::io::Read;
+use std::io::Seek;
+use std::io::Write;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use anyhow::Context;
+use anyhow::Result;
+use fs_err as fs;
+use indicatif::ProgressBar;
+use reqwest::StatusCode;
+use reqwest::blocking::Client;
+use reqwest::blocking::Response;
+use reqwest::header;
+use reqwest::redirect;
+use serde::Deserialize;
+use serde::Serialize;
+
+use crate::images::digest::Hasher;
+use crate::images::digest::Sha256;
+
+/// How patient a [`Fetcher`] is.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// How long a connection may take to be made.
+    pub connect: Duration,
+    /// How long a server may send nothing; there is no limit on the whole.
+    pub stall: Duration,
+    /// How many tries may bring nothing new, one after the other.
+    pub attempts: u32,
+    /// The pause before the second try; it doubles with each.
+    pub pause: Duration,
+}
+
+/// Fetches files and small documents. Proxies come from the environment (`https_proxy`, `no_proxy`),
+/// further certificate authorities from `SSL_CERT_FILE` and `SSL_CERT_DIR`.
+#[derive(Clone, Debug)]
+pub struct Fetcher {
+    client: Client,
+    patience: Patience,
+}
+
+/// What is fetched, whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fetched {
+    /// The digest of all of it.
+    pub sha256: Sha256,
+    /// Its length in bytes.
+    pub size: u64,
+}
+
+/// Why one try ended, and whether another may help.
+#[derive(Debug)]
+enum Failure {
+    Passing(anyhow::Error, Option<Duration>),
+    Final(anyhow::Error),
+}
+
+/// What the next try must know about a `.part` file.
+#[derive(Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+struct Origin {
+    url: String,
+    /// A strong `ETag` or a `Last-Modified`, for `If-Range`.
+    validator: Option<String>,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { connect: CONNECT, stall: STALL, attempts: ATTEMPTS, pause: PAUSE }
+    }
+}
+
+impl Fetcher {
+    /// A fetcher.
+    ///
+    /// # Errors
+    /// If the TLS library cannot be set up.
+    pub fn new(patience: Patience) -> Result<Self> {
+        // A redirect from https to http would give away what https was for.
+        let careful = redirect::Policy::custom(|attempt| {
+            let was_tls = attempt.previous().last().is_some_and(|url| url.scheme() == "https");
+            if was_tls && attempt.url().scheme() != "https" {
+                attempt.error("redirected from https to http")
+            } else if attempt.previous().len() > MAX_REDIRECTS {
+                attempt.error("too many redirects")
+            } else {
+                attempt.follow()
+            }
+        });
+        let client = Client::builder()
+            .user_agent(concat!("virtlab/", env!("CARGO_PKG_VERSION")))
+            .redirect(careful)
+            .connect_timeout(patience.connect)
+            .timeout(patience.stall) // of the blocking client: of each read
+            .build()
+            .context("setting up the HTTP client")?;
+        Ok(Self { client, patience })
+    }
+
+    /// Fetches a small document.
+    ///
+    /// # Errors
+    /// If it cannot be had, or is larger than 16 MiB.
+    pub fn document(&self, url: &str) -> Result<Vec<u8>> {
+        self.persist(
+            url,
+            || 0,
+            || {
+                let response = self.request(url, None)?;
+                let mut bytes = Vec::new();
+                let limit = MAX_DOCUMENT + 1;
+                response.take(limit).read_to_end(&mut bytes).map_err(passing)?;
+                if bytes.len() as u64 == limit {
+                    return Err(Failure::Final(anyhow::anyhow!("it is larger than 16 MiB")));
+                }
+                Ok(bytes)
+            },
+        )
+    }
+
+    /// Fetches a file into `part`, going on where an earlier try ended, until `stop` is set. The bar
+    /// gets its length and its position.
+    ///
+    /// # Errors
+    /// If the server refuses (404), stays away for too many tries, or the disk is full. The `.part`
+    /// file is kept; the error says so where it helps.
+    pub fn download(
+        &self,
+        url: &str,
+        part: &Path,
+        bar: &ProgressBar,
+        stop: &AtomicBool,
+    ) -> Result<Fetched> {
+        self.persist(url, || length(part), || self.attempt(url, part, bar, stop))
+    }
+
+    /// Whether a download ended because it was told to.
+    pub fn was_stopped(error: &anyhow::Error) -> bool {
+        error.root_cause().to_string() == STOPPED
+    }
+
+    /// Throws away what was fetched into `part`.
+    ///
+    /// # Errors
+    /// If it cannot be removed.
+    pub fn discard(part: &Path) -> Result<()> {
+        for path in [part.to_owned(), origin_path(part)] {
+            match fs::remove_file(path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(error.into());
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Tries until it works, fails for good, or brings nothing new `attempts` times in a row.
+    fn persist<T>(
+        &self,
+        url: &str,
+        progress: impl Fn() -> u64,
+        mut attempt: impl FnMut() -> Result<T, Failure>,
+    ) -> Result<T> {
+        let mut failed = 0;
+        let mut best = progress();
+        loop {
+            let (error, wait) = match attempt() {
+                Ok(value) => return Ok(value),
+                Err(Failure::Final(error)) => {
+                    return Err(error.context(format!("fetching {url}")));
+                }
+                Err(Failure::Passing(error, wait)) => (error, wait),
+            };
+            failed = if progress() > best { 1 } else { failed + 1 };
+            best = best.max(progress());
+            if failed >= self.patience.attempts {
+                let tries = format!("fetching {url} ({failed} tries)");
+                return Err(error.context(tries));
+            }
+            let pause = self.patience.pause * 2_u32.saturating_pow(failed - 1);
+            let pause = wait.unwrap_or(pause).min(MAX_PAUSE);
+            tracing::info!("fetching {url}: {error:#}; trying again in {pause:?}");
+            std::thread::sleep(pause);
+        }
+    }
+
+    fn attempt(
+        &self,
+        url: &str,
+        part: &Path,
+        bar: &ProgressBar,
+        stop: &AtomicBool,
+    ) -> Result<Fetched, Failure> {
+        let origin = read_origin(part).filter(|origin| origin.url == url);
+        if origin.is_none() {
+            Self::discard(part).map_err(Failure::Final)?;
+        }
+        let have = length(part);
+        let validator = origin.and_then(|origin| origin.validator);
+        let range = (have > 0).then_some((have, validator.as_deref()));
+        let response = self.request(url, range)?;
+
+        let start = match response.status() {
+            StatusCode::PARTIAL_CONTENT => match content_range(&response) {
+                Some((start, _)) if start == have => have,
+                _ => {
+                    Self::discard(part).map_err(Failure::Final)?;
+                    return Err(Failure::Passing(
+                        anyhow::anyhow!("the server sent another part than was asked for"),
+                        None,
+                    ));
+                }
+            },
+            StatusCode::RANGE_NOT_SATISFIABLE => {
+                // Whole already, if the server says that the file is as long as what we have.
+                if unsatisfied_length(&response) == Some(have) {
+                    return hash(part).map_err(Failure::Final);
+                }
+                Self::discard(part).map_err(Failure::Final)?;
+                return Err(Failure::Passing(
+                    anyhow::anyhow!("the file on the server has changed"),
+                    None,
+                ));
+            }
+            _ => 0,
+        };
+        if let Some(length) = response.content_length() {
+            bar.set_length(start + length);
+        }
+        receive(response, url, part, start, (bar, stop))
+    }
+
+    /// A response with a body worth reading: 200, or 206 and 416 if a range was asked for.
+    fn request(&self, url: &str, range: Option<(u64, Option<&str>)>) -> Result<Response, Failure> {
+        let mut request = self.client.get(url);
+        if let Some((start, validator)) = range {
+            request = request.header(header::RANGE, format!("bytes={start}-"));
+            if let Some(validator) = validator {
+                request = request.header(header::IF_RANGE, validator);
+            }
+        }
+        let response = request.send().map_err(|error| {
+            let is_final = error.is_redirect() || error.is_builder();
+            let error = anyhow::Error::from(error.without_url());
+            if is_final { Failure::Final(error) } else { Failure::Passing(error, None) }
+        })?;
+        let status = response.status();
+        let is_partial =
+            matches!(status, StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE);
+        if status == StatusCode::OK || (range.is_some() && is_partial) {
+            return Ok(response);
+        }
+        let error = anyhow::anyhow!("the server says {status}");
+        if PASSING.contains(&status.as_u16()) {
+            return Err(Failure::Passing(error, retry_after(&response)));
+        }
+        Err(Failure::Final(error))
+    }
+}
+
+/// Writes the body behind what is there, and the digest of both.
+fn receive(
+    mut response: Response,
+    url: &str,
+    part: &Path,
+    start: u64,
+    (bar, stop): (&ProgressBar, &AtomicBool),
+) -> Result<Fetched, Failure> {
+    let io = |error| disk(error, part);
+    let mut file = fs::OpenOptions::new()
+        .create(true)
+        .read(true)
+        .write(true)
+        .truncate(false)
+        .open(part)
+        .map_err(io)?;
+    file.set_len(start).map_err(io)?;
+    if start == 0 {
+        let origin = Origin { url: url.to_owned(), validator: validator(&response) };
+        let text = serde_json::to_vec(&origin).map_err(|error| Failure::Final(error.into()))?;
+        fs::write(origin_path(part), text).map_err(io)?;
+    }
+    let mut hasher = Hasher::default();
+    hasher.read_all(&mut file).map_err(io)?;
+    file.seek(std::io::SeekFrom::Start(start)).map_err(io)?;
+    bar.set_position(start);
+    bar.reset_eta();
+
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        if stop.load(Ordering::Relaxed) {
+            return Err(Failure::Final(anyhow::anyhow!("{STOPPED}")));
+        }
+        let count = match response.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(count) => count,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(passing(error)),
+        };
+        file.write_all(&buffer[..count]).map_err(io)?;
+        hasher.update(&buffer[..count]);
+        bar.inc(count as u64);
+    }
+    file.sync_all().map_err(io)?;
+    Ok(Fetched { size: hasher.length(), sha256: hasher.finish() })
+}
+
+fn hash(part: &Path) -> Result<Fetched> {
+    Ok(Fetched { size: length(part), sha256: Sha256::of_file(part)? })
+}
+
+/// The start and the whole length of `Content-Range: bytes 10-99/100`.
+fn content_range(response: &Response) -> Option<(u64, Option<u64>)> {
+    let value = response.headers().get(header::CONTENT_RANGE)?.to_str().ok()?;
+    let (range, whole) = value.strip_prefix("bytes ")?.split_once('/')?;
+    let (start, _) = range.split_once('-')?;
+    Some((start.trim().parse().ok()?, whole.parse().ok()))
+}
+
+/// The length in `Content-Range: bytes */100`.
+fn unsatisfied_length(response: &Response) -> Option<u64> {
+    let value = response.headers().get(header::CONTENT_RANGE)?.to_str().ok()?;
+    value.strip_prefix("bytes */")?.parse().ok()
+}
+
+/// A weak `ETag` may not be used for ranges (RFC 9110, section 13.1.5).
+fn validator(response: &Response) -> Option<String> {
+    let text = |name| response.headers().get(name)?.to_str().ok().map(str::to_owned);
+    let etag = text(header::ETAG).filter(|etag| !etag.starts_with("W/"));
+    etag.or_else(|| text(header::LAST_MODIFIED))
+}
+
+/// `Retry-After` in seconds; its other form, a date, is not worth a parser.
+fn retry_after(response: &Response) -> Option<Duration> {
+    let value = response.headers().get(header::RETRY_AFTER)?.to_str().ok()?;
+    value.trim().parse().ok().map(Duration::from_secs)
+}
+
+fn passing(error: std::io::Error) -> Failure {
+    let text = if error.kind() == std::io::ErrorKind::TimedOut {
+        "the server has stopped sending"
+    } else {
+        "the connection was cut"
+    };
+    Failure::Passing(anyhow::Error::from(error).context(text), None)
+}
+
+fn disk(error: std::io::Error, part: &Path) -> Failure {
+    let is_full =
+        matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded);
+    let error = anyhow::Error::from(error);
+    Failure::Final(if is_full {
+        error.context(format!(
+            "the disk is full; what has arrived is kept in {}, and the next run goes on there",
+            part.display()
+        ))
+    } else {
+        error
+    })
+}
+
+fn length(path: &Path) -> u64 {
+    fs::metadata(path).map_or(0, |metadata| metadata.len())
+}
+
+fn origin_path(part: &Path) -> PathBuf {
+    let mut path = part.as_os_str().to_owned();
+    path.push(".origin");
+    path.into()
+}
+
+fn read_origin(part: &Path) -> Option<Origin> {
+    serde_json::from_slice(&fs::read(origin_path(part)).ok()?).ok()
+}
+
+const STOPPED: &str = "stopped, since another file failed";
+/// The answers that `curl --retry` takes for passing ones.
+const PASSING: [u16; 6] = [408, 429, 500, 502, 503, 504];
+const CONNECT: Duration = Duration::from_secs(15);
+/// Mirrors pause for seconds; a minute of silence is a dead connection.
+const STALL: Duration = Duration::from_secs(60);
+const ATTEMPTS: u32 = 5;
+const PAUSE: Duration = Duration::from_secs(1);
+const MAX_PAUSE: Duration = Duration::from_secs(60);
+const MAX_REDIRECTS: usize = 10;
+const MAX_DOCUMENT: u64 = 16 << 20;
+const BUFFER: usize = 128 * 1024;

@@ -1,0 +1,237 @@
+//! The lock file: which version of an image, and which digests, a lab was made with.
+//!
+//! `--lock FILE` writes it on the first run and obeys it on every later one, so that a lab can be
+//! repeated next year and on another computer.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::Path;
+
+use anyhow::Context;
+use anyhow::Result;
+use anyhow::ensure;
+use fs_err as fs;
+use serde::Deserialize;
+use serde::Serialize;
+
+use crate::images::digest::Sha256;
+use crate::images::spec::located;
+
+/// What of an image is wanted. The default wants the newest of the default channel.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pin {
+    /// The channel, such as `stable`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub channel: Option<String>,
+    /// The version.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// The files by their names; empty if any will do.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub files: BTreeMap<String, PinnedFile>,
+}
+
+/// A file that was locked.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct PinnedFile {
+    /// Its digest.
+    pub sha256: Sha256,
+    /// Where it came from, so that it is found when the metadata has moved on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+}
+
+/// A lock file, with one pin per image.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lock {
+    version: u32,
+    #[serde(default, rename = "image")]
+    images: BTreeMap<String, Pin>,
+}
+
+impl Pin {
+    /// Refuses a file that is not the one that was locked.
+    ///
+    /// # Errors
+    /// If the digests differ, or if the pin has digests and none for this file.
+    pub fn check(&self, file: &str, found: Sha256) -> Result<()> {
+        if self.files.is_empty() {
+            return Ok(());
+        }
+        let expected = self.files.get(file).with_context(|| {
+            format!("`{file}` is not in the lock file, which was made for other files")
+        })?;
+        let expected = expected.sha256;
+        ensure!(
+            expected == found,
+            "`{file}` is not the file that was locked: expected sha256 {expected}, found {found}"
+        );
+        Ok(())
+    }
+
+    /// This pin, with what flags ask for instead.
+    ///
+    /// # Errors
+    /// If a flag contradicts the pin, naming both.
+    pub fn with_flags(mut self, channel: Option<&str>, version: Option<&str>) -> Result<Self> {
+        for (flag, wanted, pinned) in
+            [("--channel", channel, &mut self.channel), ("--version", version, &mut self.version)]
+        {
+            let Some(wanted) = wanted else { continue };
+            if let Some(pinned) = pinned.as_deref() {
+                ensure!(
+                    pinned == wanted,
+                    "`{flag} {wanted}` contradicts the lock file, which says `{pinned}`"
+                );
+            }
+            *pinned = Some(wanted.to_owned());
+        }
+        Ok(self)
+    }
+}
+
+impl Lock {
+    /// Reads a lock file; one that does not exist is empty.
+    ///
+    /// # Errors
+    /// If it cannot be read, or with file, line and column if it is not a lock file.
+    pub fn load(path: &Path) -> Result<Self> {
+        match fs::read_to_string(path) {
+            Ok(text) => Self::parse(&text, &path.display().to_string()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Parses a lock file; `file` is what errors call it.
+    ///
+    /// # Errors
+    /// As [`Lock::load`].
+    pub fn parse(text: &str, file: &str) -> Result<Self> {
+        let lock: Self = toml::from_str(text).map_err(|error| located(&error, text, file))?;
+        ensure!(
+            lock.version == FORMAT_VERSION,
+            "{file}: `version` is {}, this virtlab reads version {FORMAT_VERSION}",
+            lock.version
+        );
+        Ok(lock)
+    }
+
+    /// What is wanted of the image `name`.
+    pub fn pin(&self, name: &str) -> Pin {
+        self.images.get(name).cloned().unwrap_or_default()
+    }
+
+    /// Sets what is wanted of the image `name`.
+    pub fn set(&mut self, name: &str, pin: Pin) {
+        self.images.insert(name.to_owned(), pin);
+    }
+
+    /// Writes the file in one step: a reader sees the old lock or the new one.
+    ///
+    /// # Errors
+    /// If the folder cannot be written.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let folder = match path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        };
+        let text = format!("{HEADER}{}", toml::to_string_pretty(self)?);
+        write_atomically(folder, path, text.as_bytes())
+    }
+}
+
+impl Default for Lock {
+    fn default() -> Self {
+        Self { version: FORMAT_VERSION, images: BTreeMap::new() }
+    }
+}
+
+/// Writes a file beside `path` and renames it.
+pub(crate) fn write_atomically(folder: &Path, path: &Path, bytes: &[u8]) -> Result<()> {
+    let context = || format!("writing {}", path.display());
+    let mut file = tempfile::Builder::new()
+        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
+        .tempfile_in(folder)
+        .with_context(context)?;
+    file.write_all(bytes).with_context(context)?;
+    file.persist(path).with_context(context)?;
+    Ok(())
+}
+
+const FORMAT_VERSION: u32 = 1;
+const HEADER: &str = "# Made by virtlab: the images of a lab, so that it can be repeated.\n";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pin() -> Pin {
+        Pin {
+            channel: Some("stable".to_owned()),
+            version: Some("4230.2.1".to_owned()),
+            files: BTreeMap::from([(
+                "vmlinuz".to_owned(),
+                PinnedFile { sha256: Sha256::of(b"kernel"), url: None },
+            )]),
+        }
+    }
+
+    #[test]
+    fn a_lock_file_reads_back_as_it_was_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("virtlab.lock");
+        let mut lock = Lock::load(&path).unwrap();
+        assert_eq!(lock.pin("flatcar"), Pin::default());
+        lock.set("flatcar", pin());
+        lock.save(&path).unwrap();
+        assert_eq!(Lock::load(&path).unwrap(), lock);
+        assert_eq!(
+            fs::read_to_string(&path).unwrap(),
+            format!(
+                "{HEADER}version = 1\n\n[image.flatcar]\nchannel = \"stable\"\n\
+                 version = \"4230.2.1\"\n\n[image.flatcar.files.vmlinuz]\nsha256 = \"{}\"\n",
+                Sha256::of(b"kernel")
+            )
+        );
+    }
+
+    #[test]
+    fn a_file_that_was_not_locked_is_refused() {
+        assert!(pin().check("vmlinuz", Sha256::of(b"kernel")).is_ok());
+        let error = pin().check("vmlinuz", Sha256::of(b"other")).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            format!(
+                "`vmlinuz` is not the file that was locked: expected sha256 {}, found {}",
+                Sha256::of(b"kernel"),
+                Sha256::of(b"other")
+            )
+        );
+        assert!(pin().check("initrd", Sha256::of(b"kernel")).is_err());
+        assert!(Pin::default().check("initrd", Sha256::of(b"kernel")).is_ok());
+    }
+
+    #[test]
+    fn a_flag_may_not_contradict_the_lock_file() {
+        assert_eq!(pin().with_flags(Some("stable"), None).unwrap(), pin());
+        assert_eq!(
+            pin().with_flags(None, Some("1.2.3")).unwrap_err().to_string(),
+            "`--version 1.2.3` contradicts the lock file, which says `4230.2.1`"
+        );
+    }
+
+    #[test]
+    fn a_mistake_in_a_lock_file_is_named_with_its_place() {
+        for (text, expected) in [
+            ("version = 1\nimages = 1\n", "v.lock:2:1: unknown field `images`"),
+            ("version = 7\n", "v.lock: `version` is 7, this virtlab reads version 1"),
+        ] {
+            let error = Lock::parse(text, "v.lock").unwrap_err().to_string();
+            assert!(error.starts_with(expected), "{error}");
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! Images: what can be booted, where its files come from, and how they are known to be right.
+//!
+//! A node boots whatever it is handed, so nothing is handed to it that was not verified: a file
+//! enters the [`store`] only under the digest that its image's entry, its metadata, a signature or
+//! the lock file vouches for. The way of a file is [`catalogue`] (which image) → [`resolve`]
+//! (which version, which URLs) → [`fetch`] → [`verify`] → [`store`].
+
+pub mod catalogue;
+pub mod digest;
+pub mod fetch;
+pub mod index;
+pub mod lock;
+mod pull;
+pub mod recipe;
+pub mod resolve;
+pub mod spec;
+pub mod store;
+pub mod verify;
+
+pub use catalogue::Catalogue;
+pub use digest::Sha256;
+pub use fetch::Fetcher;
+pub use lock::Lock;
+pub use lock::Pin;
+pub use spec::BootVariables;
+pub use spec::ConfigFormat;
+pub use spec::FileSpec;
+pub use spec::ImageSpec;
+pub use spec::Readiness;
+pub use spec::Role;
+pub use spec::Source;
+pub use store::Image;
+pub use store::ImageFile;
+pub use store::Store;

@@ -1,0 +1,254 @@
+//! Getting an image that is not here: fetching it, several files side by side, or building it.
+
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use anyhow::Context;
+use anyhow::Result;
+use anyhow::bail;
+use anyhow::ensure;
+use fs_err as fs;
+use indicatif::HumanBytes;
+
+use crate::images::digest::Sha256;
+use crate::images::fetch::Fetched;
+use crate::images::fetch::Fetcher;
+use crate::images::index::RecordFile;
+use crate::images::index::now;
+use crate::images::lock::Pin;
+use crate::images::recipe::Recipe;
+use crate::images::resolve::RemoteFile;
+use crate::images::resolve::resolve;
+use crate::images::spec::ImageSpec;
+use crate::images::spec::SigningKey;
+use crate::images::store::Image;
+use crate::images::store::Store;
+use crate::images::store::mtime;
+use crate::images::store::record;
+use crate::images::verify;
+use crate::output::Printer;
+use crate::output::seconds;
+
+/// Fetches the version that the pin wants, unless it is here.
+pub(crate) fn fetch(
+    store: &Store,
+    spec: &ImageSpec,
+    pin: &Pin,
+    printer: &Printer,
+) -> Result<Image> {
+    let resolved = resolve(spec, pin, &store.fetcher)?;
+    let exact = Pin { version: resolved.version.clone(), ..pin.clone() };
+    if let Some(image) = resolved.version.as_ref().and(store.find(spec, &exact)?) {
+        if let Some(mut known) = store.index.load(&image.reference)? {
+            known.pulled = now();
+            store.index.save(&known)?;
+        }
+        return Ok(image);
+    }
+    let key = match &resolved.signed_by {
+        Some(key) if resolved.files.iter().any(|file| file.signature.is_some()) => {
+            Some((public_key(store, spec, key)?, key.fingerprint.as_str()))
+        }
+        _ => None,
+    };
+    let partial = store.root.join("partial").join(&spec.name);
+    fs::create_dir_all(&partial)?;
+
+    let failed = AtomicBool::new(false);
+    let job = Job { store, partial: &partial, key, failed: &failed, printer };
+    let results: Vec<Result<RecordFile>> = std::thread::scope(|scope| {
+        let job = &job;
+        let start = |file| scope.spawn(move || job.run(file).inspect_err(|_| job.stop()));
+        let running: Vec<_> = resolved.files.iter().map(start).collect();
+        let join = |thread: std::thread::ScopedJoinHandle<'_, Result<RecordFile>>| {
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        };
+        running.into_iter().map(join).collect()
+    });
+    let files = all_or_why_not(results)?;
+    // Gone if it is empty; what was interrupted stays.
+    let _ = fs::remove_dir(&partial);
+    store.enter(spec, record(spec, resolved.channel, resolved.version, files))
+}
+
+/// Builds an image by its recipe.
+pub(crate) fn build(
+    store: &Store,
+    spec: &ImageSpec,
+    recipe: &Recipe,
+    printer: &Printer,
+) -> Result<Image> {
+    let partial = store.root.join("partial").join(&spec.name);
+    fs::create_dir_all(&partial)?;
+    let output = tempfile::Builder::new().prefix("build-").tempdir_in(&partial)?;
+    let log = partial.join("build.log");
+    let start = Instant::now();
+    recipe.build(output.path(), &log, printer)?;
+    let mut files = Vec::new();
+    for file in &spec.files {
+        let path = output.path().join(file.path());
+        ensure!(
+            path.is_file(),
+            "the recipe ended well, but made no `{}`; its output is in {}",
+            file.path(),
+            log.display()
+        );
+        let sha256 = Sha256::of_file(&path)?;
+        if let Some(expected) = file.sha256 {
+            ensure!(
+                sha256 == expected,
+                "`{}` was built otherwise: expected sha256 {expected}, found {sha256}",
+                file.name
+            );
+        }
+        let size = fs::metadata(&path)?.len();
+        store.take_in(&path, sha256, &file.name)?;
+        let mtime = mtime(&fs::metadata(store.blob(sha256, &file.name))?);
+        files.push(RecordFile {
+            role: file.role,
+            name: file.name.clone(),
+            size,
+            mtime,
+            sha256,
+            url: None,
+            path: None,
+            verified_by: "built here".to_owned(),
+        });
+    }
+    drop(output);
+    let _ = fs::remove_dir_all(&partial);
+    printer.note(format!("built image `{}` in {}", spec.name, seconds(start.elapsed())));
+    store.enter(spec, record(spec, None, Some(recipe.digest().short()), files))
+}
+
+/// What the threads share.
+struct Job<'a> {
+    store: &'a Store,
+    partial: &'a Path,
+    key: Option<(Vec<u8>, &'a str)>,
+    failed: &'a AtomicBool,
+    printer: &'a Printer,
+}
+
+impl Job<'_> {
+    fn stop(&self) {
+        self.failed.store(true, Ordering::Relaxed);
+    }
+
+    /// Fetches one file, verifies it and takes it in.
+    fn run(&self, file: &RemoteFile) -> Result<RecordFile> {
+        let store = self.store;
+        // The file with this digest may be here already, from another version or another image.
+        if let (Some((sha256, by)), None) = (file.digests.first(), &file.signature)
+            && file.digests.iter().all(|(other, _)| other == sha256)
+            && store.has(*sha256, &file.name)?
+        {
+            return self.entry(file, *sha256, format!("sha256 of {by}"));
+        }
+        // Before the file, which is large.
+        let signature = match &file.signature {
+            Some(url) => Some(store.fetcher.document(url)?),
+            None => None,
+        };
+        let part = self.part(file);
+        let start = Instant::now();
+        let bar = self.printer.byte_bar(&file.name, Some(0));
+        let fetched = store.fetcher.download(&file.url, &part, &bar, self.failed);
+        bar.finish_and_clear();
+        let fetched = fetched?;
+        let verified_by = match self.judge(file, fetched, signature.as_deref(), &part) {
+            Ok(verified_by) => verified_by,
+            Err(error) => {
+                Fetcher::discard(&part)?;
+                return Err(error.context(format!("verifying {}", file.url)));
+            }
+        };
+        store.take_in(&part, fetched.sha256, &file.name)?;
+        Fetcher::discard(&part)?;
+        let (size, time) = (HumanBytes(fetched.size), seconds(start.elapsed()));
+        self.printer.note(format!("fetched `{}`, {size} in {time}, {verified_by}", file.name));
+        self.entry(file, fetched.sha256, verified_by)
+    }
+
+    /// Every digest and the signature have to agree; says which did.
+    fn judge(
+        &self,
+        file: &RemoteFile,
+        fetched: Fetched,
+        signature: Option<&[u8]>,
+        part: &Path,
+    ) -> Result<String> {
+        let mut vouchers = Vec::new();
+        for (expected, by) in &file.digests {
+            ensure!(
+                *expected == fetched.sha256,
+                "`{}` is not what {by} says: expected sha256 {expected}, found {} ({} bytes)",
+                file.name,
+                fetched.sha256,
+                fetched.size
+            );
+            vouchers.push(format!("sha256 of {by}"));
+        }
+        if let (Some(signature), Some((key, fingerprint))) = (signature, &self.key) {
+            let signature = verify::check_signature(part, signature, key, fingerprint)
+                .with_context(|| format!("`{}`", file.name))?;
+            if signature.key_expired {
+                self.printer
+                    .warn(format!("`{}` is signed by a key that has expired since", file.name));
+            }
+            vouchers.push(format!("signature of {}", signature.fingerprint));
+        }
+        ensure!(!vouchers.is_empty(), "nothing vouches for `{}`", file.name);
+        Ok(vouchers.join(", "))
+    }
+
+    fn entry(&self, file: &RemoteFile, sha256: Sha256, verified_by: String) -> Result<RecordFile> {
+        let metadata = fs::metadata(self.store.blob(sha256, &file.name))?;
+        Ok(RecordFile {
+            role: file.role,
+            name: file.name.clone(),
+            size: metadata.len(),
+            mtime: mtime(&metadata),
+            sha256,
+            url: Some(file.url.clone()),
+            path: None,
+            verified_by,
+        })
+    }
+
+    /// The same URL goes on in the same file.
+    fn part(&self, file: &RemoteFile) -> PathBuf {
+        let key = Sha256::of(file.url.as_bytes()).short();
+        self.partial.join(format!("{key}-{}.part", file.name))
+    }
+}
+
+/// All files, or what went wrong with each; a file that was only stopped is not worth a word.
+fn all_or_why_not(results: Vec<Result<RecordFile>>) -> Result<Vec<RecordFile>> {
+    let (good, bad): (Vec<_>, Vec<_>) = results.into_iter().partition(Result::is_ok);
+    let mut errors: Vec<_> = bad.into_iter().filter_map(Result::err).collect();
+    if errors.is_empty() {
+        return good.into_iter().collect();
+    }
+    if errors.iter().any(|error| !Fetcher::was_stopped(error)) {
+        errors.retain(|error| !Fetcher::was_stopped(error));
+    }
+    if errors.len() == 1 {
+        return Err(errors.remove(0));
+    }
+    let texts: Vec<String> = errors.iter().map(|error| format!("{error:#}")).collect();
+    bail!("{} files: {}", texts.len(), texts.join("; "))
+}
+
+fn public_key(store: &Store, spec: &ImageSpec, key: &SigningKey) -> Result<Vec<u8>> {
+    if key.key.contains("://") {
+        return store.fetcher.document(&key.key);
+    }
+    let folder = spec.folder.as_deref().with_context(|| {
+        format!("the key `{}` is relative to an entry that has no folder", key.key)
+    })?;
+    Ok(fs::read(folder.join(&key.key))?)
+}

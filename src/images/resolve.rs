@@ -1,0 +1,215 @@
+//! From an entry and a pin to URLs: which version, where its files are, and what vouches for each.
+
+use std::collections::BTreeMap;
+
+use anyhow::Context;
+use anyhow::Result;
+use anyhow::bail;
+use anyhow::ensure;
+use serde_json::Value;
+
+use crate::images::digest::Sha256;
+use crate::images::fetch::Fetcher;
+use crate::images::lock::Pin;
+use crate::images::spec::FileSpec;
+use crate::images::spec::ImageSpec;
+use crate::images::spec::Latest;
+use crate::images::spec::Role;
+use crate::images::spec::SigningKey;
+use crate::images::spec::Source;
+use crate::images::spec::Stream;
+use crate::images::spec::Urls;
+use crate::images::spec::expand;
+use crate::images::spec::is_file_name;
+use crate::images::verify;
+
+/// One version of an image, ready to be fetched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resolved {
+    /// The channel, if the image has channels.
+    pub channel: Option<String>,
+    /// The version, if the image has versions.
+    pub version: Option<String>,
+    /// The files.
+    pub files: Vec<RemoteFile>,
+    /// Who signs them.
+    pub signed_by: Option<SigningKey>,
+}
+
+/// A file to fetch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemoteFile {
+    /// What it is to the boot.
+    pub role: Role,
+    /// The name to keep it under.
+    pub name: String,
+    /// Where it is.
+    pub url: String,
+    /// The digests it must have, each with what says so.
+    pub digests: Vec<(Sha256, String)>,
+    /// Where its detached signature is.
+    pub signature: Option<String>,
+}
+
+/// Finds out the version and the URLs of an image that comes over the network.
+///
+/// # Errors
+/// If there is no such channel or version, or a document that says more cannot be had or read.
+pub fn resolve(spec: &ImageSpec, pin: &Pin, fetcher: &Fetcher) -> Result<Resolved> {
+    let channel = channel(spec, pin)?;
+    let mut resolved = match &spec.source {
+        Source::Urls(urls) => resolve_urls(spec, urls, channel, pin, fetcher)?,
+        Source::Stream(stream) => resolve_stream(spec, stream, channel, pin, fetcher)?,
+        Source::Local(_) | Source::Recipe(_) => {
+            bail!("image `{}` does not come over the network", spec.name)
+        }
+    };
+    for file in &mut resolved.files {
+        if let Some(pinned) = pin.files.get(&file.name) {
+            file.digests.push((pinned.sha256, "the lock file".to_owned()));
+        }
+    }
+    if let Some(version) = &resolved.version {
+        ensure!(is_file_name(version), "the version is said to be {version:?}, which is not one");
+    }
+    Ok(resolved)
+}
+
+/// The channel that is wanted: the pinned one or the image's first.
+///
+/// # Errors
+/// If the image has no such channel.
+pub fn channel(spec: &ImageSpec, pin: &Pin) -> Result<Option<String>> {
+    let channels = spec.channels();
+    let Some(wanted) = &pin.channel else { return Ok(channels.first().cloned()) };
+    ensure!(!channels.is_empty(), "image `{}` has no channels, so none is `{wanted}`", spec.name);
+    ensure!(
+        channels.contains(wanted),
+        "image `{}` has no channel `{wanted}`; there are: {}",
+        spec.name,
+        channels.join(", ")
+    );
+    Ok(Some(wanted.clone()))
+}
+
+fn resolve_urls(
+    spec: &ImageSpec,
+    urls: &Urls,
+    channel: Option<String>,
+    pin: &Pin,
+    fetcher: &Fetcher,
+) -> Result<Resolved> {
+    let channel_name = channel.as_deref().unwrap_or("");
+    let version = match (&pin.version, &urls.latest) {
+        (Some(version), Some(_)) => Some(version.clone()),
+        (Some(version), None) => {
+            bail!("image `{}` has no versions, so none is `{version}`", spec.name)
+        }
+        (None, Some(latest)) => Some(newest(latest, channel_name, fetcher)?),
+        (None, None) => None,
+    };
+    let version_name = version.as_deref().unwrap_or("");
+    let base = expand(&urls.base, channel_name, version_name)?;
+    let url = |path: &str| -> Result<String> {
+        let path = expand(path, channel_name, version_name)?;
+        let is_whole = path.contains("://");
+        Ok(if is_whole { path } else { format!("{}/{path}", base.trim_end_matches('/')) })
+    };
+    let mut documents = BTreeMap::new();
+    let files = spec.files.iter().map(|file| -> Result<RemoteFile> {
+        let mut digests = literal(file);
+        if let Some(path) = &file.digests {
+            let from = url(path)?;
+            if !documents.contains_key(&from) {
+                documents.insert(from.clone(), text(&from, fetcher)?);
+            }
+            let published = file.path().rsplit('/').next().unwrap_or_default();
+            let digest = verify::digest_of(&documents[&from], published)
+                .with_context(|| format!("reading {from}"))?;
+            digests.push((digest, from));
+        }
+        let signature = file.signature.as_deref().map(&url).transpose()?;
+        let (role, name) = (file.role, file.name.clone());
+        Ok(RemoteFile { role, name, url: url(file.path())?, digests, signature })
+    });
+    let files = files.collect::<Result<_>>()?;
+    Ok(Resolved { channel, version, files, signed_by: urls.signed_by.clone() })
+}
+
+fn resolve_stream(
+    spec: &ImageSpec,
+    stream: &Stream,
+    channel: Option<String>,
+    pin: &Pin,
+    fetcher: &Fetcher,
+) -> Result<Resolved> {
+    if let Some(files) = locked(spec, pin) {
+        return Ok(Resolved { channel, version: pin.version.clone(), files, signed_by: None });
+    }
+    let url = expand(&stream.url, channel.as_deref().unwrap_or(""), "")?;
+    let document: Value =
+        serde_json::from_str(&text(&url, fetcher)?).with_context(|| format!("reading {url}"))?;
+    let string = |pointer: &str| {
+        let value = document.pointer(pointer).and_then(Value::as_str);
+        value.map(str::to_owned).with_context(|| format!("{url} has no text at `{pointer}`"))
+    };
+    let version = string(&stream.version)?;
+    if let Some(wanted) = &pin.version {
+        ensure!(
+            *wanted == version,
+            "{url} describes only the newest version, {version}, not {wanted}: \
+             an older one needs the lock file that was made with it"
+        );
+    }
+    let files = spec.files.iter().map(|file| -> Result<RemoteFile> {
+        let pointer = file.pointer.as_deref().unwrap_or_default();
+        let mut digests = literal(file);
+        let digest = string(&format!("{pointer}/sha256"))?;
+        digests.push((digest.parse().with_context(|| format!("reading {url}"))?, url.clone()));
+        let (role, name) = (file.role, file.name.clone());
+        let location = string(&format!("{pointer}/location"))?;
+        Ok(RemoteFile { role, name, url: location, digests, signature: None })
+    });
+    let files = files.collect::<Result<_>>()?;
+    Ok(Resolved { channel, version: Some(version), files, signed_by: None })
+}
+
+/// The files as the lock file has them, if it has a version and a URL of each: the stream's
+/// document forgets a version when the next one is out, the files stay.
+fn locked(spec: &ImageSpec, pin: &Pin) -> Option<Vec<RemoteFile>> {
+    pin.version.as_ref()?;
+    let files = spec.files.iter().map(|file| {
+        let url = pin.files.get(&file.name)?.url.clone()?;
+        let (role, name, digests) = (file.role, file.name.clone(), literal(file));
+        Some(RemoteFile { role, name, url, digests, signature: None })
+    });
+    files.collect()
+}
+
+fn literal(file: &FileSpec) -> Vec<(Sha256, String)> {
+    file.sha256.map(|digest| (digest, "the image's entry".to_owned())).into_iter().collect()
+}
+
+fn newest(latest: &Latest, channel: &str, fetcher: &Fetcher) -> Result<String> {
+    let url = expand(&latest.url, channel, "")?;
+    let text = text(&url, fetcher)?;
+    let version = match (&latest.variable, &latest.pointer) {
+        (Some(variable), _) => text.lines().find_map(|line| {
+            let (name, value) = line.trim().split_once('=')?;
+            (name == variable).then(|| value.trim().trim_matches('"').to_owned())
+        }),
+        (None, Some(pointer)) => {
+            let document: Value =
+                serde_json::from_str(&text).with_context(|| format!("reading {url}"))?;
+            document.pointer(pointer).and_then(Value::as_str).map(str::to_owned)
+        }
+        (None, None) => None,
+    };
+    let place = latest.variable.as_ref().or(latest.pointer.as_ref());
+    version
+        .with_context(|| format!("{url} says no version at `{}`", place.map_or("", String::as_str)))
+}
+
+fn text(url: &str, fetcher: &Fetcher) -> Result<String> {
+    String::from_utf8(fetcher.document(url)?).with_context(|| format!("reading {url}"))
+}

@@ -1,0 +1,541 @@
+//! The cache of images, by digest.
+//!
+//! ```text
+//! images/SHA256/NAME           a file, verified, read-only
+//! images/index/NAME@VERSION    which files an image is made of, and what vouched for them
+//! images/partial/NAME/         downloads that are under way or were interrupted
+//! images/locks/                one lock per image, and one of the store against `prune`
+//! ```
+//!
+//! A file gets its final name only when it is verified, in one rename, so that whatever is there is
+//! good: a run that is killed, a full disk or a second virtlab cannot leave a bad one behind.
+
+use std::fs::File;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use anyhow::Result;
+use anyhow::ensure;
+use etcetera::BaseStrategy;
+use fs_err as fs;
+
+use crate::images::digest::Hasher;
+use crate::images::digest::Sha256;
+use crate::images::fetch::Fetcher;
+use crate::images::fetch::Patience;
+use crate::images::index::Index;
+use crate::images::index::Record;
+use crate::images::index::RecordFile;
+use crate::images::index::now;
+use crate::images::lock::Pin;
+use crate::images::lock::PinnedFile;
+use crate::images::pull;
+use crate::images::recipe::Recipe;
+use crate::images::resolve::channel;
+use crate::images::spec::ImageSpec;
+use crate::images::spec::Local;
+use crate::images::spec::Role;
+use crate::images::spec::Source;
+use crate::output::Printer;
+
+/// An image whose files are here and verified.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    /// `NAME@VERSION`; the version of an image without one is the start of its digest.
+    pub reference: String,
+    /// The digest of all its files, names and contents.
+    pub digest: Sha256,
+    /// The channel it came by.
+    pub channel: Option<String>,
+    /// The version, if the image has versions; of a built one, the start of its recipe's digest.
+    pub version: Option<String>,
+    /// The files in the order of the entry.
+    pub files: Vec<ImageFile>,
+    /// The entry.
+    pub spec: ImageSpec,
+}
+
+/// A file of an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageFile {
+    /// What it is to the boot.
+    pub role: Role,
+    /// The name to serve it under.
+    pub name: String,
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its length in bytes.
+    pub size: u64,
+    /// Its digest.
+    pub sha256: Sha256,
+    /// Where it came from, if over the network.
+    pub url: Option<String>,
+    /// What vouched for it.
+    pub verified_by: String,
+}
+
+/// A cache of images.
+#[derive(Clone, Debug)]
+pub struct Store {
+    pub(crate) root: PathBuf,
+    pub(crate) index: Index,
+    pub(crate) fetcher: Fetcher,
+}
+
+/// What [`Store::verify`] found out about a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// The file's name.
+    pub name: String,
+    /// The digest it must have.
+    pub expected: Sha256,
+    /// The digest it has, or none if it is gone.
+    pub found: Option<Sha256>,
+}
+
+/// What [`Store::remove`] and [`Store::prune`] did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Removed {
+    /// The images that are no longer there.
+    pub references: Vec<String>,
+    /// The bytes that were freed.
+    pub bytes: u64,
+}
+
+impl Image {
+    /// The files with a role, in the order of the entry.
+    pub fn files_of(&self, role: Role) -> impl Iterator<Item = &ImageFile> {
+        self.files.iter().filter(move |file| file.role == role)
+    }
+
+    /// All that is needed to get this image again: the same files, or, where they are built, files
+    /// built by the same recipe (which differ in time stamps).
+    pub fn pin(&self) -> Pin {
+        if let Source::Recipe(_) = self.spec.source {
+            return Pin { version: self.version.clone(), ..Pin::default() };
+        }
+        let files = self.files.iter().map(|file| {
+            (file.name.clone(), PinnedFile { sha256: file.sha256, url: file.url.clone() })
+        });
+        Pin { channel: self.channel.clone(), version: self.version.clone(), files: files.collect() }
+    }
+}
+
+impl Check {
+    /// Whether the file is as it should be.
+    pub fn is_good(&self) -> bool {
+        self.found == Some(self.expected)
+    }
+}
+
+impl Store {
+    /// The user's store, `$XDG_CACHE_HOME/virtlab/images/`.
+    ///
+    /// # Errors
+    /// If the user has no home directory, or the folder cannot be made.
+    pub fn open_default() -> Result<Self> {
+        let cache = etcetera::choose_base_strategy()?.cache_dir();
+        Self::open(&cache.join("virtlab/images"), Fetcher::new(Patience::default())?)
+    }
+
+    /// A store in the folder `root`, which is made if need be.
+    ///
+    /// # Errors
+    /// If the folder cannot be made.
+    pub fn open(root: &Path, fetcher: Fetcher) -> Result<Self> {
+        let root = std::path::absolute(root)?;
+        for folder in ["index", "partial", "locks"] {
+            fs::create_dir_all(root.join(folder))?;
+        }
+        let index = Index::new(root.join("index"));
+        Ok(Self { root, index, fetcher })
+    }
+
+    /// The image if all of its files are here; nothing is fetched or built.
+    ///
+    /// # Errors
+    /// If the pin cannot be met by this image at all, if its kept files (a `local` source) are
+    /// missing or wrong, or if the store cannot be read.
+    pub fn find(&self, spec: &ImageSpec, pin: &Pin) -> Result<Option<Image>> {
+        match &spec.source {
+            Source::Local(local) => self.local(spec, local, pin).map(Some),
+            Source::Recipe(recipe) => {
+                let version = Recipe::find(spec, &recipe.name)?.digest().short();
+                let versionless = Pin { version: None, ..pin.clone() };
+                refuse_version(spec, &versionless)?;
+                if let Some(wanted) = &pin.version {
+                    ensure!(
+                        *wanted == version,
+                        "image `{}` is built by the recipe {version} here, not {wanted}",
+                        spec.name
+                    );
+                }
+                let found = self.index.load(&format!("{}@{version}", spec.name))?;
+                Ok(found.and_then(|record| self.intact(spec, record)))
+            }
+            Source::Urls(_) | Source::Stream(_) => {
+                let channel = channel(spec, pin)?;
+                let mut records = self.index.records()?;
+                records.retain(|record| {
+                    record.name == spec.name
+                        && record.entry == entry_digest(spec)
+                        && record.channel == channel
+                        && (pin.version.is_none() || record.version == pin.version)
+                        && record.files.iter().all(|f| pin.check(&f.name, f.sha256).is_ok())
+                });
+                records.sort_by_key(|record| std::cmp::Reverse(record.pulled));
+                Ok(records.into_iter().find_map(|record| self.intact(spec, record)))
+            }
+        }
+    }
+
+    /// The image, fetched or built if it is not here yet. An image that is here is taken as it is:
+    /// [`Store::pull`] looks for a newer version.
+    ///
+    /// # Errors
+    /// As [`Store::find`] and [`Store::pull`].
+    pub fn ensure(&self, spec: &ImageSpec, pin: &Pin, printer: &Printer) -> Result<Image> {
+        match self.find(spec, pin)? {
+            Some(image) => Ok(image),
+            None => self.pull(spec, pin, printer),
+        }
+    }
+
+    /// The newest version of the image that the pin allows. Of two runs that want the same image,
+    /// one waits for the other.
+    ///
+    /// # Errors
+    /// If a file cannot be had, or is not what the entry, its signature or the pin says: then it is
+    /// thrown away, and no image that is here is touched.
+    pub fn pull(&self, spec: &ImageSpec, pin: &Pin, printer: &Printer) -> Result<Image> {
+        let _store = self.lock_store(false)?;
+        let _image = self.lock_image(&spec.name, printer)?;
+        let image = match &spec.source {
+            Source::Local(local) => self.local(spec, local, pin),
+            Source::Recipe(recipe) => match self.find(spec, pin)? {
+                Some(image) => Ok(image),
+                None => pull::build(self, spec, &Recipe::find(spec, &recipe.name)?, printer),
+            },
+            Source::Urls(_) | Source::Stream(_) => pull::fetch(self, spec, pin, printer),
+        };
+        let image = image.with_context(|| format!("image `{}`", spec.name))?;
+        image.files.iter().try_for_each(|file| pin.check(&file.name, file.sha256))?;
+        Ok(image)
+    }
+
+    /// Builds an image anew although it is here.
+    ///
+    /// # Errors
+    /// If the image is not one that is built, or the recipe fails.
+    pub fn rebuild(&self, spec: &ImageSpec, printer: &Printer) -> Result<Image> {
+        let Source::Recipe(recipe) = &spec.source else {
+            anyhow::bail!("image `{}` is not built from a recipe", spec.name);
+        };
+        let _store = self.lock_store(false)?;
+        let _image = self.lock_image(&spec.name, printer)?;
+        pull::build(self, spec, &Recipe::find(spec, &recipe.name)?, printer)
+    }
+
+    /// All images that are here, as the index knows them.
+    ///
+    /// # Errors
+    /// If the index cannot be read.
+    pub fn records(&self) -> Result<Vec<Record>> {
+        self.index.records()
+    }
+
+    /// Reads every file of an image again. A bad one of the store's own is removed, so that the next
+    /// run fetches it again; a file that the user keeps is left alone.
+    ///
+    /// # Errors
+    /// If a file cannot be read or removed.
+    pub fn verify(&self, record: &Record) -> Result<Vec<Check>> {
+        let mut checks = Vec::new();
+        for file in &record.files {
+            let path = self.path_of(file);
+            let found = if path.exists() { Some(Sha256::of_file(&path)?) } else { None };
+            let check = Check { name: file.name.clone(), expected: file.sha256, found };
+            if found.is_some() && !check.is_good() && file.path.is_none() {
+                fs::remove_file(&path)?;
+            }
+            checks.push(check);
+        }
+        Ok(checks)
+    }
+
+    /// Removes an image, `NAME` for all versions of it or `NAME@VERSION`, and the files that no
+    /// other image has.
+    ///
+    /// # Errors
+    /// If it is not here, or cannot be removed.
+    pub fn remove(&self, reference: &str) -> Result<Removed> {
+        let _store = self.lock_store(true)?;
+        let mut records = self.index.records()?;
+        records.retain(|record| record.name == reference || record.reference == reference);
+        ensure!(!records.is_empty(), "image `{reference}` is not in the cache");
+        self.drop_records(records)
+    }
+
+    /// Removes interrupted downloads, files of no image, and versions that a newer one of the same
+    /// channel has replaced, except those whose references are in `keep`.
+    ///
+    /// # Errors
+    /// If something cannot be removed.
+    pub fn prune(&self, keep: &[String]) -> Result<Removed> {
+        let _store = self.lock_store(true)?;
+        let records = self.index.records()?;
+        let replaced = records.iter().filter(|record| {
+            let is_newer = |other: &&Record| {
+                other.name == record.name
+                    && other.channel == record.channel
+                    && other.pulled > record.pulled
+            };
+            !keep.contains(&record.reference) && records.iter().any(|other| is_newer(&other))
+        });
+        let replaced = replaced.cloned().collect();
+        let partial = self.root.join("partial");
+        let bytes = size_of(&partial)?;
+        fs::remove_dir_all(&partial)?;
+        fs::create_dir_all(&partial)?;
+        let mut removed = self.drop_records(replaced)?;
+        removed.bytes += bytes;
+        Ok(removed)
+    }
+
+    /// Where a file of this digest is kept.
+    pub(crate) fn blob(&self, sha256: Sha256, name: &str) -> PathBuf {
+        self.root.join(sha256.to_string()).join(name)
+    }
+
+    /// Whether the store has a file, and it is whole.
+    pub(crate) fn has(&self, sha256: Sha256, name: &str) -> Result<bool> {
+        let path = self.blob(sha256, name);
+        Ok(path.exists() && Sha256::of_file(&path)? == sha256)
+    }
+
+    /// Takes in a verified file by renaming it.
+    pub(crate) fn take_in(&self, from: &Path, sha256: Sha256, name: &str) -> Result<()> {
+        let to = self.blob(sha256, name);
+        fs::create_dir_all(to.parent().unwrap_or(&self.root))?;
+        fs::set_permissions(from, PermissionsExt::from_mode(0o444))?;
+        fs::rename(from, to)?;
+        Ok(())
+    }
+
+    /// The image of a record, if its files are as they were when they were verified. A file with
+    /// another time is read again; one that is bad counts as missing.
+    pub(crate) fn intact(&self, spec: &ImageSpec, record: Record) -> Option<Image> {
+        for file in &record.files {
+            let path = self.path_of(file);
+            let metadata = fs::metadata(&path).ok()?;
+            let is_same = metadata.len() == file.size
+                && (mtime(&metadata) == file.mtime
+                    || Sha256::of_file(&path).is_ok_and(|found| found == file.sha256));
+            if !is_same {
+                tracing::warn!("{} is damaged and will be replaced", path.display());
+                return None;
+            }
+        }
+        Some(self.image(spec, record))
+    }
+
+    /// Enters an image into the index.
+    pub(crate) fn enter(&self, spec: &ImageSpec, record: Record) -> Result<Image> {
+        self.index.save(&record)?;
+        Ok(self.image(spec, record))
+    }
+
+    fn image(&self, spec: &ImageSpec, record: Record) -> Image {
+        let files = record.files.into_iter().map(|file| ImageFile {
+            path: self.path_of(&file),
+            role: file.role,
+            name: file.name,
+            size: file.size,
+            sha256: file.sha256,
+            url: file.url,
+            verified_by: file.verified_by,
+        });
+        let files: Vec<ImageFile> = files.collect();
+        Image {
+            reference: record.reference,
+            digest: digest_of_all(files.iter().map(|file| (file.name.as_str(), file.sha256))),
+            channel: record.channel,
+            version: record.version,
+            files,
+            spec: spec.clone(),
+        }
+    }
+
+    fn path_of(&self, file: &RecordFile) -> PathBuf {
+        file.path.clone().unwrap_or_else(|| self.blob(file.sha256, &file.name))
+    }
+
+    /// The user's own files stay where they are; only their digests are remembered, by size and
+    /// time, since reading them takes seconds.
+    fn local(&self, spec: &ImageSpec, local: &Local, pin: &Pin) -> Result<Image> {
+        refuse_version(spec, pin)?;
+        let folder = match (&spec.folder, &local.folder) {
+            (Some(base), Some(folder)) => base.join(folder),
+            (Some(base), None) => base.clone(),
+            (None, Some(folder)) => folder.clone(),
+            (None, None) => anyhow::bail!(
+                "image `{name}` needs the folder that holds its files: use `{name}:FOLDER`",
+                name = spec.name
+            ),
+        };
+        let folder = std::path::absolute(folder)?;
+        let known: Vec<RecordFile> = self
+            .index
+            .records()?
+            .into_iter()
+            .filter(|record| record.name == spec.name)
+            .flat_map(|record| record.files)
+            .collect();
+        let mut files = Vec::new();
+        for file in &spec.files {
+            let path = folder.join(file.path());
+            let metadata = fs::metadata(&path)
+                .with_context(|| format!("image `{}` needs its file `{}`", spec.name, file.name))?;
+            let (size, mtime) = (metadata.len(), mtime(&metadata));
+            let is_known = |other: &&RecordFile| {
+                other.path.as_ref() == Some(&path) && other.size == size && other.mtime == mtime
+            };
+            let sha256 = match known.iter().find(is_known) {
+                Some(other) => other.sha256,
+                None => Sha256::of_file(&path)?,
+            };
+            if let Some(expected) = file.sha256 {
+                ensure!(
+                    sha256 == expected,
+                    "{} is not the file of the image's entry: expected sha256 {expected}, found {sha256}",
+                    path.display()
+                );
+            }
+            pin.check(&file.name, sha256)?;
+            let verified_by = match file.sha256 {
+                Some(_) => "sha256 of the image's entry",
+                None => "nothing, it is a file of yours",
+            };
+            files.push(RecordFile {
+                role: file.role,
+                name: file.name.clone(),
+                size,
+                mtime,
+                sha256,
+                url: None,
+                path: Some(path),
+                verified_by: verified_by.to_owned(),
+            });
+        }
+        self.enter(spec, record(spec, None, None, files))
+    }
+
+    fn drop_records(&self, records: Vec<Record>) -> Result<Removed> {
+        let mut removed = Removed::default();
+        for record in records {
+            self.index.remove(&record)?;
+            removed.references.push(record.reference);
+        }
+        let used: Vec<Sha256> = self
+            .index
+            .records()?
+            .iter()
+            .flat_map(|record| &record.files)
+            .map(|file| file.sha256)
+            .collect();
+        for item in fs::read_dir(&self.root)? {
+            let path = item?.path();
+            let digest = path.file_name().and_then(|name| name.to_str()).map(str::parse::<Sha256>);
+            if let Some(Ok(digest)) = digest
+                && !used.contains(&digest)
+            {
+                removed.bytes += size_of(&path)?;
+                fs::remove_dir_all(&path)?;
+            }
+        }
+        Ok(removed)
+    }
+
+    /// Shared by those who fetch, exclusive for those who remove.
+    fn lock_store(&self, exclusive: bool) -> Result<File> {
+        let path = self.root.join("locks/store");
+        let file = File::create(&path).with_context(|| format!("opening {}", path.display()))?;
+        let locked = if exclusive { file.lock() } else { file.lock_shared() };
+        locked.with_context(|| format!("locking {}", path.display()))?;
+        Ok(file)
+    }
+
+    fn lock_image(&self, name: &str, printer: &Printer) -> Result<File> {
+        let path = self.root.join("locks").join(format!("image-{name}"));
+        let context = || format!("locking {}", path.display());
+        let file = File::create(&path).with_context(context)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(std::fs::TryLockError::WouldBlock) => {
+                printer.note(format!("waiting for another virtlab that gets image `{name}`"));
+                file.lock().with_context(context)?;
+            }
+            Err(std::fs::TryLockError::Error(error)) => return Err(error).with_context(context),
+        }
+        Ok(file)
+    }
+}
+
+/// A record of files that are in place.
+pub(crate) fn record(
+    spec: &ImageSpec,
+    channel: Option<String>,
+    version: Option<String>,
+    files: Vec<RecordFile>,
+) -> Record {
+    let digest = digest_of_all(files.iter().map(|file| (file.name.as_str(), file.sha256)));
+    let tag = version.clone().unwrap_or_else(|| digest.short());
+    Record {
+        reference: format!("{}@{tag}", spec.name),
+        name: spec.name.clone(),
+        channel,
+        version,
+        entry: entry_digest(spec),
+        pulled: now(),
+        files,
+    }
+}
+
+/// The time of a file's last change in nanoseconds.
+pub(crate) fn mtime(metadata: &std::fs::Metadata) -> i64 {
+    metadata.mtime().saturating_mul(1_000_000_000).saturating_add(metadata.mtime_nsec())
+}
+
+/// What of an entry decides which files it stands for.
+fn entry_digest(spec: &ImageSpec) -> Sha256 {
+    let text = serde_json::to_vec(&(&spec.source, &spec.files)).unwrap_or_default();
+    Sha256::of(&text)
+}
+
+fn digest_of_all<'a>(files: impl Iterator<Item = (&'a str, Sha256)>) -> Sha256 {
+    let mut hasher = Hasher::default();
+    files.for_each(|(name, digest)| hasher.update(format!("{digest}  {name}\n").as_bytes()));
+    hasher.finish()
+}
+
+fn refuse_version(spec: &ImageSpec, pin: &Pin) -> Result<()> {
+    for (what, wanted) in [("channels", &pin.channel), ("versions", &pin.version)] {
+        if let Some(wanted) = wanted {
+            anyhow::bail!("image `{}` has no {what}, so none is `{wanted}`", spec.name);
+        }
+    }
+    Ok(())
+}
+
+fn size_of(folder: &Path) -> Result<u64> {
+    let mut size = 0;
+    for item in fs::read_dir(folder)? {
+        let item = item?;
+        let metadata = item.metadata()?;
+        size += if metadata.is_dir() { size_of(&item.path())? } else { metadata.len() };
+    }
+    Ok(size)
+}
