@@ -5,8 +5,14 @@
 //! [`hypervisor`] talks to libvirt, only [`boot_server`] has an async runtime inside it.
 
 pub mod boot_server;
+pub mod cli;
+pub mod cluster;
+pub mod commands;
+pub mod hint;
+pub mod host;
 pub mod hypervisor;
-pub mod lab;
 pub mod images;
+pub mod lab;
 pub mod output;
 pub mod render;
+pub mod state;

@@ -1,2 +1,29 @@
-//! virtlab
-fn main() {}
+//! Parses, runs, prints, exits.
+
+use std::process::ExitCode;
+
+use clap::CommandFactory;
+use clap::Parser;
+use virtlab::cli::Cli;
+use virtlab::commands;
+use virtlab::hint;
+use virtlab::output::Printer;
+
+fn main() -> ExitCode {
+    clap_complete::CompleteEnv::with_factory(Cli::command).complete();
+    let cli = Cli::parse();
+    let printer = Printer::new(cli.global.quiet, cli.global.output);
+    let Err(error) = commands::run(cli, &printer) else { return ExitCode::SUCCESS };
+
+    if error.is::<hint::Interrupted>() {
+        printer.note("interrupted");
+        // So that the shell sees what happened, and a script's loop ends.
+        let _ = signal_hook::low_level::emulate_default_handler(signal_hook::consts::SIGINT);
+        return ExitCode::from(INTERRUPTED);
+    }
+    printer.error(&error, &hint::hints(&error));
+    if error.is::<hint::TimedOut>() { ExitCode::from(TIMED_OUT) } else { ExitCode::FAILURE }
+}
+
+const TIMED_OUT: u8 = 3;
+const INTERRUPTED: u8 = 130;

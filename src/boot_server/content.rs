@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use serde::Deserialize;
+use serde::Serialize;
 use uuid::Uuid;
 
 use super::timeline::Stage;
@@ -11,7 +13,7 @@ use crate::lab::LabName;
 use crate::lab::MacAddr;
 
 /// Everything that a lab's boot server gives out.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Content {
     /// The lab.
     pub lab: LabName,
@@ -19,16 +21,18 @@ pub struct Content {
     pub uuid: Uuid,
     /// The server's own address: who asks from there is this host.
     pub address: IpAddr,
+    /// The TCP port it listens on.
+    pub port: u16,
     /// The nodes.
     pub nodes: Vec<ServedNode>,
     /// The image's files by name.
     pub files: BTreeMap<String, ServedFile>,
     /// The media type of the configs.
-    pub config_type: &'static str,
+    pub config_type: String,
 }
 
 /// What a node gets.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ServedNode {
     /// 1 for the first node.
     pub index: u32,
@@ -45,7 +49,7 @@ pub struct ServedNode {
 }
 
 /// A file of the image.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ServedFile {
     /// Where it is.
     pub path: PathBuf,

@@ -87,7 +87,7 @@ pub fn mark_own_process(state: &Path) -> Result<()> {
 ///
 /// # Errors
 /// If it does not come up, with the end of its log.
-pub fn start_detached(lab: &Lab, state: &Path, uri: Option<&str>, args: &[String]) -> Result<()> {
+pub fn start_detached(lab: &Lab, state: &Path, uri: Option<&str>) -> Result<()> {
     let log_path = state.join(LOG_FILE);
     let log = fs::File::options().create(true).append(true).open(&log_path)?;
     let program = std::env::current_exe().context("finding our own program")?;
@@ -95,7 +95,7 @@ pub fn start_detached(lab: &Lab, state: &Path, uri: Option<&str>, args: &[String
     if let Some(uri) = uri {
         command.args(["--connect", uri]);
     }
-    command.args(args).arg("serve").arg(lab.name.as_str());
+    command.arg("serve").arg(lab.name.as_str());
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log.into_parts().0);
     // A group of its own, so that Ctrl-C in our terminal does not reach it.
     command.process_group(0);

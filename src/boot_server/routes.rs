@@ -115,7 +115,7 @@ async fn config(
             if method == Method::GET {
                 server.reached(node.index, Stage::Config, asking.ip, text.len() as u64);
             }
-            ([(header::CONTENT_TYPE, server.content.config_type)], text).into_response()
+            ([(header::CONTENT_TYPE, server.content.config_type.clone())], text).into_response()
         }
         None => refuse(&asking, "a config"),
     }
@@ -253,12 +253,13 @@ mod tests {
             lab: "demo".parse().unwrap(),
             uuid: Uuid::nil(),
             address: "10.0.0.1".parse().unwrap(),
+            port: 8470,
             nodes,
             files: BTreeMap::from([(
                 "vmlinuz".to_owned(),
                 ServedFile { path: kernel, stage: Stage::Kernel },
             )]),
-            config_type: "application/json",
+            config_type: "application/json".to_owned(),
         };
         let server = Server::new(content, &folder.path().join("journal")).unwrap();
         Bench { server: Arc::new(server), folder }

@@ -42,6 +42,15 @@ impl Hypervisor {
         Ok(Self { uri: uri.map(ToOwned::to_owned), connection })
     }
 
+    /// The version of the libvirt library, such as `11.3.0`.
+    ///
+    /// # Errors
+    /// If the library does not tell.
+    pub fn library_version() -> Result<String> {
+        let version = Connect::version().doing(|| "asking libvirt for its version".to_owned())?;
+        Ok(format!("{}.{}.{}", version / 1_000_000, version / 1000 % 1000, version % 1000))
+    }
+
     /// The URI that we are connected to.
     ///
     /// # Errors

@@ -30,6 +30,7 @@ use super::spec::ManagedNetwork;
 use super::spec::Network;
 use super::spec::NetworkMode;
 use super::spec::VirtType;
+use crate::images::Readiness;
 
 /// What a lab should be like, as far as somebody said.
 #[derive(Args, Clone, Debug, Default, PartialEq, Deserialize)]
@@ -118,6 +119,8 @@ pub struct Surroundings {
     pub least_memory: MemoryMib,
     /// The config template that was read.
     pub config: ConfigRef,
+    /// When a node of the image counts as ready.
+    pub ready: Readiness,
     /// What `auto` means on this host.
     pub virt_type: VirtType,
     /// Where the boot server can listen when the network is not ours.
@@ -243,6 +246,7 @@ impl LabOptions {
             vcpus: self.vcpus.unwrap_or(1),
             image: found.image,
             config: found.config,
+            ready: found.ready,
             network,
             mac_prefix,
             virt_type: match self.virt_type.unwrap_or_default() {
@@ -519,6 +523,7 @@ mod tests {
             image: ImageRef { name: "micro".to_owned(), digest: "sha256:abc".to_owned() },
             least_memory: 512.try_into().unwrap(),
             config: ConfigRef { source: "x".to_owned(), digest: "sha256:def".to_owned() },
+            ready: Readiness::Etcd,
             virt_type: VirtType::Qemu,
             boot_address: None,
             boot_port: 8470,

@@ -13,6 +13,7 @@ use serde::Serialize;
 use super::address;
 use super::address::MacPrefix;
 use super::size::MemoryMib;
+use crate::images::Readiness;
 
 /// The specification of a lab: enough to make it again, to serve it, and to take it down.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +28,8 @@ pub struct LabSpec {
     pub image: ImageRef,
     /// What the booted system reads about itself.
     pub config: ConfigRef,
+    /// When a node counts as ready.
+    pub ready: Readiness,
     /// The network that the nodes are on.
     pub network: Network,
     /// How the nodes' MAC addresses begin.
@@ -174,6 +177,7 @@ impl LabSpec {
             vcpus: 1,
             image: ImageRef { name: "micro".to_owned(), digest: "sha256:abc".to_owned() },
             config: ConfigRef { source: format!("{name}.ign.j2"), digest: "sha256:def".to_owned() },
+            ready: Readiness::Etcd,
             network: Network::Managed(ManagedNetwork {
                 mode: NetworkMode::Nat,
                 subnet: "192.168.150.0/24".parse().expect("a good subnet"),

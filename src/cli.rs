@@ -1,0 +1,230 @@
+//! The command line: types only. What they do is in [`crate::commands`].
+
+use std::path::PathBuf;
+
+use clap::Args;
+use clap::Parser;
+use clap::Subcommand;
+
+use crate::lab::LabName;
+use crate::lab::options::LabOptions;
+use crate::lab::options::Span;
+use crate::output::Format;
+
+/// Local clusters of network-booted virtual machines, through libvirt.
+#[derive(Debug, Parser)]
+#[command(name = "virtlab", version, max_term_width = 80, after_help = EXAMPLES)]
+pub struct Cli {
+    /// Flags that every command takes.
+    #[command(flatten)]
+    pub global: Global,
+
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Flags that every command takes.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Global")]
+pub struct Global {
+    /// libvirt connection [default: libvirt's own choice]
+    #[arg(short, long, global = true, value_name = "URI", env = "LIBVIRT_DEFAULT_URI")]
+    pub connect: Option<String>,
+
+    /// How listings are printed
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_enum,
+        default_value_t,
+        hide_possible_values = true,
+        value_name = "table|json|yaml|name",
+        env = "VIRTLAB_OUTPUT"
+    )]
+    pub output: Format,
+
+    /// Folder of templates and images that take the place of virtlab's own
+    #[arg(long, global = true, value_name = "DIR", env = "VIRTLAB_TEMPLATE_DIR")]
+    pub template_dir: Option<PathBuf>,
+
+    /// Say more; twice: everything
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+
+    /// Say nothing but results, warnings and errors
+    #[arg(short, long, global = true, env = "VIRTLAB_QUIET", value_parser = clap::builder::FalseyValueParser::new())]
+    pub quiet: bool,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make a lab, or complete one that is half made
+    Create(CreateArgs),
+
+    /// List the labs
+    #[command(visible_alias = "ls")]
+    List,
+
+    /// Show how far the nodes of a lab are
+    Status(LabArgs),
+
+    /// Remove a lab and everything that belongs to it
+    #[command(visible_aliases = ["delete", "rm"])]
+    Destroy(DestroyArgs),
+
+    /// Print what create would give to libvirt and to the nodes
+    Render(RenderArgs),
+
+    /// Run a lab's boot server in the foreground
+    Serve(LabArgs),
+
+    /// Print a script that completes virtlab's commands in a shell
+    Completions(CompletionsArgs),
+
+    /// Print the versions of virtlab and libvirt
+    Version,
+}
+
+/// A lab by name.
+#[derive(Args, Debug)]
+pub struct LabArgs {
+    /// Name of the lab
+    #[arg(value_name = "LAB", default_value = "lab", env = "VIRTLAB_LAB")]
+    pub lab: LabName,
+}
+
+/// `create`.
+#[derive(Args, Debug)]
+pub struct CreateArgs {
+    /// What the lab should be like.
+    #[command(flatten)]
+    pub lab: LabOptions,
+
+    /// Lab file; flags win over what it says
+    #[arg(short, long, value_name = "FILE", env = "VIRTLAB_FILE")]
+    pub file: Option<PathBuf>,
+
+    /// Print the steps and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Do not wait until the lab is ready
+    #[arg(long, env = "VIRTLAB_NO_WAIT", value_parser = clap::builder::FalseyValueParser::new())]
+    pub no_wait: bool,
+
+    /// How long to wait until the lab is ready
+    #[arg(long, value_name = "TIME", default_value = "5m", env = "VIRTLAB_TIMEOUT")]
+    pub timeout: Span,
+
+    /// Destroy a lab of this name first
+    #[arg(long)]
+    pub recreate: bool,
+
+    /// Leave what was made when something goes wrong
+    #[arg(long)]
+    pub keep_on_failure: bool,
+}
+
+/// `destroy`.
+#[derive(Args, Debug)]
+pub struct DestroyArgs {
+    /// Names of the labs
+    #[arg(value_name = "LAB", default_value = "lab", env = "VIRTLAB_LAB")]
+    pub labs: Vec<LabName>,
+
+    /// All labs
+    #[arg(long, conflicts_with = "labs")]
+    pub all: bool,
+
+    /// Print the steps and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// `render`.
+#[derive(Args, Debug)]
+pub struct RenderArgs {
+    /// What the lab should be like.
+    #[command(flatten)]
+    pub lab: LabOptions,
+
+    /// Lab file; flags win over what it says
+    #[arg(short, long, value_name = "FILE", env = "VIRTLAB_FILE")]
+    pub file: Option<PathBuf>,
+
+    /// Which of the texts
+    #[arg(long, value_enum, value_name = "PART")]
+    pub part: Option<RenderPart>,
+
+    /// Which node, by its index
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub node: u32,
+}
+
+/// The texts that `render` prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum RenderPart {
+    /// The node's domain XML
+    Domain,
+    /// The network XML
+    Network,
+    /// The scripts of the network boot
+    Boot,
+    /// The node's config
+    Config,
+}
+
+/// `completions`.
+#[derive(Args, Debug)]
+pub struct CompletionsArgs {
+    /// The shell
+    pub shell: clap_complete::Shell,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  virtlab create                       three small nodes that form an etcd cluster
+  virtlab create demo --nodes 5        five of them, in a lab called demo
+  virtlab create -f lab.toml           what a file says
+  virtlab status demo                  how far each node is
+  virtlab destroy demo                 as if it had never been";
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed_and_every_argument_has_help() {
+        let mut command = Cli::command();
+        command.build();
+        command.clone().debug_assert();
+        let mut commands = vec![command];
+        while let Some(command) = commands.pop() {
+            for argument in command.get_arguments() {
+                assert!(
+                    argument.get_help().is_some(),
+                    "{} {}",
+                    command.get_name(),
+                    argument.get_id()
+                );
+            }
+            commands.extend(command.get_subcommands().cloned());
+        }
+    }
+
+    #[test]
+    fn help_fits_into_80_columns() {
+        let mut commands = vec![Cli::command()];
+        while let Some(mut command) = commands.pop() {
+            for line in command.render_long_help().to_string().lines() {
+                assert!(line.chars().count() <= 80, "{}: {line}", command.get_name());
+            }
+            commands.extend(command.get_subcommands().cloned());
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! Is it up? What only the nodes themselves can say.
+
+pub mod etcd;
+pub mod ssh;

@@ -1,0 +1,231 @@
+//! Does the steps of a plan, in order, what is per node all at once. Applying is boring: every
+//! decision was made before.
+
+use std::thread;
+
+use anyhow::Context as _;
+use anyhow::Result;
+use anyhow::bail;
+use virt::connect::Connect;
+
+use super::Context;
+use super::prepare::Prepared;
+use crate::boot_server::process;
+use crate::boot_server::process::Client;
+use crate::boot_server::timeline::Stage;
+use crate::hypervisor::Found;
+use crate::hypervisor::Hypervisor;
+use crate::lab::Lab;
+use crate::lab::plan::Observed;
+use crate::lab::plan::Step;
+use crate::state::StateDir;
+
+/// What applying steps needs.
+pub(super) struct Applier<'a> {
+    pub(super) context: &'a Context<'a>,
+    pub(super) hypervisor: &'a Hypervisor,
+    pub(super) lab: &'a Lab,
+    /// What is made; not needed for taking a lab down.
+    pub(super) prepared: Option<&'a Prepared>,
+    pub(super) state: StateDir,
+}
+
+impl<'a> Applier<'a> {
+    pub(super) fn new(
+        context: &'a Context<'a>,
+        hypervisor: &'a Hypervisor,
+        lab: &'a Lab,
+        prepared: Option<&'a Prepared>,
+    ) -> Result<Self> {
+        Ok(Self { context, hypervisor, lab, prepared, state: StateDir::of(&lab.name)? })
+    }
+
+    /// What there is of the lab.
+    pub(super) fn observed(&self, found: Option<&Found>) -> Result<Observed> {
+        let files = self.hypervisor.pool_files(self.lab)?;
+        let mark = self.prepared.map(Prepared::upload_mark);
+        Ok(Observed {
+            network: found.and_then(|found| found.network),
+            pool: found.and_then(|found| found.pool),
+            boot_files: mark.is_some_and(|mark| files.contains(&mark)),
+            boot_server: process::is_running(self.state.path())
+                || Client::new(self.lab)?.status().is_some(),
+            domains: found.map(|found| found.domains.clone()).unwrap_or_default(),
+            state: self.state.exists(),
+        })
+    }
+
+    /// Does `steps` until one fails or somebody presses Ctrl-C.
+    pub(super) fn apply(&self, steps: &[Step]) -> Result<()> {
+        for group in groups(steps) {
+            self.context.check_interrupt()?;
+            self.apply_group(group)?;
+        }
+        Ok(())
+    }
+
+    /// Does all of `steps`, whatever happens to one of them, and then says what went wrong.
+    pub(super) fn apply_all(&self, steps: &[Step]) -> Result<()> {
+        let results = groups(steps).map(|group| self.apply_group(group)).collect();
+        all_errors(results)
+    }
+
+    fn apply_group(&self, group: &[Step]) -> Result<()> {
+        for step in group {
+            tracing::info!("{}", step.describe(self.lab));
+        }
+        let [first, ..] = group else { return Ok(()) };
+        if matches!(first, Step::ResumeNode(_)) && self.lab.spec.stagger_ms > 0 {
+            return self.resume_staggered(group);
+        }
+        if first.is_per_node() {
+            let each = |connection: &Connect, step: &Step| self.apply_node(connection, *step);
+            return all_errors(self.hypervisor.in_parallel(group, each));
+        }
+        self.apply_one(*first)
+    }
+
+    fn apply_one(&self, step: Step) -> Result<()> {
+        let (hypervisor, lab) = (self.hypervisor, self.lab);
+        match step {
+            Step::DefineNetwork => hypervisor.define_network(lab, &self.network()?.with_ipv6),
+            Step::MakePool => hypervisor.make_pool(lab),
+            Step::UploadBootFiles => self.upload(),
+            Step::StartNetwork => self.start_network(),
+            Step::StartBootServer => self.start_boot_server(),
+            Step::StopBootServer => process::stop(self.state.path()),
+            Step::DeletePool => hypervisor.delete_pool(lab),
+            Step::RemoveNetwork => hypervisor.remove_network(lab),
+            Step::RemoveState => self.state.remove(),
+            Step::DefineNode(_)
+            | Step::StartNode(_)
+            | Step::ResumeNode(_)
+            | Step::StopNode(_)
+            | Step::UndefineNode(_) => unreachable!("these are done for many nodes at once"),
+        }
+    }
+
+    fn apply_node(&self, connection: &Connect, step: Step) -> Result<()> {
+        let lab = self.lab;
+        match step {
+            Step::DefineNode(index) => {
+                let xml = self.prepared()?.domains.get(index as usize - 1);
+                let xml = xml.context("the lab has no such node")?;
+                Hypervisor::define_domain(connection, &lab.name.node(index), xml)
+            }
+            Step::StartNode(index) => Hypervisor::start_domain_paused(connection, lab, index),
+            Step::ResumeNode(index) => self.resume(connection, index),
+            Step::StopNode(index) => Hypervisor::stop_domain(connection, lab, index),
+            Step::UndefineNode(index) => Hypervisor::undefine_domain(connection, lab, index),
+            other => unreachable!("{other:?} is not per node"),
+        }
+    }
+
+    fn resume(&self, connection: &Connect, index: u32) -> Result<()> {
+        Hypervisor::resume_domain(connection, self.lab, index)?;
+        // Only a clock to count seconds from: not worth failing for.
+        if let Err(error) = Client::new(self.lab)?.reach(index, Stage::PowerOn) {
+            tracing::warn!("{error:#}");
+        }
+        Ok(())
+    }
+
+    /// The article's way: one node after the other, with a pause between.
+    fn resume_staggered(&self, group: &[Step]) -> Result<()> {
+        for (position, step) in group.iter().enumerate() {
+            if position > 0 {
+                thread::sleep(self.lab.spec.stagger());
+            }
+            self.context.check_interrupt()?;
+            let each = |connection: &Connect, step: &Step| self.apply_node(connection, *step);
+            all_errors(self.hypervisor.in_parallel(std::slice::from_ref(step), each))?;
+        }
+        Ok(())
+    }
+
+    /// libvirt refuses IPv6 where the host's own route comes from router advertisements: then the
+    /// lab boots slower, which is better than not at all.
+    fn start_network(&self) -> Result<()> {
+        let Err(error) = self.hypervisor.start_network(self.lab) else { return Ok(()) };
+        let without = &self.network()?.without_ipv6;
+        let retried = self
+            .hypervisor
+            .define_network(self.lab, without)
+            .and_then(|()| self.hypervisor.start_network(self.lab));
+        if retried.is_err() {
+            return Err(error);
+        }
+        self.context.printer.warn(format!(
+            "the network has no IPv6, so each boot takes some 16 s longer: {}",
+            error.root_cause()
+        ));
+        Ok(())
+    }
+
+    fn start_boot_server(&self) -> Result<()> {
+        process::start_detached(self.lab, self.state.path(), self.context.global.connect.as_deref())
+    }
+
+    fn upload(&self) -> Result<()> {
+        let prepared = self.prepared()?;
+        for (name, content) in &prepared.boot_files {
+            self.hypervisor.upload(self.lab, name, content.len() as u64, content.as_slice())?;
+        }
+        self.hypervisor.upload(self.lab, &prepared.upload_mark(), 0, std::io::empty())
+    }
+
+    fn network(&self) -> Result<&super::prepare::NetworkXml> {
+        self.prepared()?.network.as_ref().context("the lab has no network of its own")
+    }
+
+    fn prepared(&self) -> Result<&'a Prepared> {
+        self.prepared.context("the lab was not prepared")
+    }
+}
+
+/// Steps that can be done at the same time: those of a kind that follow one another.
+fn groups(steps: &[Step]) -> impl Iterator<Item = &[Step]> {
+    steps.chunk_by(|a, b| a.is_per_node() && std::mem::discriminant(a) == std::mem::discriminant(b))
+}
+
+/// All that went wrong, not the first of it.
+fn all_errors(results: Vec<Result<()>>) -> Result<()> {
+    let mut errors: Vec<anyhow::Error> = results.into_iter().filter_map(Result::err).collect();
+    match errors.len() {
+        0 => Ok(()),
+        1 => Err(errors.remove(0)),
+        count => {
+            let all: Vec<String> = errors.iter().map(|error| format!("  {error:#}")).collect();
+            bail!("{count} things went wrong:\n{}", all.join("\n"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_per_node_is_done_at_once_and_the_rest_in_turn() {
+        let steps = [
+            Step::DefineNetwork,
+            Step::MakePool,
+            Step::DefineNode(1),
+            Step::DefineNode(2),
+            Step::StartNode(1),
+            Step::StartNode(2),
+        ];
+        let groups: Vec<usize> = groups(&steps).map(<[Step]>::len).collect();
+        assert_eq!(groups, [1, 1, 2, 2]);
+    }
+
+    #[test]
+    fn every_error_is_told() {
+        assert!(all_errors(vec![Ok(()), Ok(())]).is_ok());
+        let one = all_errors(vec![Ok(()), Err(anyhow::anyhow!("a"))]).unwrap_err();
+        assert_eq!(one.to_string(), "a");
+        let two =
+            all_errors(vec![Err(anyhow::anyhow!("a")), Err(anyhow::anyhow!("b"))]).unwrap_err();
+        assert_eq!(two.to_string(), "2 things went wrong:\n  a\n  b");
+    }
+}

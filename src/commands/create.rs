@@ -1,0 +1,264 @@
+//! `virtlab create`: decide, check, prepare, plan, apply, wait.
+
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use anyhow::Result;
+use anyhow::bail;
+use fs_err as fs;
+use uuid::Uuid;
+
+use super::Context;
+use super::apply::Applier;
+use super::destroy;
+use super::prepare;
+use super::prepare::Prepared;
+use super::wait;
+use crate::boot_server::process;
+use crate::cli::CreateArgs;
+use crate::hint::hinted;
+use crate::host;
+use crate::hypervisor::Hypervisor;
+use crate::hypervisor::Inventory;
+use crate::images::ImageSpec;
+use crate::images::lock::Pin;
+use crate::images::store::Image;
+use crate::images::store::Store;
+use crate::lab::Lab;
+use crate::lab::options::LabOptions;
+use crate::lab::options::Surroundings;
+use crate::lab::options::VirtTypeChoice;
+use crate::lab::plan;
+use crate::lab::plan::Goal;
+use crate::lab::spec::ImageRef;
+use crate::lab::spec::Network;
+use crate::lab::spec::VirtType;
+use crate::render::config::ConfigInput;
+use crate::state;
+
+/// Makes a lab, or completes one that is half made.
+pub(super) fn run(context: &Context, args: &CreateArgs) -> Result<()> {
+    let options = read_options(&args.lab, args.file.as_deref())?;
+    let name = options.lab_name();
+    let hypervisor = context.hypervisor()?;
+    if !hypervisor.is_local()? {
+        bail!(
+            "lab `{name}` cannot be made at {}: its boot server has to run on libvirt's own host",
+            hypervisor.uri()?
+        );
+    }
+    context.catch_signals()?;
+
+    if args.recreate {
+        destroy::destroy(context, &hypervisor, &name, args.dry_run)?;
+    }
+    // Getting an image can take minutes: before the lock.
+    let existing = context.observe(&hypervisor)?.lab(&name).map(|found| found.lab.clone());
+    let image_name =
+        existing.as_ref().map_or(options.image_name(), |lab| lab.spec.image.name.as_str());
+    let spec = context.catalogue()?.find(image_name)?;
+    let image = Store::open_default()?.ensure(&spec, &Pin::default(), context.printer)?;
+
+    let waiting = || context.printer.note("waiting for another virtlab to choose its network");
+    let lock = state::lock(waiting)?;
+    let inventory = context.observe(&hypervisor)?;
+    let found = inventory.lab(&name);
+    let lab = match found {
+        Some(found) => same_lab(&options, &found.lab, &image)?,
+        None => decide(context, &hypervisor, &inventory, &options, &spec, &image)?,
+    };
+    let prepared = prepare_lab(context, lab, &spec, &image)?;
+    let lab = &prepared.lab;
+    check_conflicts(lab, &inventory)?;
+
+    let applier = Applier::new(context, &hypervisor, lab, Some(&prepared))?;
+    let steps = plan::plan(lab, Goal::Up, &applier.observed(found)?);
+    if args.dry_run {
+        steps.iter().for_each(|step| context.printer.data(step.describe(lab)));
+        return Ok(());
+    }
+    if steps.is_empty() {
+        context.printer.note(format!("lab `{name}` is there already, nothing to do"));
+    } else {
+        applier.state.save(lab, &prepared.content)?;
+        // The first step claims the subnet; what follows needs no lock.
+        let (claim, rest) = steps.split_at(1);
+        let made = applier.apply(claim).and_then(|()| {
+            drop(lock);
+            applier.apply(rest)
+        });
+        if let Err(error) = made {
+            undo(context, &applier, found.is_some() || args.keep_on_failure);
+            return Err(error);
+        }
+    }
+    if args.no_wait {
+        return Ok(());
+    }
+    wait::until_ready(context, &hypervisor, lab, Duration::from(args.timeout)).inspect_err(
+        |error| {
+            if error.is::<crate::hint::Interrupted>() {
+                undo(context, &applier, found.is_some() || args.keep_on_failure);
+            }
+        },
+    )
+}
+
+/// The flags laid over the lab file.
+pub(super) fn read_options(
+    flags: &LabOptions,
+    file: Option<&std::path::Path>,
+) -> Result<LabOptions> {
+    let Some(path) = file else { return Ok(flags.clone()) };
+    let text = fs::read_to_string(path).context("reading the lab file (--file)")?;
+    Ok(flags.clone().or(LabOptions::from_toml(&text, path)?))
+}
+
+/// Takes back what this run made, and says so. What was there before is kept.
+fn undo(context: &Context, applier: &Applier, keep: bool) {
+    let name = &applier.lab.name;
+    if keep {
+        context.printer.note(format!(
+            "lab `{name}` is left half made; `virtlab create {name}` goes on, `virtlab destroy {name}` removes it"
+        ));
+        return;
+    }
+    context.printer.note(format!("undoing what was made of lab `{name}`"));
+    let undone = applier
+        .hypervisor
+        .observe()
+        .and_then(|inventory| applier.observed(inventory.labs.get(&applier.lab.uuid)))
+        .and_then(|observed| applier.apply_all(&plan::plan(applier.lab, Goal::Gone, &observed)));
+    if let Err(error) = undone {
+        context.printer.warn(format!("undoing: {error:#}; `virtlab destroy {name}` tries again"));
+    }
+}
+
+/// An existing lab, if it is what was asked for.
+fn same_lab(options: &LabOptions, lab: &Lab, image: &Image) -> Result<Lab> {
+    let mut differences = options.differences(lab);
+    if image.digest.to_string() != lab.spec.image.digest {
+        differences.push(format!("image `{}` is another one by now", lab.spec.image.name));
+    }
+    if differences.is_empty() {
+        return Ok(lab.clone());
+    }
+    Err(hinted(
+        format!("lab `{}` exists and is different: {}", lab.name, differences.join("; ")),
+        format!("`virtlab create {} --recreate …` destroys it first", lab.name),
+    ))
+}
+
+/// Decides everything about a new lab.
+fn decide(
+    context: &Context,
+    hypervisor: &Hypervisor,
+    inventory: &Inventory,
+    options: &LabOptions,
+    spec: &ImageSpec,
+    image: &Image,
+) -> Result<Lab> {
+    let templates = context.templates()?;
+    let (config, _) = prepare::config_template(&templates, options.config.as_deref(), spec)?;
+    let boot_address = match options.bridge_name()? {
+        Some(bridge) => host::interface_address(bridge)?,
+        None => None,
+    };
+    let mut occupied = hypervisor.network_subnets()?;
+    occupied.extend(host::routes()?);
+    options.resolve(Surroundings {
+        uuid: Uuid::new_v4(),
+        hostname: hypervisor.hostname()?,
+        occupied,
+        image: ImageRef { name: options.image_name().to_owned(), digest: image.digest.to_string() },
+        least_memory: u64::from(spec.memory_mib).try_into().map_err(anyhow::Error::msg)?,
+        config,
+        ready: spec.ready,
+        virt_type: virt_type(context, hypervisor, options)?,
+        boot_address,
+        boot_port: free_port(inventory, options.boot_address.or(boot_address))?,
+    })
+}
+
+fn virt_type(context: &Context, hypervisor: &Hypervisor, options: &LabOptions) -> Result<VirtType> {
+    if options.virt_type.unwrap_or_default() != VirtTypeChoice::Auto {
+        // `resolve` takes what was asked for.
+        return Ok(VirtType::Qemu);
+    }
+    let probe = hypervisor.probe_virt_type()?;
+    if let Some(reason) = probe.reason {
+        context.printer.warn(format!("no KVM here, so nodes are emulated and slow: {reason}"));
+    }
+    Ok(probe.virt_type)
+}
+
+/// A port that nobody listens on and no other lab wants.
+fn free_port(inventory: &Inventory, address: Option<IpAddr>) -> Result<u16> {
+    let wildcard = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    let taken = |port: u16| {
+        let lab_has =
+            |lab: &Lab| Some(lab.spec.boot_address) == address && lab.spec.boot_port == port;
+        inventory.labs.values().any(|found| lab_has(&found.lab))
+            || !process::is_free(SocketAddr::new(address.unwrap_or(wildcard), port))
+    };
+    let port = (FIRST_PORT..=LAST_PORT).find(|port| !taken(*port));
+    port.with_context(|| {
+        format!("no port from {FIRST_PORT} to {LAST_PORT} is free for the boot server; name one by --boot-port")
+    })
+}
+
+fn prepare_lab(context: &Context, lab: Lab, spec: &ImageSpec, image: &Image) -> Result<Prepared> {
+    let templates = context.templates()?;
+    let own =
+        lab.spec.config.source.starts_with("config-templates/") || lab.spec.config.source == "none";
+    let file = (!own).then(|| lab.spec.config.source.clone());
+    let (config, template) =
+        prepare::config_template(&templates, file.as_deref().map(AsRef::as_ref), spec)?;
+    if config != lab.spec.config {
+        return Err(hinted(
+            format!(
+                "config template `{}` is not what lab `{}` was made with",
+                config.source, lab.name
+            ),
+            format!("`virtlab create {} --recreate …` makes the lab anew", lab.name),
+        ));
+    }
+    let input = ConfigInput { template, ssh_keys: Vec::new(), discovery_url: None };
+    Prepared::new(&templates, lab, spec, Some(image), &input)
+}
+
+/// Nothing foreign may have a name that the lab needs.
+fn check_conflicts(lab: &Lab, inventory: &Inventory) -> Result<()> {
+    let foreign = &inventory.foreign;
+    let taken = |kind: &str, name: &str, list: &str| {
+        Err(hinted(
+            format!("{kind} `{name}` exists already and is not virtlab's"),
+            format!("choose another name for the lab; `virsh {list} --all` shows what there is"),
+        ))
+    };
+    if matches!(lab.spec.network, Network::Managed(_))
+        && foreign.networks.contains(&lab.name.to_string())
+    {
+        return taken("network", lab.name.as_str(), "net-list");
+    }
+    if foreign.pools.contains(&lab.pool_name()) {
+        return taken("storage pool", &lab.pool_name(), "pool-list");
+    }
+    let others = inventory.labs.values().filter(|found| found.lab.uuid != lab.uuid);
+    let other_nodes: Vec<String> = others
+        .flat_map(|found| found.domains.keys().map(|index| found.lab.name.node(*index)))
+        .collect();
+    for node in lab.nodes() {
+        if foreign.domains.contains(&node.name) || other_nodes.contains(&node.name) {
+            return taken("domain", &node.name, "list");
+        }
+    }
+    Ok(())
+}
+
+/// Registered for nothing that is likely to run beside libvirt.
+pub(super) const FIRST_PORT: u16 = 8470;
+const LAST_PORT: u16 = 8869;

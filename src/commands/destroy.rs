@@ -1,0 +1,67 @@
+//! `virtlab destroy`: any subset of a lab goes, and nothing is left.
+
+use anyhow::Result;
+
+use super::Context;
+use super::apply::Applier;
+use super::status::no_lab;
+use crate::boot_server::process;
+use crate::cli::DestroyArgs;
+use crate::hypervisor::Hypervisor;
+use crate::lab::LabName;
+use crate::lab::plan;
+use crate::lab::plan::Goal;
+use crate::state::StateDir;
+
+pub(super) fn run(context: &Context, args: &DestroyArgs) -> Result<()> {
+    let hypervisor = context.hypervisor()?;
+    let names = if args.all {
+        let inventory = context.observe(&hypervisor)?;
+        inventory.labs.values().map(|found| found.lab.name.clone()).collect()
+    } else {
+        args.labs.clone()
+    };
+    for name in &names {
+        if !destroy(context, &hypervisor, name, args.dry_run)? {
+            return Err(no_lab(name));
+        }
+    }
+    Ok(())
+}
+
+/// Removes everything of the lab of this name; `false` if there was nothing.
+pub(super) fn destroy(
+    context: &Context,
+    hypervisor: &Hypervisor,
+    name: &LabName,
+    dry_run: bool,
+) -> Result<bool> {
+    let inventory = context.observe(hypervisor)?;
+    let Some(found) = inventory.lab(name) else {
+        return remove_rest(context, name, dry_run);
+    };
+    let lab = &found.lab;
+    let applier = Applier::new(context, hypervisor, lab, None)?;
+    let steps = plan::plan(lab, Goal::Gone, &applier.observed(Some(found))?);
+    if dry_run {
+        steps.iter().for_each(|step| context.printer.data(step.describe(lab)));
+        return Ok(true);
+    }
+    applier.apply_all(&steps)?;
+    context.printer.note(format!("lab `{name}` is gone"));
+    Ok(true)
+}
+
+/// A lab of which libvirt has nothing may have left its folder and its boot server here.
+fn remove_rest(context: &Context, name: &LabName, dry_run: bool) -> Result<bool> {
+    let state = StateDir::of(name)?;
+    if !state.exists() {
+        return Ok(false);
+    }
+    if !dry_run {
+        process::stop(state.path())?;
+        state.remove()?;
+        context.printer.note(format!("what was left of lab `{name}` is gone"));
+    }
+    Ok(true)
+}

@@ -1,0 +1,132 @@
+//! One file a verb. The only place where the layers meet.
+
+mod apply;
+mod create;
+mod destroy;
+mod list;
+mod prepare;
+mod render;
+mod serve;
+mod status;
+mod version;
+mod wait;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+
+use anyhow::Context as _;
+use anyhow::Result;
+use clap::CommandFactory;
+use etcetera::BaseStrategy;
+use signal_hook::consts::SIGINT;
+use signal_hook::consts::SIGTERM;
+use tracing_subscriber::EnvFilter;
+
+use crate::cli::Cli;
+use crate::cli::Command;
+use crate::cli::Global;
+use crate::hint::Interrupted;
+use crate::hypervisor::Hypervisor;
+use crate::hypervisor::Inventory;
+use crate::images::Catalogue;
+use crate::output::Printer;
+use crate::render::Templates;
+
+/// What every command has at hand.
+struct Context<'a> {
+    printer: &'a Printer,
+    global: Global,
+    interrupted: Arc<AtomicBool>,
+}
+
+/// Does what the command line says.
+///
+/// # Errors
+/// Whatever went wrong, for `main` to print.
+pub fn run(cli: Cli, printer: &Printer) -> Result<()> {
+    let default_level = match (&cli.command, cli.global.verbose) {
+        (Command::Serve(_), 0) | (_, 1) => "virtlab=info",
+        (_, 0) => "virtlab=warn",
+        (_, 2..) => "debug",
+    };
+    let filter = EnvFilter::try_from_env("VIRTLAB_LOG").unwrap_or_else(|_| default_level.into());
+    // `serve` installs nothing of the signals: it has nothing to undo.
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let context = Context { printer, global: cli.global, interrupted };
+    match cli.command {
+        Command::Create(args) => create::run(&context, &args),
+        Command::List => list::run(&context),
+        Command::Status(args) => status::run(&context, &args.lab),
+        Command::Destroy(args) => destroy::run(&context, &args),
+        Command::Render(args) => render::run(&context, &args),
+        Command::Serve(args) => serve::run(&args.lab),
+        Command::Completions(args) => {
+            clap_complete::generate(
+                args.shell,
+                &mut Cli::command(),
+                "virtlab",
+                &mut std::io::stdout(),
+            );
+            Ok(())
+        }
+        Command::Version => version::run(&context),
+    }
+}
+
+impl Context<'_> {
+    fn hypervisor(&self) -> Result<Hypervisor> {
+        Hypervisor::open(self.global.connect.as_deref())
+    }
+
+    /// Everything that libvirt has; what of ours could not be understood is warned of.
+    fn observe(&self, hypervisor: &Hypervisor) -> Result<Inventory> {
+        let inventory = hypervisor.observe()?;
+        for problem in &inventory.foreign.unreadable {
+            self.printer.warn(format!("leaving alone {problem}"));
+        }
+        Ok(inventory)
+    }
+
+    fn templates(&self) -> Result<Templates> {
+        Ok(Templates::new(self.user_folders()?))
+    }
+
+    fn catalogue(&self) -> Result<Catalogue> {
+        let mut folders: Vec<PathBuf> =
+            self.user_folders()?.into_iter().map(|folder| folder.join("images")).collect();
+        // In the catalogue a later folder wins.
+        folders.reverse();
+        Catalogue::new(&folders)
+    }
+
+    /// Where a user's templates and images are; the first folder wins.
+    fn user_folders(&self) -> Result<Vec<PathBuf>> {
+        let strategy =
+            etcetera::choose_base_strategy().context("looking for the home directory")?;
+        let own = strategy.config_dir().join("virtlab");
+        Ok(self.global.template_dir.iter().cloned().chain([own]).collect())
+    }
+
+    /// From now on Ctrl-C and SIGTERM are looked at between steps; a second one ends us at once.
+    fn catch_signals(&self) -> Result<()> {
+        for signal in [SIGINT, SIGTERM] {
+            let flag = &self.interrupted;
+            signal_hook::flag::register_conditional_default(signal, Arc::clone(flag))
+                .and_then(|_| signal_hook::flag::register(signal, Arc::clone(flag)))
+                .context("catching signals")?;
+        }
+        Ok(())
+    }
+
+    /// An error if somebody pressed Ctrl-C.
+    fn check_interrupt(&self) -> Result<()> {
+        if self.interrupted.load(Ordering::Relaxed) {
+            return Err(Interrupted.into());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,79 @@
+//! `virtlab render`: the texts that `create` would give to libvirt and to the nodes. Asks no
+//! libvirt and fetches no image; what only they know has a stand-in that the output shows.
+
+use std::net::IpAddr;
+
+use anyhow::Result;
+use anyhow::bail;
+use uuid::Uuid;
+
+use super::Context;
+use super::create;
+use super::prepare;
+use super::prepare::Prepared;
+use crate::cli::RenderArgs;
+use crate::cli::RenderPart;
+use crate::host;
+use crate::lab::options::Surroundings;
+use crate::lab::spec::ImageRef;
+use crate::lab::spec::VirtType;
+use crate::render::config::ConfigInput;
+
+pub(super) fn run(context: &Context, args: &RenderArgs) -> Result<()> {
+    let options = create::read_options(&args.lab, args.file.as_deref())?;
+    let spec = context.catalogue()?.find(options.image_name())?;
+    let templates = context.templates()?;
+    let (config, template) =
+        prepare::config_template(&templates, options.config.as_deref(), &spec)?;
+    let boot_address = match options.bridge_name()? {
+        Some(bridge) => host::interface_address(bridge)?,
+        None => None,
+    };
+    let stand_in: IpAddr = STAND_IN_ADDRESS.parse().expect("a good address");
+    let lab = options.resolve(Surroundings {
+        uuid: Uuid::new_v5(&Uuid::NAMESPACE_DNS, options.lab_name().as_str().as_bytes()),
+        hostname: host::hostname(),
+        occupied: Vec::new(),
+        image: ImageRef { name: options.image_name().to_owned(), digest: "unresolved".to_owned() },
+        least_memory: u64::from(spec.memory_mib).try_into().map_err(anyhow::Error::msg)?,
+        config,
+        ready: spec.ready,
+        virt_type: VirtType::Kvm,
+        boot_address: Some(boot_address.unwrap_or(stand_in)),
+        boot_port: create::FIRST_PORT,
+    })?;
+    if args.node == 0 || args.node > lab.spec.nodes {
+        bail!("--node {} is not one of the lab's {} nodes", args.node, lab.spec.nodes);
+    }
+    let input = ConfigInput { template, ssh_keys: Vec::new(), discovery_url: None };
+    let prepared = Prepared::new(&templates, lab, &spec, None, &input)?;
+    let index = args.node as usize - 1;
+    let node = &prepared.content.nodes[index];
+    let boot: Vec<String> = prepared
+        .boot_files
+        .iter()
+        .map(|(_, content)| String::from_utf8_lossy(content).into_owned())
+        .collect();
+    let parts = [
+        (RenderPart::Network, prepared.network.map(|xml| xml.with_ipv6)),
+        (RenderPart::Domain, Some(prepared.domains[index].clone())),
+        (RenderPart::Boot, Some(format!("{}\n{}", boot.join("\n"), node.script))),
+        (RenderPart::Config, Some(node.config.clone())),
+    ];
+    if let Some(wanted) = args.part {
+        let text = parts.into_iter().find(|(part, _)| *part == wanted).and_then(|(_, text)| text);
+        match text {
+            Some(text) => context.printer.data(text.trim_end()),
+            None => {
+                bail!("the lab has no network of its own (--network {})", prepared.lab.spec.network)
+            }
+        }
+        return Ok(());
+    }
+    let texts: Vec<String> = parts.into_iter().filter_map(|(_, text)| text).collect();
+    context.printer.data(texts.join("\n").trim_end());
+    Ok(())
+}
+
+/// A documentation address (RFC 5737), where the bridge's is not known.
+const STAND_IN_ADDRESS: &str = "192.0.2.1";

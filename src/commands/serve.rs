@@ -1,0 +1,26 @@
+//! `virtlab serve`: the boot server of a lab, in the foreground.
+
+use std::net::SocketAddr;
+
+use anyhow::Result;
+
+use crate::boot_server;
+use crate::boot_server::Server;
+use crate::boot_server::process;
+use crate::hint::hinted;
+use crate::lab::LabName;
+use crate::state::StateDir;
+
+pub(super) fn run(name: &LabName) -> Result<()> {
+    let state = StateDir::of(name)?;
+    let content = state.content().map_err(|error| {
+        hinted(
+            format!("serving lab `{name}`: {error:#}"),
+            format!("`virtlab create {name}` makes what the boot server needs"),
+        )
+    })?;
+    let address = SocketAddr::new(content.address, content.port);
+    let server = Server::new(content, &state.journal())?;
+    process::mark_own_process(state.path())?;
+    boot_server::serve(server, address, state.path().to_owned())
+}

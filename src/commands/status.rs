@@ -1,0 +1,203 @@
+//! `virtlab status`: every node of a lab, its stages, and whether it is ready now.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use anyhow::Result;
+use serde::Serialize;
+
+use super::Context;
+use super::wait::endpoints;
+use crate::boot_server::process::Client;
+use crate::boot_server::timeline::NodeTimeline;
+use crate::boot_server::timeline::Stage;
+use crate::cluster::etcd;
+use crate::cluster::ssh;
+use crate::hint::hinted;
+use crate::hypervisor::Found;
+use crate::hypervisor::Hypervisor;
+use crate::images::Readiness;
+use crate::lab::Lab;
+use crate::lab::LabName;
+use crate::lab::MacAddr;
+use crate::lab::plan::DomainState;
+use crate::output::Table;
+
+/// What `-o json` prints.
+#[derive(Serialize)]
+struct LabStatus {
+    name: String,
+    uuid: String,
+    image: String,
+    network: String,
+    boot_server: BootServerStatus,
+    nodes: Vec<NodeStatus>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    etcd: Option<etcd::Report>,
+}
+
+#[derive(Serialize)]
+struct BootServerStatus {
+    url: String,
+    running: bool,
+}
+
+#[derive(Serialize)]
+struct NodeStatus {
+    name: String,
+    index: u32,
+    ip: Option<IpAddr>,
+    mac: MacAddr,
+    domain: &'static str,
+    state: String,
+    ready: bool,
+    /// Seconds from power-on to each stage.
+    seconds: BTreeMap<&'static str, f64>,
+    /// Bytes sent for each stage.
+    bytes: BTreeMap<&'static str, u64>,
+}
+
+/// Shows the lab of this name.
+pub(super) fn run(context: &Context, name: &LabName) -> Result<()> {
+    let hypervisor = context.hypervisor()?;
+    let inventory = context.observe(&hypervisor)?;
+    let Some(found) = inventory.lab(name) else { return Err(no_lab(name)) };
+    print(context, &hypervisor, &found.lab)
+}
+
+/// The error for a lab that is not there.
+pub(super) fn no_lab(name: &LabName) -> anyhow::Error {
+    hinted(format!("there is no lab `{name}`"), "`virtlab list` shows the labs there are")
+}
+
+/// Shows a lab.
+pub(super) fn print(context: &Context, hypervisor: &Hypervisor, lab: &Lab) -> Result<()> {
+    let inventory = context.observe(hypervisor)?;
+    let Some(found) = inventory.labs.get(&lab.uuid) else { return Err(no_lab(&lab.name)) };
+    let timeline = Client::new(lab)?.status().map(|status| status.timeline.nodes);
+    if timeline.is_none() {
+        context.printer.warn(format!(
+            "the boot server at {} does not answer; `virtlab create {}` brings it back",
+            lab.boot_url(),
+            lab.name
+        ));
+    }
+    let status = observe(lab, found, timeline.as_deref())?;
+    let mut table = Table::new(&[
+        "node", "ip", "mac", "state", "script", "kernel", "initrd", "config", "ready",
+    ]);
+    for node in &status.nodes {
+        let seconds = |stage: Stage| {
+            node.seconds.get(stage.name()).map_or_else(|| "-".to_owned(), |s| format!("{s:.1}s"))
+        };
+        let ip = node.ip.map_or_else(|| "-".to_owned(), |ip| ip.to_string());
+        let mut row = vec![node.name.clone(), ip, node.mac.to_string(), node.state.clone()];
+        row.extend(
+            [Stage::Script, Stage::Kernel, Stage::Initrd, Stage::Config, Stage::Ready].map(seconds),
+        );
+        table.row(row);
+    }
+    let names: Vec<String> = status.nodes.iter().map(|node| node.name.clone()).collect();
+    context.printer.listing(&status, &names, &table)?;
+    if let Some(report) = &status.etcd {
+        let summary = match (&report.leader, report.healthy) {
+            (Some(leader), true) => {
+                format!("etcd: healthy, {} members, leader {leader}", report.members.len())
+            }
+            _ => format!("etcd: {}", report.problems().join("; ")),
+        };
+        context.printer.note(summary);
+    }
+    Ok(())
+}
+
+fn observe(lab: &Lab, found: &Found, timeline: Option<&[NodeTimeline]>) -> Result<LabStatus> {
+    let seen =
+        |index: u32| timeline.and_then(|nodes| nodes.iter().find(|node| node.index == index));
+    let mut nodes: Vec<NodeStatus> = lab
+        .nodes()
+        .into_iter()
+        .map(|node| {
+            let domain = found.domains.get(&node.index).copied();
+            let seen = seen(node.index);
+            let ip = node.ip.map(IpAddr::V4).or_else(|| seen?.ip);
+            let stages = seen.map(|seen| seen.stages.clone()).unwrap_or_default();
+            let seconds = |stage: &Stage| seen.and_then(|seen| seen.seconds_to(*stage));
+            NodeStatus {
+                name: node.name,
+                index: node.index,
+                ip,
+                mac: node.mac,
+                domain: domain_word(domain),
+                state: String::new(),
+                ready: false,
+                seconds: stages
+                    .keys()
+                    .filter_map(|stage| Some((stage.name(), seconds(stage)?)))
+                    .collect(),
+                bytes: stages
+                    .iter()
+                    .map(|(stage, reached)| (stage.name(), reached.bytes))
+                    .collect(),
+            }
+        })
+        .collect();
+    let report = is_ready_now(lab, &mut nodes)?;
+    for node in &mut nodes {
+        let stage = seen(node.index).and_then(NodeTimeline::stage);
+        node.state = match (node.domain, node.ready, stage) {
+            ("running", true, _) => "ready".to_owned(),
+            ("running", false, Some(Stage::Ready)) => "not ready".to_owned(),
+            ("running", false, Some(stage)) => stage.name().to_owned(),
+            (domain, _, _) => domain.to_owned(),
+        };
+    }
+    Ok(LabStatus {
+        name: lab.name.to_string(),
+        uuid: lab.uuid.to_string(),
+        image: lab.spec.image.to_string(),
+        network: lab.spec.network.to_string(),
+        boot_server: BootServerStatus { url: lab.boot_url(), running: timeline.is_some() },
+        nodes,
+        etcd: report,
+    })
+}
+
+/// Asks the nodes themselves.
+fn is_ready_now(lab: &Lab, nodes: &mut [NodeStatus]) -> Result<Option<etcd::Report>> {
+    let running = |node: &NodeStatus| node.domain == "running";
+    match lab.spec.ready {
+        Readiness::Config => {
+            let config = Stage::Config.name();
+            nodes
+                .iter_mut()
+                .for_each(|node| node.ready = running(node) && node.seconds.contains_key(config));
+            Ok(None)
+        }
+        Readiness::Ssh => {
+            nodes
+                .iter_mut()
+                .for_each(|node| node.ready = running(node) && node.ip.is_some_and(ssh::answers));
+            Ok(None)
+        }
+        Readiness::Etcd => {
+            let endpoints =
+                endpoints(nodes.iter().filter_map(|node| Some((node.name.as_str(), node.ip?))));
+            let report = etcd::check(&endpoints, &lab.uuid.to_string())?;
+            for node in nodes {
+                node.ready =
+                    report.nodes.iter().any(|answer| answer.name == node.name && answer.healthy);
+            }
+            Ok(Some(report))
+        }
+    }
+}
+
+fn domain_word(state: Option<DomainState>) -> &'static str {
+    match state {
+        None => "missing",
+        Some(DomainState::Off) => "off",
+        Some(DomainState::Paused) => "paused",
+        Some(DomainState::Running) => "running",
+    }
+}

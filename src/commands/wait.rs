@@ -1,0 +1,239 @@
+//! Waits until a lab is ready and shows how far each node is: live on a terminal, a line for each
+//! stage elsewhere.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::thread;
+use std::time::Duration;
+use std::time::Instant;
+
+use anyhow::Result;
+use anyhow::bail;
+use indicatif::ProgressBar;
+
+use super::Context;
+use super::status;
+use crate::boot_server::process::Client;
+use crate::boot_server::timeline::NodeTimeline;
+use crate::boot_server::timeline::Stage;
+use crate::cluster::etcd;
+use crate::cluster::etcd::Endpoint;
+use crate::cluster::ssh;
+use crate::hint::TimedOut;
+use crate::hypervisor::Hypervisor;
+use crate::images::Readiness;
+use crate::lab::Lab;
+use crate::lab::plan::DomainState;
+use crate::output::sanitize;
+use crate::output::seconds;
+
+/// Waits until every node of the lab is ready, and ends with the table of nodes.
+///
+/// # Errors
+/// [`TimedOut`] after `timeout`, with what is missing on each node; at once if a node went down.
+pub(super) fn until_ready(
+    context: &Context,
+    hypervisor: &Hypervisor,
+    lab: &Lab,
+    timeout: Duration,
+) -> Result<()> {
+    let deadline = Instant::now() + timeout;
+    let client = Client::new(lab)?;
+    let mut progress = Progress::new(context, lab);
+    let mut next_look = Instant::now() + DOMAIN_CHECK;
+    let mut problems = Vec::new();
+    loop {
+        context.check_interrupt()?;
+        let timeline = client.status().map(|status| status.timeline.nodes);
+        if let Some(nodes) = &timeline {
+            progress.show(nodes);
+            problems = check(lab, &client, nodes)?;
+            if problems.is_empty() {
+                break;
+            }
+        }
+        if Instant::now() >= deadline {
+            progress.finish();
+            let lines = missing(hypervisor, lab, timeline.as_deref(), &problems);
+            return Err(TimedOut(format!(
+                "lab `{}` is not ready after {}\n{}",
+                lab.name,
+                seconds(timeout),
+                lines.join("\n")
+            ))
+            .into());
+        }
+        if Instant::now() >= next_look {
+            next_look = Instant::now() + DOMAIN_CHECK;
+            refuse_dead_nodes(hypervisor, lab)?;
+        }
+        thread::sleep(POLL);
+    }
+    if let Some(status) = client.status() {
+        progress.show(&status.timeline.nodes);
+    }
+    progress.finish();
+    status::print(context, hypervisor, lab)
+}
+
+/// What is missing for the lab to be ready; tells the boot server of nodes that have become so.
+fn check(lab: &Lab, client: &Client, nodes: &[NodeTimeline]) -> Result<Vec<String>> {
+    let mut problems = Vec::new();
+    let mut candidates = Vec::new();
+    for node in nodes {
+        match (node.stages.contains_key(&Stage::Config), node.ip) {
+            (true, Some(ip)) => candidates.push((node, ip)),
+            _ => problems.push(format!("{}: {}", node.name, waiting_for(node))),
+        }
+    }
+    let ready: Vec<bool> = match lab.spec.ready {
+        Readiness::Config => vec![true; candidates.len()],
+        Readiness::Ssh => candidates.iter().map(|(_, ip)| ssh::answers(*ip)).collect(),
+        Readiness::Etcd => {
+            let reports = etcd::health(&endpoints(
+                candidates.iter().map(|(node, ip)| (node.name.as_str(), *ip)),
+            ));
+            reports.iter().map(|report| report.healthy).collect()
+        }
+    };
+    for ((node, _), ready) in candidates.iter().zip(ready) {
+        if !ready {
+            let what = if lab.spec.ready == Readiness::Ssh {
+                "ssh does not answer"
+            } else {
+                "etcd is not healthy"
+            };
+            problems.push(format!("{}: config fetched, {what} yet", node.name));
+        } else if !node.stages.contains_key(&Stage::Ready) {
+            client.reach(node.index, Stage::Ready)?;
+        }
+    }
+    if problems.is_empty() && lab.spec.ready == Readiness::Etcd {
+        let endpoints = endpoints(candidates.iter().map(|(node, ip)| (node.name.as_str(), *ip)));
+        problems = etcd::check(&endpoints, &lab.uuid.to_string())?.problems();
+    }
+    Ok(problems)
+}
+
+pub(super) fn endpoints<'a>(nodes: impl Iterator<Item = (&'a str, IpAddr)>) -> Vec<Endpoint> {
+    nodes.map(|(name, ip)| Endpoint::new(name, ip)).collect()
+}
+
+/// What a node did last, and what it has not done yet.
+fn waiting_for(node: &NodeTimeline) -> &'static str {
+    match node.stage() {
+        None => "not powered on",
+        Some(Stage::PowerOn) => "no DHCP lease or boot script was asked for yet",
+        Some(Stage::Script) => "boot script fetched, kernel not",
+        Some(Stage::Kernel) => "kernel fetched, initrd not",
+        Some(Stage::Initrd | Stage::Rootfs) => "kernel and initrd fetched, config not",
+        Some(Stage::Config | Stage::Ready) => "config fetched",
+    }
+}
+
+fn missing(
+    hypervisor: &Hypervisor,
+    lab: &Lab,
+    timeline: Option<&[NodeTimeline]>,
+    problems: &[String],
+) -> Vec<String> {
+    if timeline.is_none() {
+        return vec![format!("  the boot server at {} does not answer", lab.boot_url())];
+    }
+    let mut lines = Vec::new();
+    for problem in problems {
+        lines.push(format!("  {}", sanitize(problem)));
+        let node =
+            lab.nodes().into_iter().find(|node| problem.starts_with(&format!("{}:", node.name)));
+        let Some(node) = node else { continue };
+        match hypervisor.console_tail(lab, &node, CONSOLE_TAIL) {
+            Ok(text) => lines.extend(last_lines(&text).map(|line| format!("    | {line}"))),
+            Err(error) => lines.push(format!("    (no console: {error:#})")),
+        }
+    }
+    lines
+}
+
+/// The last lines of a console that say something.
+fn last_lines(text: &str) -> impl Iterator<Item = String> {
+    let lines: Vec<String> = text
+        .lines()
+        .map(|line| sanitize(line.trim_end()))
+        .filter(|line| !line.is_empty())
+        .collect();
+    let skip = lines.len().saturating_sub(CONSOLE_LINES);
+    lines.into_iter().skip(skip)
+}
+
+fn refuse_dead_nodes(hypervisor: &Hypervisor, lab: &Lab) -> Result<()> {
+    let inventory = hypervisor.observe()?;
+    let Some(found) = inventory.labs.get(&lab.uuid) else {
+        bail!("lab `{}` was removed while it was waited for", lab.name);
+    };
+    for node in lab.nodes() {
+        let state = found.domains.get(&node.index);
+        if matches!(state, None | Some(DomainState::Off)) {
+            let tail = hypervisor.console_tail(lab, &node, CONSOLE_TAIL).unwrap_or_default();
+            let tail: String = last_lines(&tail).map(|line| format!("\n  | {line}")).collect();
+            bail!("node `{}` went down while it was waited for{tail}", node.name);
+        }
+    }
+    Ok(())
+}
+
+/// The stages as they are reached.
+struct Progress<'a> {
+    context: &'a Context<'a>,
+    bars: Vec<ProgressBar>,
+    told: BTreeSet<(u32, Stage)>,
+}
+
+impl<'a> Progress<'a> {
+    fn new(context: &'a Context<'a>, lab: &Lab) -> Self {
+        let live = context.printer.is_live() && lab.spec.nodes <= MAX_BARS;
+        let nodes = if live { lab.nodes() } else { Vec::new() };
+        let bars = nodes.iter().map(|node| context.printer.spinner(&node.name)).collect();
+        Self { context, bars, told: BTreeSet::new() }
+    }
+
+    fn show(&mut self, nodes: &[NodeTimeline]) {
+        for node in nodes {
+            if let Some(bar) = self.bars.get(node.index as usize - 1) {
+                bar.set_message(stages(node));
+                continue;
+            }
+            for stage in node.stages.keys() {
+                if self.told.insert((node.index, *stage)) && *stage != Stage::PowerOn {
+                    let after = node.seconds_to(*stage).unwrap_or_default();
+                    self.context.printer.note(format!(
+                        "{}: {} after {after:.1} s",
+                        node.name,
+                        stage.name()
+                    ));
+                }
+            }
+        }
+    }
+
+    fn finish(&self) {
+        self.bars.iter().for_each(ProgressBar::finish_and_clear);
+    }
+}
+
+/// `script 2.5s  kernel 2.8s  …`
+fn stages(node: &NodeTimeline) -> String {
+    let stages = node.stages.keys().filter(|stage| **stage != Stage::PowerOn);
+    let stages: Vec<String> = stages
+        .map(|stage| {
+            format!("{} {:.1}s", stage.name(), node.seconds_to(*stage).unwrap_or_default())
+        })
+        .collect();
+    if stages.is_empty() { "starting".to_owned() } else { stages.join("  ") }
+}
+
+const POLL: Duration = Duration::from_millis(250);
+const DOMAIN_CHECK: Duration = Duration::from_secs(5);
+const CONSOLE_TAIL: u64 = 4096;
+const CONSOLE_LINES: usize = 5;
+/// More lines than this do not fit on a terminal.
+const MAX_BARS: u32 = 30;

@@ -1,0 +1,66 @@
+//! What to do about an error. Hints for libvirt's errors go by its codes, never by its text.
+
+use virt::error::ErrorNumber;
+
+use crate::hypervisor::LibvirtError;
+
+/// An error that knows the way out of it.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Hinted {
+    message: String,
+    hint: String,
+}
+
+/// An error with a hint: `hint` is a full sentence or a command to type.
+pub fn hinted(message: impl Into<String>, hint: impl Into<String>) -> anyhow::Error {
+    Hinted { message: message.into(), hint: hint.into() }.into()
+}
+
+/// A wait that came to its end before what was waited for; the exit status tells it apart.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct TimedOut(pub String);
+
+/// What was done was stopped by a signal.
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted")]
+pub struct Interrupted;
+
+/// The hints for an error and its causes.
+pub fn hints(error: &anyhow::Error) -> Vec<String> {
+    error
+        .chain()
+        .filter_map(|cause| {
+            if let Some(hinted) = cause.downcast_ref::<Hinted>() {
+                return Some(hinted.hint.clone());
+            }
+            libvirt_hint(cause.downcast_ref::<LibvirtError>()?).map(ToOwned::to_owned)
+        })
+        .collect()
+}
+
+fn libvirt_hint(error: &LibvirtError) -> Option<&'static str> {
+    if error.is_any(&[ErrorNumber::SystemError]) && error.is_from_transport() {
+        return Some(
+            "is libvirt running, and may you use it? `systemctl start libvirtd` (or virtqemud); \
+             join the group with `sudo usermod -aG libvirt $USER`, then log in again",
+        );
+    }
+    if error.is_any(&[
+        ErrorNumber::AuthFailed,
+        ErrorNumber::AuthUnavailable,
+        ErrorNumber::AuthCancelled,
+    ]) {
+        return Some(
+            "join the group that may use libvirt with `sudo usermod -aG libvirt $USER`, then log in again",
+        );
+    }
+    if error.is_any(&[ErrorNumber::NoConnect, ErrorNumber::InvalidConn]) {
+        return Some("a libvirt URI looks like qemu:///system; see https://libvirt.org/uri.html");
+    }
+    if error.is_any(&[ErrorNumber::NoSupport]) {
+        return Some("this libvirt driver cannot do that; virtlab is made for qemu:///system");
+    }
+    None
+}

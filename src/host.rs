@@ -1,0 +1,80 @@
+//! What this computer's network already has, so that a lab does not take it.
+
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
+use std::process::Command;
+
+use anyhow::Context;
+use anyhow::Result;
+use fs_err as fs;
+use ipnet::Ipv4Net;
+
+/// The subnets that this computer has routes to, with the name of what has them.
+///
+/// # Errors
+/// If the kernel does not tell.
+pub fn routes() -> Result<Vec<(Ipv4Net, String)>> {
+    Ok(parse_routes(&fs::read_to_string("/proc/net/route")?))
+}
+
+/// The name of this computer.
+pub fn hostname() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// The first IPv4 address of a network interface of this computer, if it has one.
+///
+/// # Errors
+/// If `ip` (iproute2) cannot be run.
+pub fn interface_address(interface: &str) -> Result<Option<IpAddr>> {
+    let output = Command::new("ip")
+        .args(["-4", "-brief", "address", "show", "dev", interface])
+        .output()
+        .context("running `ip` (package iproute2)")?;
+    Ok(parse_brief_address(&String::from_utf8_lossy(&output.stdout)))
+}
+
+/// Reads `/proc/net/route`; proc(5). Numbers are hexadecimal in the byte order of the machine.
+fn parse_routes(text: &str) -> Vec<(Ipv4Net, String)> {
+    let parse = |line: &str| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let address = |index: usize| {
+            let number = u32::from_str_radix(fields.get(index)?, 16).ok()?;
+            Some(Ipv4Addr::from(number.to_ne_bytes()))
+        };
+        let net = Ipv4Net::with_netmask(address(1)?, address(7)?).ok()?;
+        // The default route is everywhere.
+        (net.prefix_len() > 0).then(|| (net.trunc(), format!("interface `{}`", fields[0])))
+    };
+    text.lines().skip(1).filter_map(parse).collect()
+}
+
+/// `br0  UP  192.168.5.2/24 …`
+fn parse_brief_address(text: &str) -> Option<IpAddr> {
+    let address = text.split_whitespace().find(|word| word.contains('/'))?;
+    address.split('/').next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn routes_are_read_without_the_default_one() {
+        let text = "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWindow\tIRTT\n\
+            eth0\t00000000\t0105A8C0\t0003\t0\t0\t0\t00000000\t0\t0\t0\n\
+            eth0\t0005A8C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n";
+        assert_eq!(
+            parse_routes(text),
+            [("192.168.5.0/24".parse().unwrap(), "interface `eth0`".to_owned())]
+        );
+    }
+
+    #[test]
+    fn the_address_of_an_interface_is_read() {
+        let text = "br0              UP             192.168.5.2/24 192.168.5.3/24 \n";
+        assert_eq!(parse_brief_address(text), Some("192.168.5.2".parse().unwrap()));
+        assert_eq!(parse_brief_address("br0 UP \n"), None);
+        assert_eq!(parse_brief_address(""), None);
+    }
+}

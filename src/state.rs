@@ -1,0 +1,120 @@
+//! The lab's folder on this computer: what its boot server gives out, the server's journal and log.
+//!
+//! Configs may hold secrets, so folder and files are for their owner only. Losing the folder loses
+//! no lab: libvirt's metadata says what there is, and `create` makes the folder again.
+
+use std::io::Write;
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use anyhow::Result;
+use etcetera::BaseStrategy;
+use fs_err as fs;
+
+use crate::boot_server::Content;
+use crate::lab::Lab;
+use crate::lab::LabName;
+
+/// The folder of one lab, `$XDG_STATE_HOME/virtlab/LAB/`.
+#[derive(Clone, Debug)]
+pub struct StateDir {
+    path: PathBuf,
+}
+
+impl StateDir {
+    /// The folder of the lab of this name, which need not exist.
+    ///
+    /// # Errors
+    /// If the user has no home directory.
+    pub fn of(name: &LabName) -> Result<Self> {
+        Ok(Self { path: root()?.join(name.as_str()) })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether it is there.
+    pub fn exists(&self) -> bool {
+        self.path.is_dir()
+    }
+
+    /// The journal of the boot server.
+    pub fn journal(&self) -> PathBuf {
+        self.path.join("timeline.jsonl")
+    }
+
+    /// Keeps what the lab's boot server is to give out. The folder of an earlier lab of the same
+    /// name is replaced.
+    ///
+    /// # Errors
+    /// If the folder cannot be written.
+    pub fn save(&self, lab: &Lab, content: &Content) -> Result<()> {
+        if self.content().is_ok_and(|old| old.uuid != lab.uuid) {
+            self.remove()?;
+        }
+        let mut builder = std::fs::DirBuilder::new();
+        builder.recursive(true).mode(0o700);
+        builder
+            .create(&self.path)
+            .with_context(|| format!("making the folder `{}`", self.path.display()))?;
+        let text = serde_json::to_vec(content).context("writing what the boot server gives out")?;
+        let mut file = tempfile::Builder::new().prefix(".content").tempfile_in(&self.path)?;
+        file.write_all(&text)?;
+        file.persist(self.path.join(CONTENT_FILE))?;
+        Ok(())
+    }
+
+    /// What the lab's boot server is to give out.
+    ///
+    /// # Errors
+    /// If it is not there, or was written by another virtlab.
+    pub fn content(&self) -> Result<Content> {
+        let text = fs::read_to_string(self.path.join(CONTENT_FILE))?;
+        serde_json::from_str(&text).context("reading what the boot server gives out")
+    }
+
+    /// Deletes the folder.
+    ///
+    /// # Errors
+    /// If it cannot be deleted.
+    pub fn remove(&self) -> Result<()> {
+        match fs::remove_dir_all(&self.path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            other => Ok(other?),
+        }
+    }
+}
+
+/// Holds the one lock of this user's virtlabs; two runs that look for a free subnet at the same
+/// time would find the same one.
+///
+/// # Errors
+/// If the lock's file cannot be made.
+pub fn lock(waiting: impl FnOnce()) -> Result<std::fs::File> {
+    let root = root()?;
+    fs::create_dir_all(&root)?;
+    let mut options = std::fs::OpenOptions::new();
+    let file =
+        options.create(true).truncate(false).write(true).mode(0o600).open(root.join(LOCK_FILE));
+    let file =
+        file.with_context(|| format!("opening the lock `{}`", root.join(LOCK_FILE).display()))?;
+    if file.try_lock().is_err() {
+        waiting();
+        file.lock().context("waiting for another virtlab")?;
+    }
+    Ok(file)
+}
+
+fn root() -> Result<PathBuf> {
+    let strategy = etcetera::choose_base_strategy().context("looking for the home directory")?;
+    let state = strategy.state_dir().context("looking for the state directory")?;
+    Ok(state.join("virtlab"))
+}
+
+const CONTENT_FILE: &str = "content.json";
+const LOCK_FILE: &str = "lock";
