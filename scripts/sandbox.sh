@@ -20,15 +20,8 @@ die() {
 
 # --- outside ------------------------------------------------------------------
 
-# `wait` returns early when a trapped signal arrives; the second one asks the
-# shell for the status that it has kept.
-wait_for() {
-    while kill -0 "$1" 2>/dev/null; do wait "$1" || true; done
-    wait "$1"
-}
-
 outside() {
-    local program unshare_pid
+    local program
     if [ "$(id -u)" != 0 ]; then
         command -v sudo >/dev/null || die "namespaces and libvirtd need root, and there is no sudo"
         echo "sandbox: namespaces and libvirtd need root, calling sudo" >&2
@@ -49,15 +42,27 @@ outside() {
         unshare --net --mount --pid --ipc --uts --fork --mount-proc --kill-child \
         "$BASH" "$0" --inside "$@" <&0 &
     unshare_pid=$!
-    # The terminal gives Ctrl-C to all of its foreground processes itself.
+    trap 'forward HUP' HUP
+    trap 'forward TERM' TERM
+    # A terminal gives Ctrl-C to all of its foreground processes itself.
     if { : </dev/tty; } 2>/dev/null; then
         trap : INT QUIT
     else
-        trap 'pkill -INT -P "$unshare_pid"' INT
+        trap 'forward INT' INT
     fi
-    trap 'pkill -TERM -P "$unshare_pid"' TERM
-    trap 'pkill -HUP -P "$unshare_pid"' HUP
-    wait_for "$unshare_pid"
+    # `wait` returns early when a trapped signal arrives; the last one asks the
+    # shell for the status that it has kept.
+    while kill -0 "$unshare_pid" 2>/dev/null; do wait "$unshare_pid" || true; done
+    wait "$unshare_pid"
+}
+
+# To the sandbox's PID 1 and to the command, which is its only child in our
+# session: the daemons have sessions of their own.
+forward() {
+    local init
+    init=$(pgrep -P "$unshare_pid") || return 0
+    pkill "-$1" --session 0 -P "$init" || true
+    kill "-$1" "$init" 2>/dev/null || true
 }
 
 # --- inside, as PID 1 ---------------------------------------------------------
@@ -167,25 +172,23 @@ start_libvirtd() {
 
 # The kernel ends everything in the namespaces when this PID 1 ends. Till then
 # bash reaps what is left to it at once: libvirt waits for that when it
-# destroys a domain.
+# destroys a domain. The command runs in the foreground, because bash may miss
+# the end of a background one, and wait for the daemons, if a signal arrives too.
 inside() {
-    local pid=
     # No signal ends a PID 1 that has no handler for it.
-    trap 'if [ "$pid" ]; then kill -TERM "$pid" || true; else exit 143; fi' TERM
-    trap 'if [ "$pid" ]; then kill -HUP "$pid" || true; else exit 129; fi' HUP
-    if { : </dev/tty; } 2>/dev/null; then
-        trap 'if [ -z "$pid" ]; then exit 130; fi' INT
-    else
-        trap 'if [ "$pid" ]; then kill -INT "$pid" || true; else exit 130; fi' INT
-    fi
+    trap 'exit 129' HUP
+    trap 'exit 130' INT
+    trap 'exit 143' TERM
     trap 'die "line $LINENO: $BASH_COMMAND"' ERR
-    isolate "$PPID_OUTSIDE"
+    isolate "$OUTSIDE_PID"
     check_kernel
     start_libvirtd
+    unset OUTSIDE_PID
     trap - ERR
-    env --default-signal=INT,QUIT --unset=PPID_OUTSIDE "$@" <&0 &
-    pid=$!
-    wait_for "$pid"
+    trap : HUP INT TERM
+    local status=0
+    "$@" || status=$?
+    exit "$status"
 }
 
 case ${1-} in
@@ -198,7 +201,7 @@ case ${1-} in
     inside "$@"
     ;;
 *)
-    export PPID_OUTSIDE=$$
+    export OUTSIDE_PID=$$
     outside "$@"
     ;;
 esac
