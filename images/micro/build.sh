@@ -101,9 +101,10 @@ add_modules() {
     done <"$work/modules"
     cp "$work/tree/lib/modules/$release/modules.builtin" "$root/lib/modules/$release/"
     : >"$root/lib/modules/$release/modules.order"
-    depmod -b "$root" "$release"
+    # It misses descriptions that nobody reads here.
+    depmod -b "$root" "$release" 2>/dev/null
     # Only busybox reads them, and it reads text.
-    rm "$root/lib/modules/$release"/modules.*.bin
+    rm "$root/lib/modules/$release"/modules.{*.bin,symbols,devname}
 }
 
 add_settings() {
@@ -116,10 +117,16 @@ add_settings() {
     echo 'root:x:0:' >"$root/etc/group"
     printf '127.0.0.1 localhost\n::1 localhost\n' >"$root/etc/hosts"
     echo 'ID=micro' >"$root/etc/os-release"
+    # Debian's Ignition always ends with labelling its files for SELinux, and
+    # fails where there is no policy.
+    mkdir "$root/etc/selinux"
+    printf 'SELINUX=disabled\nSELINUXTYPE=none\n' >"$root/etc/selinux/config"
+    printf '#!/bin/sh\n# No SELinux here; Ignition insists on this.\ncat >/dev/null\n' >"$root/usr/sbin/setfiles"
+    chmod 755 "$root/usr/sbin/setfiles"
     cat >"$root/etc/inittab" <<'END'
 ::once:/init boot
 ::respawn:/sbin/acpid -f -l /var/log/acpid.log
-ttyS0::respawn:-/bin/sh
+ttyS0::askfirst:-/bin/sh
 ::ctrlaltdel:/sbin/reboot
 ::shutdown:/init stop
 END
