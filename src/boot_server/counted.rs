@@ -10,14 +10,15 @@ use axum::body::HttpBody;
 use http_body::Frame;
 use http_body::SizeHint;
 
-/// Wraps `body`; `done` is called with the number of bytes if all of it was sent, and not if the
-/// client went away.
-pub(super) fn counted(body: Body, done: impl FnOnce(u64) + Send + 'static) -> Body {
-    Body::new(Counted { body, sent: 0, done: Some(Box::new(done)) })
+/// Wraps a `body` of `length` bytes; `done` is called once all of it was sent, and not if the client
+/// went away.
+pub(super) fn counted(body: Body, length: u64, done: impl FnOnce(u64) + Send + 'static) -> Body {
+    Body::new(Counted { body, length, sent: 0, done: Some(Box::new(done)) })
 }
 
 struct Counted {
     body: Body,
+    length: u64,
     sent: u64,
     done: Option<Box<dyn FnOnce(u64) + Send>>,
 }
@@ -43,7 +44,7 @@ impl HttpBody for Counted {
             Poll::Ready(Some(Ok(frame))) => {
                 self.sent += frame.data_ref().map_or(0, |data| data.len() as u64);
                 // hyper does not ask again after the last byte of a body of known length.
-                if self.body.is_end_stream() {
+                if self.sent >= self.length {
                     self.finish();
                 }
             }

@@ -145,4 +145,10 @@ const SHOWN_LINES: usize = 15;
 type Files = &'static [(&'static str, &'static str)];
 
 /// The recipes that are part of virtlab, `images/NAME/`.
-const RECIPES: &[(&str, Files)] = &[];
+const RECIPES: &[(&str, Files)] = &[(
+    "micro",
+    &[
+        ("build.sh", include_str!("../../images/micro/build.sh")),
+        ("init", include_str!("../../images/micro/init")),
+    ],
+)];
