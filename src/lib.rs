@@ -4,5 +4,6 @@
 //! [`commands`] is the only place where they meet, [`lab`] and [`render`] do no I/O, only
 //! [`hypervisor`] talks to libvirt, only [`boot_server`] has an async runtime inside it.
 
+pub mod commands;
 pub mod images;
 pub mod output;
