@@ -375,3 +375,58 @@ fn source(spec: &ImageSpec) -> &'static str {
         Source::Recipe(_) => "built here",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    #[command(version)]
+    struct Cli {
+        #[command(subcommand)]
+        command: ImageCommand,
+    }
+
+    #[test]
+    fn the_flags_fit_together() {
+        Cli::command().debug_assert();
+        let words =
+            ["image", "pull", "--channel", "beta", "--version", "1", "--lock", "l", "a", "b"];
+        let ImageCommand::Pull(args) = Cli::try_parse_from(words).unwrap().command else {
+            panic!("it is another command")
+        };
+        assert_eq!(args.images, ["a", "b"]);
+        assert_eq!(args.pin.version.as_deref(), Some("1"));
+    }
+
+    #[test]
+    fn a_lock_file_is_written_once_and_then_obeyed() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("kernel"), "one").unwrap();
+        let entry = folder.path().join("mine.toml");
+        let text = "version = 1\nname = \"mine\"\ndescription = \"\"\narguments = \"\"\n\
+                    memory_mib = 64\nconfig = \"none\"\nready = \"config\"\n\
+                    source.local.folder = \".\"\n[[file]]\nrole = \"kernel\"\nname = \"kernel\"\n";
+        std::fs::write(&entry, text).unwrap();
+        let fetcher = crate::images::Fetcher::new(crate::images::fetch::Patience::default());
+        let store = Store::open(&folder.path().join("cache"), fetcher.unwrap()).unwrap();
+        let catalogue = Catalogue::new(&[]).unwrap();
+        let lock = folder.path().join("virtlab.lock");
+        let pull = || {
+            let (entry, lock) = (entry.to_str().unwrap(), lock.to_str().unwrap());
+            let cli = Cli::try_parse_from(["image", "pull", "--lock", lock, entry]).unwrap();
+            run(cli.command, &catalogue, &store, &[], &Printer::new(true, Format::Name))
+        };
+        pull().unwrap();
+        let written = std::fs::read(&lock).unwrap();
+        pull().unwrap();
+        assert_eq!(std::fs::read(&lock).unwrap(), written);
+        std::fs::write(folder.path().join("kernel"), "two").unwrap();
+        let error = format!("{:#}", pull().unwrap_err());
+        assert!(error.contains("`kernel` is not the file that was locked"), "{error}");
+        assert_eq!(std::fs::read(&lock).unwrap(), written);
+    }
+}

@@ -347,13 +347,19 @@ fn retry_after(response: &Response) -> Option<Duration> {
     value.trim().parse().ok().map(Duration::from_secs)
 }
 
+/// Reading the body went wrong. reqwest hides in the I/O error; its last cause says why.
 fn passing(error: std::io::Error) -> Failure {
-    let text = if error.kind() == std::io::ErrorKind::TimedOut {
-        "the server has stopped sending"
-    } else {
-        "the connection was cut"
-    };
-    Failure::Passing(anyhow::Error::from(error).context(text), None)
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<reqwest::Error>());
+    let is_silent = inner.is_some_and(reqwest::Error::is_timeout);
+    Failure::Passing(
+        if is_silent {
+            anyhow::anyhow!("the server has stopped sending")
+        } else {
+            let error = anyhow::Error::from(error);
+            anyhow::anyhow!("the connection was cut: {}", error.root_cause())
+        },
+        None,
+    )
 }
 
 fn disk(error: std::io::Error, part: &Path) -> Failure {

@@ -160,17 +160,20 @@ impl Store {
     /// If the pin cannot be met by this image at all, if its kept files (a `local` source) are
     /// missing or wrong, or if the store cannot be read.
     pub fn find(&self, spec: &ImageSpec, pin: &Pin) -> Result<Option<Image>> {
+        self.look(spec, pin).with_context(|| format!("image `{}`", spec.name))
+    }
+
+    /// [`Store::find`], for those who say themselves which image it is about.
+    pub(crate) fn look(&self, spec: &ImageSpec, pin: &Pin) -> Result<Option<Image>> {
         match &spec.source {
             Source::Local(local) => self.local(spec, local, pin).map(Some),
             Source::Recipe(recipe) => {
                 let version = Recipe::find(spec, &recipe.name)?.digest().short();
-                let versionless = Pin { version: None, ..pin.clone() };
-                refuse_version(spec, &versionless)?;
+                refuse_version(&Pin { version: None, ..pin.clone() })?;
                 if let Some(wanted) = &pin.version {
                     ensure!(
                         *wanted == version,
-                        "image `{}` is built by the recipe {version} here, not {wanted}",
-                        spec.name
+                        "it is built by the recipe {version} here, not by {wanted}"
                     );
                 }
                 let found = self.index.load(&format!("{}@{version}", spec.name))?;
@@ -215,7 +218,7 @@ impl Store {
         let _image = self.lock_image(&spec.name, printer)?;
         let image = match &spec.source {
             Source::Local(local) => self.local(spec, local, pin),
-            Source::Recipe(recipe) => match self.find(spec, pin)? {
+            Source::Recipe(recipe) => match self.look(spec, pin)? {
                 Some(image) => Ok(image),
                 None => pull::build(self, spec, &Recipe::find(spec, &recipe.name)?, printer),
             },
@@ -236,7 +239,9 @@ impl Store {
         };
         let _store = self.lock_store(false)?;
         let _image = self.lock_image(&spec.name, printer)?;
-        pull::build(self, spec, &Recipe::find(spec, &recipe.name)?, printer)
+        Recipe::find(spec, &recipe.name)
+            .and_then(|recipe| pull::build(self, spec, &recipe, printer))
+            .with_context(|| format!("image `{}`", spec.name))
     }
 
     /// All images that are here, as the index knows them.
@@ -376,14 +381,14 @@ impl Store {
     /// The user's own files stay where they are; only their digests are remembered, by size and
     /// time, since reading them takes seconds.
     fn local(&self, spec: &ImageSpec, local: &Local, pin: &Pin) -> Result<Image> {
-        refuse_version(spec, pin)?;
+        refuse_version(pin)?;
         let folder = match (&spec.folder, &local.folder) {
             (Some(base), Some(folder)) => base.join(folder),
             (Some(base), None) => base.clone(),
             (None, Some(folder)) => folder.clone(),
             (None, None) => anyhow::bail!(
-                "image `{name}` needs the folder that holds its files: use `{name}:FOLDER`",
-                name = spec.name
+                "it needs the folder that holds its files: use `{}:FOLDER`",
+                spec.name
             ),
         };
         let folder = std::path::absolute(folder)?;
@@ -397,8 +402,8 @@ impl Store {
         let mut files = Vec::new();
         for file in &spec.files {
             let path = folder.join(file.path());
-            let metadata = fs::metadata(&path)
-                .with_context(|| format!("image `{}` needs its file `{}`", spec.name, file.name))?;
+            let metadata = std::fs::metadata(&path)
+                .with_context(|| format!("looking for {}", path.display()))?;
             let (size, mtime) = (metadata.len(), mtime(&metadata));
             let is_known = |other: &&RecordFile| {
                 other.path.as_ref() == Some(&path) && other.size == size && other.mtime == mtime
@@ -430,7 +435,11 @@ impl Store {
                 verified_by: verified_by.to_owned(),
             });
         }
-        self.enter(spec, record(spec, None, None, files))
+        let record = record(spec, None, None, files);
+        match self.index.load(&record.reference)? {
+            Some(known) if known.files == record.files => Ok(self.image(spec, record)),
+            _ => self.enter(spec, record),
+        }
     }
 
     fn drop_records(&self, records: Vec<Record>) -> Result<Removed> {
@@ -521,10 +530,10 @@ fn digest_of_all<'a>(files: impl Iterator<Item = (&'a str, Sha256)>) -> Sha256 {
     hasher.finish()
 }
 
-fn refuse_version(spec: &ImageSpec, pin: &Pin) -> Result<()> {
+fn refuse_version(pin: &Pin) -> Result<()> {
     for (what, wanted) in [("channels", &pin.channel), ("versions", &pin.version)] {
         if let Some(wanted) = wanted {
-            anyhow::bail!("image `{}` has no {what}, so none is `{wanted}`", spec.name);
+            anyhow::bail!("it has no {what}, so none is `{wanted}`");
         }
     }
     Ok(())
