@@ -16,6 +16,8 @@ use indicatif::HumanBytes;
 use crate::images::digest::Sha256;
 use crate::images::fetch::Fetched;
 use crate::images::fetch::Fetcher;
+use crate::images::image::Image;
+use crate::images::image::record;
 use crate::images::index::RecordFile;
 use crate::images::index::now;
 use crate::images::lock::Pin;
@@ -24,10 +26,8 @@ use crate::images::resolve::RemoteFile;
 use crate::images::resolve::resolve;
 use crate::images::spec::ImageSpec;
 use crate::images::spec::SigningKey;
-use crate::images::store::Image;
 use crate::images::store::Store;
 use crate::images::store::mtime;
-use crate::images::store::record;
 use crate::images::verify;
 use crate::output::Printer;
 use crate::output::seconds;
@@ -158,6 +158,9 @@ impl Job<'_> {
         };
         let part = self.part(file);
         let start = Instant::now();
+        if !self.printer.is_live() {
+            self.printer.note(format!("fetching {}", file.url));
+        }
         let bar = self.printer.byte_bar(&file.name, Some(0));
         let fetched = store.fetcher.download(&file.url, &part, &bar, self.failed);
         bar.finish_and_clear();

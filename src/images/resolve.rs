@@ -8,6 +8,7 @@ use anyhow::bail;
 use anyhow::ensure;
 use serde_json::Value;
 
+use crate::images::arguments::expand;
 use crate::images::digest::Sha256;
 use crate::images::fetch::Fetcher;
 use crate::images::lock::Pin;
@@ -19,7 +20,6 @@ use crate::images::spec::SigningKey;
 use crate::images::spec::Source;
 use crate::images::spec::Stream;
 use crate::images::spec::Urls;
-use crate::images::spec::expand;
 use crate::images::spec::is_file_name;
 use crate::images::verify;
 

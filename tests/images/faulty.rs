@@ -11,7 +11,7 @@ use std::time::Duration;
 
 /// What to do with one connection.
 #[derive(Clone)]
-pub enum Step {
+pub(crate) enum Step {
     /// Send these bytes and close
     Send(Vec<u8>),
     /// Send nothing for a while
@@ -19,14 +19,14 @@ pub enum Step {
 }
 
 /// The server; when its answers are used up it no longer listens.
-pub struct Faulty {
+pub(crate) struct Faulty {
     port: u16,
     requests: Arc<Mutex<Vec<String>>>,
 }
 
 impl Faulty {
     /// Gives the n-th connection the n-th answer.
-    pub fn start(answers: Vec<Vec<Step>>) -> Self {
+    pub(crate) fn start(answers: Vec<Vec<Step>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let requests = Arc::new(Mutex::new(Vec::new()));
@@ -42,12 +42,12 @@ impl Faulty {
         Self { port, requests }
     }
 
-    pub fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("http://127.0.0.1:{}{path}", self.port)
     }
 
     /// The heads of the requests so far, in lower case.
-    pub fn requests(&self) -> Vec<String> {
+    pub(crate) fn requests(&self) -> Vec<String> {
         self.requests.lock().unwrap().clone()
     }
 }
@@ -72,7 +72,7 @@ fn serve(mut stream: TcpStream, answer: &[Step], seen: &Mutex<Vec<String>>) -> s
 }
 
 /// An answer with these header lines; `body` may be less than its length says.
-pub fn answer(status: &str, headers: &[&str], body: &[u8]) -> Vec<Step> {
+pub(crate) fn answer(status: &str, headers: &[&str], body: &[u8]) -> Vec<Step> {
     let mut bytes = format!("HTTP/1.1 {status}\r\nConnection: close\r\n").into_bytes();
     for header in headers {
         bytes.extend_from_slice(format!("{header}\r\n").as_bytes());

@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use crate::support::run;
 
 /// nginx serving the folder `files`; it ends with this value.
-pub struct Nginx {
+pub(crate) struct Nginx {
     folder: TempDir,
     child: Child,
     http: u16,
@@ -24,7 +24,7 @@ pub struct Nginx {
 }
 
 impl Nginx {
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path();
         fs::create_dir(root.join("files")).unwrap();
@@ -77,31 +77,31 @@ impl Nginx {
     }
 
     /// Puts a file below the root.
-    pub fn put(&self, path: &str, bytes: &[u8]) {
+    pub(crate) fn put(&self, path: &str, bytes: &[u8]) {
         let path = self.folder.path().join("files").join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, bytes).unwrap();
     }
 
-    pub fn remove(&self, path: &str) {
+    pub(crate) fn remove(&self, path: &str) {
         fs::remove_file(self.folder.path().join("files").join(path)).unwrap();
     }
 
-    pub fn http(&self) -> String {
+    pub(crate) fn http(&self) -> String {
         format!("http://127.0.0.1:{}", self.http)
     }
 
-    pub fn https(&self) -> String {
+    pub(crate) fn https(&self) -> String {
         format!("https://localhost:{}", self.https)
     }
 
     /// The certificate of the authority that vouches for it.
-    pub fn authority(&self) -> PathBuf {
+    pub(crate) fn authority(&self) -> PathBuf {
         self.folder.path().join("ca.pem")
     }
 
     /// The requests so far: method, path and status.
-    pub fn requests(&self) -> Vec<String> {
+    pub(crate) fn requests(&self) -> Vec<String> {
         let log = fs::read_to_string(self.folder.path().join("access.log")).unwrap_or_default();
         let short = |line: &str| {
             let fields: Vec<&str> = line.split('"').collect();

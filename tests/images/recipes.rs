@@ -84,7 +84,8 @@ fn a_recipe_that_fails_shows_the_end_of_what_it_said() {
     let spec = recipe(folder.path(), "seq 1 40\necho 'E: no \u{1b}[2Jspace' >&2\nexit 3");
     let error = store(folder.path()).ensure(&spec, &Pin::default(), &printer()).unwrap_err();
     let log = folder.path().join("cache/partial/mine/build.log");
-    let numbers: String = (27..=40).map(|number| format!("\n  {number}")).collect();
+    let numbers: Vec<String> = (27..=40).map(|number| format!("\n  {number}")).collect();
+    let numbers = numbers.concat();
     assert_eq!(
         format!("{error:#}"),
         format!(

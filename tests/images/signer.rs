@@ -9,20 +9,20 @@ use tempfile::TempDir;
 use crate::support::run;
 
 /// A primary key that only certifies, and a sub-key that signs, as Flatcar has them.
-pub struct Signer {
+pub(crate) struct Signer {
     home: TempDir,
-    pub fingerprint: String,
+    pub(crate) fingerprint: String,
     /// When gpg thinks that it is.
     now: Option<&'static str>,
 }
 
 impl Signer {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with_sub_key("never", None)
     }
 
     /// Its sub-key was valid for a year from `now`, such as `20200101T000000`, and signed then.
-    pub fn of_the_past(now: &'static str) -> Self {
+    pub(crate) fn of_the_past(now: &'static str) -> Self {
         Self::with_sub_key("1y", Some(now))
     }
 
@@ -34,23 +34,23 @@ impl Signer {
         let listing = signer.gpg(&["--with-colons", "--list-keys"]);
         let listing = String::from_utf8(listing).unwrap();
         let line = listing.lines().find(|line| line.starts_with("fpr:")).unwrap();
-        signer.fingerprint = line.split(':').nth(9).unwrap().to_owned();
+        line.split(':').nth(9).unwrap().clone_into(&mut signer.fingerprint);
         signer.gpg(&["--quick-add-key", &signer.fingerprint, "ed25519", "sign", expires]);
         signer
     }
 
     /// The public key, ASCII-armoured.
-    pub fn public_key(&self) -> Vec<u8> {
+    pub(crate) fn public_key(&self) -> Vec<u8> {
         self.gpg(&["--armor", "--export"])
     }
 
     /// The public key, binary.
-    pub fn binary_key(&self) -> Vec<u8> {
+    pub(crate) fn binary_key(&self) -> Vec<u8> {
         self.gpg(&["--export"])
     }
 
     /// A detached signature.
-    pub fn sign(&self, bytes: &[u8]) -> Vec<u8> {
+    pub(crate) fn sign(&self, bytes: &[u8]) -> Vec<u8> {
         let file = self.home.path().join("file");
         fs::write(&file, bytes).unwrap();
         self.gpg(&["--detach-sign", "--output", "-", file.to_str().unwrap()])
@@ -82,7 +82,7 @@ fn gpg(home: &Path) -> Command {
 }
 
 /// The packets of a binary key: their tags and all of their bytes (RFC 9580, section 4.2).
-pub fn packets(mut bytes: &[u8]) -> Vec<(u8, &[u8])> {
+pub(crate) fn packets(mut bytes: &[u8]) -> Vec<(u8, &[u8])> {
     let mut packets = Vec::new();
     while let Some(&first) = bytes.first() {
         assert_eq!(first & 0xc0, 0x80, "gpg writes the old packet format");

@@ -9,6 +9,7 @@ use virtlab::images::ImageSpec;
 use virtlab::images::Lock;
 use virtlab::images::Pin;
 use virtlab::images::Sha256;
+use virtlab::images::store::Check;
 use virtlab::images::verify::Signature;
 use virtlab::images::verify::check_signature;
 
@@ -95,9 +96,9 @@ fn walk(folder: &Path) -> Vec<String> {
     for item in std::fs::read_dir(folder).unwrap() {
         let path = item.unwrap().path();
         if path.is_dir() {
-            paths.extend(walk(&path))
+            paths.extend(walk(&path));
         } else {
-            paths.push(path.display().to_string())
+            paths.push(path.display().to_string());
         }
     }
     paths
@@ -340,7 +341,7 @@ fn a_damaged_file_of_the_cache_is_noticed_and_fetched_again() {
     let image = flatcar.pull(&Pin::default()).unwrap();
     let store = store(flatcar.folder.path());
     let record = store.records().unwrap().remove(0);
-    assert!(store.verify(&record).unwrap().iter().all(|check| check.is_good()));
+    assert!(store.verify(&record).unwrap().iter().all(Check::is_good));
 
     let kernel = &image.files[0].path;
     let damage = || {

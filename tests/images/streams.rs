@@ -1,4 +1,4 @@
-//! Fedora CoreOS and Talos against small trees laid out as theirs, and what TLS is for.
+//! Fedora `CoreOS` and Talos against small trees laid out as theirs, and what TLS is for.
 
 use std::path::Path;
 use std::path::PathBuf;

@@ -13,27 +13,27 @@ use virtlab::output::Format;
 use virtlab::output::Printer;
 
 /// Patience for servers that are microseconds away.
-pub const HASTE: Patience = Patience {
+pub(crate) const HASTE: Patience = Patience {
     connect: Duration::from_secs(2),
     stall: Duration::from_millis(400),
     attempts: 3,
     pause: Duration::from_millis(10),
 };
 
-pub fn fetcher() -> Fetcher {
+pub(crate) fn fetcher() -> Fetcher {
     Fetcher::new(HASTE).unwrap()
 }
 
-pub fn store(folder: &Path) -> Store {
+pub(crate) fn store(folder: &Path) -> Store {
     Store::open(&folder.join("cache"), fetcher()).unwrap()
 }
 
-pub fn printer() -> Printer {
+pub(crate) fn printer() -> Printer {
     Printer::new(true, Format::Table)
 }
 
 /// Some bytes that do not repeat with a period that a resume could hide behind.
-pub fn bytes(length: usize, seed: u32) -> Vec<u8> {
+pub(crate) fn bytes(length: usize, seed: u32) -> Vec<u8> {
     let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(1);
     let next = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -43,7 +43,7 @@ pub fn bytes(length: usize, seed: u32) -> Vec<u8> {
 }
 
 /// An embedded entry, with its servers replaced by ours.
-pub fn redirected(folder: &Path, name: &str, replacements: &[(&str, &str)]) -> ImageSpec {
+pub(crate) fn redirected(folder: &Path, name: &str, replacements: &[(&str, &str)]) -> ImageSpec {
     let text = std::fs::read_to_string(format!("images/{name}.toml")).unwrap();
     let text = replacements.iter().fold(text, |text, (from, to)| {
         assert!(text.contains(from), "{name}.toml no longer has {from}");
@@ -56,7 +56,7 @@ pub fn redirected(folder: &Path, name: &str, replacements: &[(&str, &str)]) -> I
 }
 
 /// Runs a program that the tests need; its absence is a failure that names the package.
-pub fn run(package: &str, command: &mut Command) -> Vec<u8> {
+pub(crate) fn run(package: &str, command: &mut Command) -> Vec<u8> {
     let program = command.get_program().to_string_lossy().into_owned();
     let output = match command.output() {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -70,13 +70,13 @@ pub fn run(package: &str, command: &mut Command) -> Vec<u8> {
 }
 
 /// Runs one test of this binary in another process, where its environment can be chosen.
-pub fn rerun(test: &str, command: &mut Command) {
+pub(crate) fn rerun(test: &str, command: &mut Command) {
     let output = command.args(["--exact", test, "--ignored", "--nocapture"]).output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(text.contains("1 passed"), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    let report = String::from_utf8_lossy(&output.stdout);
+    assert!(report.contains("1 passed"), "{report}{}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// A variable that [`rerun`]'s caller has set.
-pub fn variable(name: &str) -> String {
+pub(crate) fn variable(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| panic!("this is a part of another test, which runs it"))
 }
