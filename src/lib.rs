@@ -11,6 +11,7 @@ pub mod commands;
 pub mod hint;
 pub mod host;
 pub mod hypervisor;
+pub mod commands;
 pub mod images;
 pub mod lab;
 pub mod output;

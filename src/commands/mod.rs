@@ -130,3 +130,6 @@ impl Context<'_> {
         Ok(())
     }
 }
+//! The verbs, one file each: the only place where the layers meet.
+
+pub mod image;

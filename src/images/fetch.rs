@@ -9,7 +9,6 @@ use std::io::Read;
 use std::io::Seek;
 use std::io::Write;
 use std::path::Path;
-use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -23,11 +22,17 @@ use reqwest::blocking::Client;
 use reqwest::blocking::Response;
 use reqwest::header;
 use reqwest::redirect;
-use serde::Deserialize;
-use serde::Serialize;
 
 use crate::images::digest::Hasher;
 use crate::images::digest::Sha256;
+use crate::images::resume::Origin;
+use crate::images::resume::content_range;
+use crate::images::resume::length;
+use crate::images::resume::origin_path;
+use crate::images::resume::read_origin;
+use crate::images::resume::retry_after;
+use crate::images::resume::unsatisfied_length;
+use crate::images::resume::validator;
 
 /// How patient a [`Fetcher`] is.
 #[derive(Clone, Copy, Debug)]
@@ -64,14 +69,6 @@ pub struct Fetched {
 enum Failure {
     Passing(anyhow::Error, Option<Duration>),
     Final(anyhow::Error),
-}
-
-/// What the next try must know about a `.part` file.
-#[derive(Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-struct Origin {
-    url: String,
-    /// A strong `ETag` or a `Last-Modified`, for `If-Range`.
-    validator: Option<String>,
 }
 
 impl Default for Patience {
@@ -320,40 +317,19 @@ fn hash(part: &Path) -> Result<Fetched> {
     Ok(Fetched { size: length(part), sha256: Sha256::of_file(part)? })
 }
 
-/// The start and the whole length of `Content-Range: bytes 10-99/100`.
-fn content_range(response: &Response) -> Option<(u64, Option<u64>)> {
-    let value = response.headers().get(header::CONTENT_RANGE)?.to_str().ok()?;
-    let (range, whole) = value.strip_prefix("bytes ")?.split_once('/')?;
-    let (start, _) = range.split_once('-')?;
-    Some((start.trim().parse().ok()?, whole.parse().ok()))
-}
-
-/// The length in `Content-Range: bytes */100`.
-fn unsatisfied_length(response: &Response) -> Option<u64> {
-    let value = response.headers().get(header::CONTENT_RANGE)?.to_str().ok()?;
-    value.strip_prefix("bytes */")?.parse().ok()
-}
-
-/// A weak `ETag` may not be used for ranges (RFC 9110, section 13.1.5).
-fn validator(response: &Response) -> Option<String> {
-    let text = |name| response.headers().get(name)?.to_str().ok().map(str::to_owned);
-    let etag = text(header::ETAG).filter(|etag| !etag.starts_with("W/"));
-    etag.or_else(|| text(header::LAST_MODIFIED))
-}
-
-/// `Retry-After` in seconds; its other form, a date, is not worth a parser.
-fn retry_after(response: &Response) -> Option<Duration> {
-    let value = response.headers().get(header::RETRY_AFTER)?.to_str().ok()?;
-    value.trim().parse().ok().map(Duration::from_secs)
-}
-
+/// Reading the body went wrong. reqwest hides in the I/O error; its last cause says why.
 fn passing(error: std::io::Error) -> Failure {
-    let text = if error.kind() == std::io::ErrorKind::TimedOut {
-        "the server has stopped sending"
-    } else {
-        "the connection was cut"
-    };
-    Failure::Passing(anyhow::Error::from(error).context(text), None)
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<reqwest::Error>());
+    let is_silent = inner.is_some_and(reqwest::Error::is_timeout);
+    Failure::Passing(
+        if is_silent {
+            anyhow::anyhow!("the server has stopped sending")
+        } else {
+            let error = anyhow::Error::from(error);
+            anyhow::anyhow!("the connection was cut: {}", error.root_cause())
+        },
+        None,
+    )
 }
 
 fn disk(error: std::io::Error, part: &Path) -> Failure {
@@ -368,20 +344,6 @@ fn disk(error: std::io::Error, part: &Path) -> Failure {
     } else {
         error
     })
-}
-
-fn length(path: &Path) -> u64 {
-    fs::metadata(path).map_or(0, |metadata| metadata.len())
-}
-
-fn origin_path(part: &Path) -> PathBuf {
-    let mut path = part.as_os_str().to_owned();
-    path.push(".origin");
-    path.into()
-}
-
-fn read_origin(part: &Path) -> Option<Origin> {
-    serde_json::from_slice(&fs::read(origin_path(part)).ok()?).ok()
 }
 
 const STOPPED: &str = "stopped, since another file failed";

@@ -72,7 +72,12 @@ impl Index {
             if path.extension().is_none_or(|extension| extension != "json") {
                 continue;
             }
-            match serde_json::from_slice::<Record>(&fs::read(&path)?) {
+            let bytes = match fs::read(&path) {
+                // Another run has removed it since.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                bytes => bytes?,
+            };
+            match serde_json::from_slice::<Record>(&bytes) {
                 Ok(record) => records.push(record),
                 Err(error) => tracing::warn!("leaving out {}: {error}", path.display()),
             }

@@ -5,30 +5,36 @@
 //! the lock file vouches for. The way of a file is [`catalogue`] (which image) → [`resolve`]
 //! (which version, which URLs) → [`fetch`] → [`verify`] → [`store`].
 
+pub mod arguments;
 pub mod catalogue;
 pub mod digest;
 pub mod fetch;
+pub mod image;
 pub mod index;
+mod kept;
 pub mod lock;
 mod pull;
 pub mod recipe;
 pub mod resolve;
+mod resume;
 pub mod spec;
 pub mod store;
 pub mod verify;
 
+pub use arguments::BootVariables;
+pub use arguments::LabVariables;
+pub use arguments::NodeVariables;
 pub use catalogue::Catalogue;
 pub use digest::Sha256;
 pub use fetch::Fetcher;
+pub use image::Image;
+pub use image::ImageFile;
 pub use lock::Lock;
 pub use lock::Pin;
-pub use spec::BootVariables;
 pub use spec::ConfigFormat;
 pub use spec::FileSpec;
 pub use spec::ImageSpec;
 pub use spec::Readiness;
 pub use spec::Role;
 pub use spec::Source;
-pub use store::Image;
-pub use store::ImageFile;
 pub use store::Store;

@@ -16,6 +16,8 @@ use indicatif::HumanBytes;
 use crate::images::digest::Sha256;
 use crate::images::fetch::Fetched;
 use crate::images::fetch::Fetcher;
+use crate::images::image::Image;
+use crate::images::image::record;
 use crate::images::index::RecordFile;
 use crate::images::index::now;
 use crate::images::lock::Pin;
@@ -24,10 +26,8 @@ use crate::images::resolve::RemoteFile;
 use crate::images::resolve::resolve;
 use crate::images::spec::ImageSpec;
 use crate::images::spec::SigningKey;
-use crate::images::store::Image;
 use crate::images::store::Store;
 use crate::images::store::mtime;
-use crate::images::store::record;
 use crate::images::verify;
 use crate::output::Printer;
 use crate::output::seconds;
@@ -41,7 +41,7 @@ pub(crate) fn fetch(
 ) -> Result<Image> {
     let resolved = resolve(spec, pin, &store.fetcher)?;
     let exact = Pin { version: resolved.version.clone(), ..pin.clone() };
-    if let Some(image) = resolved.version.as_ref().and(store.find(spec, &exact)?) {
+    if let Some(image) = resolved.version.as_ref().and(store.look(spec, &exact)?) {
         if let Some(mut known) = store.index.load(&image.reference)? {
             known.pulled = now();
             store.index.save(&known)?;
@@ -82,6 +82,9 @@ pub(crate) fn build(
     printer: &Printer,
 ) -> Result<Image> {
     let partial = store.root.join("partial").join(&spec.name);
+    if partial.exists() {
+        fs::remove_dir_all(&partial)?; // of a build that was killed
+    }
     fs::create_dir_all(&partial)?;
     let output = tempfile::Builder::new().prefix("build-").tempdir_in(&partial)?;
     let log = partial.join("build.log");
@@ -155,6 +158,9 @@ impl Job<'_> {
         };
         let part = self.part(file);
         let start = Instant::now();
+        if !self.printer.is_live() {
+            self.printer.note(format!("fetching {}", file.url));
+        }
         let bar = self.printer.byte_bar(&file.name, Some(0));
         let fetched = store.fetcher.download(&file.url, &part, &bar, self.failed);
         bar.finish_and_clear();
@@ -243,12 +249,14 @@ fn all_or_why_not(results: Vec<Result<RecordFile>>) -> Result<Vec<RecordFile>> {
     bail!("{} files: {}", texts.len(), texts.join("; "))
 }
 
+/// The public key, which is looked at before anything large is fetched.
 fn public_key(store: &Store, spec: &ImageSpec, key: &SigningKey) -> Result<Vec<u8>> {
-    if key.key.contains("://") {
-        return store.fetcher.document(&key.key);
-    }
-    let folder = spec.folder.as_deref().with_context(|| {
-        format!("the key `{}` is relative to an entry that has no folder", key.key)
-    })?;
-    Ok(fs::read(folder.join(&key.key))?)
+    let bytes = if key.key.contains("://") {
+        store.fetcher.document(&key.key)?
+    } else {
+        let folder = spec.folder.as_deref().unwrap_or(Path::new("."));
+        fs::read(folder.join(&key.key))?
+    };
+    verify::check_key(&bytes, &key.fingerprint).with_context(|| format!("reading {}", key.key))?;
+    Ok(bytes)
 }

@@ -49,7 +49,7 @@ impl Recipe {
                 }
                 None => "it is not part of this virtlab".to_owned(),
             };
-            bail!("image `{}` is built by the recipe `{name}`: {wanted}", spec.name);
+            bail!("it is built by the recipe `{name}`: {wanted}");
         };
         let files = files.iter().map(|(file, text)| ((*file).to_owned(), text.as_bytes().to_vec()));
         Ok(Self { name: name.to_owned(), files: files.collect() })
@@ -95,7 +95,7 @@ impl Recipe {
                 .open(kitchen.path().join(name))?;
             file.write_all(bytes)?;
         }
-        let context = || format!("building image `{}`", self.name);
+        let context = || format!("building by the recipe `{}`", self.name);
         let (reader, writer) = std::io::pipe().with_context(context)?;
         // The command is dropped at once: it holds the pipe's other end, and would keep it open.
         let mut child = Command::new(kitchen.path().join(SCRIPT))

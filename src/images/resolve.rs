@@ -8,6 +8,7 @@ use anyhow::bail;
 use anyhow::ensure;
 use serde_json::Value;
 
+use crate::images::arguments::expand;
 use crate::images::digest::Sha256;
 use crate::images::fetch::Fetcher;
 use crate::images::lock::Pin;
@@ -19,7 +20,6 @@ use crate::images::spec::SigningKey;
 use crate::images::spec::Source;
 use crate::images::spec::Stream;
 use crate::images::spec::Urls;
-use crate::images::spec::expand;
 use crate::images::spec::is_file_name;
 use crate::images::verify;
 
@@ -61,7 +61,7 @@ pub fn resolve(spec: &ImageSpec, pin: &Pin, fetcher: &Fetcher) -> Result<Resolve
         Source::Urls(urls) => resolve_urls(spec, urls, channel, pin, fetcher)?,
         Source::Stream(stream) => resolve_stream(spec, stream, channel, pin, fetcher)?,
         Source::Local(_) | Source::Recipe(_) => {
-            bail!("image `{}` does not come over the network", spec.name)
+            bail!("it does not come over the network")
         }
     };
     for file in &mut resolved.files {
@@ -82,11 +82,10 @@ pub fn resolve(spec: &ImageSpec, pin: &Pin, fetcher: &Fetcher) -> Result<Resolve
 pub fn channel(spec: &ImageSpec, pin: &Pin) -> Result<Option<String>> {
     let channels = spec.channels();
     let Some(wanted) = &pin.channel else { return Ok(channels.first().cloned()) };
-    ensure!(!channels.is_empty(), "image `{}` has no channels, so none is `{wanted}`", spec.name);
+    ensure!(!channels.is_empty(), "it has no channels, so none is `{wanted}`");
     ensure!(
         channels.contains(wanted),
-        "image `{}` has no channel `{wanted}`; there are: {}",
-        spec.name,
+        "it has no channel `{wanted}`; there are: {}",
         channels.join(", ")
     );
     Ok(Some(wanted.clone()))
@@ -103,7 +102,7 @@ fn resolve_urls(
     let version = match (&pin.version, &urls.latest) {
         (Some(version), Some(_)) => Some(version.clone()),
         (Some(version), None) => {
-            bail!("image `{}` has no versions, so none is `{version}`", spec.name)
+            bail!("it has no versions, so none is `{version}`")
         }
         (None, Some(latest)) => Some(newest(latest, channel_name, fetcher)?),
         (None, None) => None,

@@ -22,60 +22,24 @@ use anyhow::ensure;
 use etcetera::BaseStrategy;
 use fs_err as fs;
 
-use crate::images::digest::Hasher;
 use crate::images::digest::Sha256;
 use crate::images::fetch::Fetcher;
 use crate::images::fetch::Patience;
+use crate::images::image::Image;
+use crate::images::image::ImageFile;
+use crate::images::image::digest_of_all;
+use crate::images::image::entry_digest;
 use crate::images::index::Index;
 use crate::images::index::Record;
 use crate::images::index::RecordFile;
-use crate::images::index::now;
+use crate::images::kept;
 use crate::images::lock::Pin;
-use crate::images::lock::PinnedFile;
 use crate::images::pull;
 use crate::images::recipe::Recipe;
 use crate::images::resolve::channel;
 use crate::images::spec::ImageSpec;
-use crate::images::spec::Local;
-use crate::images::spec::Role;
 use crate::images::spec::Source;
 use crate::output::Printer;
-
-/// An image whose files are here and verified.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Image {
-    /// `NAME@VERSION`; the version of an image without one is the start of its digest.
-    pub reference: String,
-    /// The digest of all its files, names and contents.
-    pub digest: Sha256,
-    /// The channel it came by.
-    pub channel: Option<String>,
-    /// The version, if the image has versions; of a built one, the start of its recipe's digest.
-    pub version: Option<String>,
-    /// The files in the order of the entry.
-    pub files: Vec<ImageFile>,
-    /// The entry.
-    pub spec: ImageSpec,
-}
-
-/// A file of an image.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ImageFile {
-    /// What it is to the boot.
-    pub role: Role,
-    /// The name to serve it under.
-    pub name: String,
-    /// Where it is.
-    pub path: PathBuf,
-    /// Its length in bytes.
-    pub size: u64,
-    /// Its digest.
-    pub sha256: Sha256,
-    /// Where it came from, if over the network.
-    pub url: Option<String>,
-    /// What vouched for it.
-    pub verified_by: String,
-}
 
 /// A cache of images.
 #[derive(Clone, Debug)]
@@ -103,25 +67,6 @@ pub struct Removed {
     pub references: Vec<String>,
     /// The bytes that were freed.
     pub bytes: u64,
-}
-
-impl Image {
-    /// The files with a role, in the order of the entry.
-    pub fn files_of(&self, role: Role) -> impl Iterator<Item = &ImageFile> {
-        self.files.iter().filter(move |file| file.role == role)
-    }
-
-    /// All that is needed to get this image again: the same files, or, where they are built, files
-    /// built by the same recipe (which differ in time stamps).
-    pub fn pin(&self) -> Pin {
-        if let Source::Recipe(_) = self.spec.source {
-            return Pin { version: self.version.clone(), ..Pin::default() };
-        }
-        let files = self.files.iter().map(|file| {
-            (file.name.clone(), PinnedFile { sha256: file.sha256, url: file.url.clone() })
-        });
-        Pin { channel: self.channel.clone(), version: self.version.clone(), files: files.collect() }
-    }
 }
 
 impl Check {
@@ -160,17 +105,20 @@ impl Store {
     /// If the pin cannot be met by this image at all, if its kept files (a `local` source) are
     /// missing or wrong, or if the store cannot be read.
     pub fn find(&self, spec: &ImageSpec, pin: &Pin) -> Result<Option<Image>> {
+        self.look(spec, pin).with_context(|| format!("image `{}`", spec.name))
+    }
+
+    /// [`Store::find`], for those who say themselves which image it is about.
+    pub(crate) fn look(&self, spec: &ImageSpec, pin: &Pin) -> Result<Option<Image>> {
         match &spec.source {
-            Source::Local(local) => self.local(spec, local, pin).map(Some),
+            Source::Local(local) => kept::look(self, spec, local, pin).map(Some),
             Source::Recipe(recipe) => {
                 let version = Recipe::find(spec, &recipe.name)?.digest().short();
-                let versionless = Pin { version: None, ..pin.clone() };
-                refuse_version(spec, &versionless)?;
+                refuse_version(&Pin { version: None, ..pin.clone() })?;
                 if let Some(wanted) = &pin.version {
                     ensure!(
                         *wanted == version,
-                        "image `{}` is built by the recipe {version} here, not {wanted}",
-                        spec.name
+                        "it is built by the recipe {version} here, not by {wanted}"
                     );
                 }
                 let found = self.index.load(&format!("{}@{version}", spec.name))?;
@@ -214,8 +162,8 @@ impl Store {
         let _store = self.lock_store(false)?;
         let _image = self.lock_image(&spec.name, printer)?;
         let image = match &spec.source {
-            Source::Local(local) => self.local(spec, local, pin),
-            Source::Recipe(recipe) => match self.find(spec, pin)? {
+            Source::Local(local) => kept::look(self, spec, local, pin),
+            Source::Recipe(recipe) => match self.look(spec, pin)? {
                 Some(image) => Ok(image),
                 None => pull::build(self, spec, &Recipe::find(spec, &recipe.name)?, printer),
             },
@@ -236,7 +184,9 @@ impl Store {
         };
         let _store = self.lock_store(false)?;
         let _image = self.lock_image(&spec.name, printer)?;
-        pull::build(self, spec, &Recipe::find(spec, &recipe.name)?, printer)
+        Recipe::find(spec, &recipe.name)
+            .and_then(|recipe| pull::build(self, spec, &recipe, printer))
+            .with_context(|| format!("image `{}`", spec.name))
     }
 
     /// All images that are here, as the index knows them.
@@ -348,7 +298,8 @@ impl Store {
         Ok(self.image(spec, record))
     }
 
-    fn image(&self, spec: &ImageSpec, record: Record) -> Image {
+    /// The image that a record stands for.
+    pub(crate) fn image(&self, spec: &ImageSpec, record: Record) -> Image {
         let files = record.files.into_iter().map(|file| ImageFile {
             path: self.path_of(&file),
             role: file.role,
@@ -371,66 +322,6 @@ impl Store {
 
     fn path_of(&self, file: &RecordFile) -> PathBuf {
         file.path.clone().unwrap_or_else(|| self.blob(file.sha256, &file.name))
-    }
-
-    /// The user's own files stay where they are; only their digests are remembered, by size and
-    /// time, since reading them takes seconds.
-    fn local(&self, spec: &ImageSpec, local: &Local, pin: &Pin) -> Result<Image> {
-        refuse_version(spec, pin)?;
-        let folder = match (&spec.folder, &local.folder) {
-            (Some(base), Some(folder)) => base.join(folder),
-            (Some(base), None) => base.clone(),
-            (None, Some(folder)) => folder.clone(),
-            (None, None) => anyhow::bail!(
-                "image `{name}` needs the folder that holds its files: use `{name}:FOLDER`",
-                name = spec.name
-            ),
-        };
-        let folder = std::path::absolute(folder)?;
-        let known: Vec<RecordFile> = self
-            .index
-            .records()?
-            .into_iter()
-            .filter(|record| record.name == spec.name)
-            .flat_map(|record| record.files)
-            .collect();
-        let mut files = Vec::new();
-        for file in &spec.files {
-            let path = folder.join(file.path());
-            let metadata = fs::metadata(&path)
-                .with_context(|| format!("image `{}` needs its file `{}`", spec.name, file.name))?;
-            let (size, mtime) = (metadata.len(), mtime(&metadata));
-            let is_known = |other: &&RecordFile| {
-                other.path.as_ref() == Some(&path) && other.size == size && other.mtime == mtime
-            };
-            let sha256 = match known.iter().find(is_known) {
-                Some(other) => other.sha256,
-                None => Sha256::of_file(&path)?,
-            };
-            if let Some(expected) = file.sha256 {
-                ensure!(
-                    sha256 == expected,
-                    "{} is not the file of the image's entry: expected sha256 {expected}, found {sha256}",
-                    path.display()
-                );
-            }
-            pin.check(&file.name, sha256)?;
-            let verified_by = match file.sha256 {
-                Some(_) => "sha256 of the image's entry",
-                None => "nothing, it is a file of yours",
-            };
-            files.push(RecordFile {
-                role: file.role,
-                name: file.name.clone(),
-                size,
-                mtime,
-                sha256,
-                url: None,
-                path: Some(path),
-                verified_by: verified_by.to_owned(),
-            });
-        }
-        self.enter(spec, record(spec, None, None, files))
     }
 
     fn drop_records(&self, records: Vec<Record>) -> Result<Removed> {
@@ -484,47 +375,16 @@ impl Store {
     }
 }
 
-/// A record of files that are in place.
-pub(crate) fn record(
-    spec: &ImageSpec,
-    channel: Option<String>,
-    version: Option<String>,
-    files: Vec<RecordFile>,
-) -> Record {
-    let digest = digest_of_all(files.iter().map(|file| (file.name.as_str(), file.sha256)));
-    let tag = version.clone().unwrap_or_else(|| digest.short());
-    Record {
-        reference: format!("{}@{tag}", spec.name),
-        name: spec.name.clone(),
-        channel,
-        version,
-        entry: entry_digest(spec),
-        pulled: now(),
-        files,
-    }
-}
-
 /// The time of a file's last change in nanoseconds.
 pub(crate) fn mtime(metadata: &std::fs::Metadata) -> i64 {
     metadata.mtime().saturating_mul(1_000_000_000).saturating_add(metadata.mtime_nsec())
 }
 
-/// What of an entry decides which files it stands for.
-fn entry_digest(spec: &ImageSpec) -> Sha256 {
-    let text = serde_json::to_vec(&(&spec.source, &spec.files)).unwrap_or_default();
-    Sha256::of(&text)
-}
-
-fn digest_of_all<'a>(files: impl Iterator<Item = (&'a str, Sha256)>) -> Sha256 {
-    let mut hasher = Hasher::default();
-    files.for_each(|(name, digest)| hasher.update(format!("{digest}  {name}\n").as_bytes()));
-    hasher.finish()
-}
-
-fn refuse_version(spec: &ImageSpec, pin: &Pin) -> Result<()> {
+/// Kept and built images have neither channels nor versions to choose from.
+pub(crate) fn refuse_version(pin: &Pin) -> Result<()> {
     for (what, wanted) in [("channels", &pin.channel), ("versions", &pin.version)] {
         if let Some(wanted) = wanted {
-            anyhow::bail!("image `{}` has no {what}, so none is `{wanted}`", spec.name);
+            anyhow::bail!("it has no {what}, so none is `{wanted}`");
         }
     }
     Ok(())

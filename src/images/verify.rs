@@ -7,6 +7,7 @@
 //! expired and revoked ones.)
 
 use std::path::Path;
+use std::path::PathBuf;
 use std::process::Command;
 use std::process::Stdio;
 
@@ -15,6 +16,7 @@ use anyhow::Result;
 use anyhow::bail;
 use anyhow::ensure;
 use fs_err as fs;
+use tempfile::TempDir;
 
 use crate::images::digest::Sha256;
 
@@ -70,23 +72,41 @@ pub fn check_signature(
     key: &[u8],
     fingerprint: &str,
 ) -> Result<Signature> {
+    let (home, key_file) = home_with(key)?;
+    let signature_file = home.path().join("signature");
+    fs::write(&signature_file, signature)?;
+    shown_key(home.path(), &key_file, fingerprint)?;
+    gpg(home.path(), &["--import".as_ref(), key_file.as_os_str()])?;
+    let status =
+        gpg(home.path(), &["--verify".as_ref(), signature_file.as_os_str(), file.as_os_str()])?;
+    judge(&status, fingerprint)
+}
+
+/// Checks that `key` is the public key with this fingerprint, and no other beside it.
+///
+/// # Errors
+/// If it is not, or `GnuPG` is not installed.
+pub fn check_key(key: &[u8], fingerprint: &str) -> Result<()> {
+    let (home, key_file) = home_with(key)?;
+    shown_key(home.path(), &key_file, fingerprint)
+}
+
+fn home_with(key: &[u8]) -> Result<(TempDir, PathBuf)> {
     let home = tempfile::Builder::new().prefix("virtlab-gpg-").tempdir()?;
     let key_file = home.path().join("key");
-    let signature_file = home.path().join("signature");
     fs::write(&key_file, key)?;
-    fs::write(&signature_file, signature)?;
+    Ok((home, key_file))
+}
 
-    let shown = gpg(home.path(), &["--show-keys".as_ref(), key_file.as_os_str()])?;
+fn shown_key(home: &Path, key_file: &Path, fingerprint: &str) -> Result<()> {
+    let shown = gpg(home, &["--show-keys".as_ref(), key_file.as_os_str()])?;
     let primaries = primary_fingerprints(&shown);
     ensure!(
         primaries.len() == 1 && primaries[0].eq_ignore_ascii_case(fingerprint),
         "the public key is not the pinned one: expected fingerprint {fingerprint}, found {}",
         if primaries.is_empty() { "no key".to_owned() } else { primaries.join(", ") }
     );
-    gpg(home.path(), &["--import".as_ref(), key_file.as_os_str()])?;
-    let status =
-        gpg(home.path(), &["--verify".as_ref(), signature_file.as_os_str(), file.as_os_str()])?;
-    judge(&status, fingerprint)
+    Ok(())
 }
 
 /// Reads the status lines of `gpg --verify`.

@@ -1,0 +1,432 @@
+//! `virtlab image`: which images there are, and which of them are here.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use anyhow::Result;
+use anyhow::bail;
+use clap::Args;
+use clap::Subcommand;
+use indicatif::HumanBytes;
+use serde::Serialize;
+
+use crate::images::Catalogue;
+use crate::images::Image;
+use crate::images::ImageSpec;
+use crate::images::Lock;
+use crate::images::Pin;
+use crate::images::Role;
+use crate::images::Sha256;
+use crate::images::Source;
+use crate::images::Store;
+use crate::images::index::Record;
+use crate::images::store::Removed;
+use crate::output::Format;
+use crate::output::Printer;
+use crate::output::Table;
+
+/// What to do with images
+#[derive(Clone, Debug, Subcommand)]
+pub enum ImageCommand {
+    /// List the images there are, and which are in the cache
+    #[command(visible_alias = "ls")]
+    List,
+    /// Show one image: its files, what vouched for them, its kernel arguments
+    Show(ShowArgs),
+    /// Fetch images, or their newest versions, into the cache
+    Pull(PullArgs),
+    /// Read the files of cached images again and compare their digests
+    Verify(VerifyArgs),
+    /// Build an image by its recipe
+    Build(BuildArgs),
+    /// Remove images from the cache
+    Rm(RmArgs),
+    /// Remove old versions and interrupted downloads from the cache
+    Prune,
+}
+
+/// Which version of an image is wanted.
+#[derive(Clone, Debug, Default, Args)]
+pub struct PinArgs {
+    /// Channel of the image, such as `stable`
+    #[arg(long, value_name = "CHANNEL")]
+    pub channel: Option<String>,
+    /// Version of the image, instead of the newest
+    #[arg(long, value_name = "VERSION")]
+    pub version: Option<String>,
+    /// Lock file: written on the first run, obeyed on every later one
+    #[arg(long, value_name = "FILE")]
+    pub lock: Option<PathBuf>,
+}
+
+/// Arguments of `image show`.
+#[derive(Clone, Debug, Args)]
+pub struct ShowArgs {
+    /// NAME, NAME:FOLDER or the path of an entry that ends in .toml
+    pub image: String,
+    /// The version to show
+    #[command(flatten)]
+    pub pin: PinArgs,
+}
+
+/// Arguments of `image pull`.
+#[derive(Clone, Debug, Args)]
+pub struct PullArgs {
+    /// NAME, NAME:FOLDER or the path of an entry that ends in .toml
+    #[arg(required = true, value_name = "IMAGE")]
+    pub images: Vec<String>,
+    /// The version to fetch
+    #[command(flatten)]
+    pub pin: PinArgs,
+}
+
+/// Arguments of `image verify`.
+#[derive(Clone, Debug, Args)]
+pub struct VerifyArgs {
+    /// NAME or NAME@VERSION; all cached images if none is given
+    #[arg(value_name = "IMAGE")]
+    pub images: Vec<String>,
+}
+
+/// Arguments of `image build`.
+#[derive(Clone, Debug, Args)]
+pub struct BuildArgs {
+    /// NAME or the path of an entry that ends in .toml
+    pub image: String,
+    /// Build it even if this recipe's image is in the cache
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Arguments of `image rm`.
+#[derive(Clone, Debug, Args)]
+pub struct RmArgs {
+    /// NAME for all its versions, or NAME@VERSION
+    #[arg(required = true, value_name = "IMAGE")]
+    pub images: Vec<String>,
+}
+
+/// Runs `virtlab image …`. `in_use` are the references of images that labs boot from: `prune` keeps
+/// them.
+///
+/// # Errors
+/// What was asked for could not be done; with `verify`, if a file is not what it should be.
+pub fn run(
+    command: ImageCommand,
+    catalogue: &Catalogue,
+    store: &Store,
+    in_use: &[String],
+    printer: &Printer,
+) -> Result<()> {
+    match command {
+        ImageCommand::List => list(catalogue, store, printer),
+        ImageCommand::Show(args) => show(&args, catalogue, store, printer),
+        ImageCommand::Pull(args) => pull(&args, catalogue, store, printer),
+        ImageCommand::Verify(args) => verify(&args, store, printer),
+        ImageCommand::Build(args) => build(&args, catalogue, store, printer),
+        ImageCommand::Rm(args) => {
+            for image in &args.images {
+                removed(&store.remove(image)?, printer);
+            }
+            Ok(())
+        }
+        ImageCommand::Prune => {
+            removed(&store.prune(in_use)?, printer);
+            Ok(())
+        }
+    }
+}
+
+impl PinArgs {
+    /// What is wanted of an image: what the lock file says, else the flags.
+    ///
+    /// # Errors
+    /// If the lock file cannot be read, or a flag contradicts it.
+    pub fn pin(&self, name: &str) -> Result<Pin> {
+        let pin = match &self.lock {
+            Some(path) => Lock::load(path)?.pin(name),
+            None => Pin::default(),
+        };
+        pin.with_flags(self.channel.as_deref(), self.version.as_deref())
+    }
+
+    /// Enters the image into the lock file, if there is one and it does not have it yet.
+    ///
+    /// # Errors
+    /// If the lock file cannot be written.
+    pub fn record(&self, image: &Image) -> Result<()> {
+        let Some(path) = &self.lock else { return Ok(()) };
+        let mut lock = Lock::load(path)?;
+        if lock.pin(&image.spec.name) == Pin::default() {
+            lock.set(&image.spec.name, image.pin());
+            lock.save(path)?;
+        }
+        Ok(())
+    }
+}
+
+#[derive(Serialize)]
+struct ListRow {
+    name: String,
+    source: &'static str,
+    config: &'static str,
+    memory_mib: u32,
+    cached: Vec<String>,
+    description: String,
+}
+
+fn list(catalogue: &Catalogue, store: &Store, printer: &Printer) -> Result<()> {
+    let records = store.records()?;
+    let mut rows = Vec::new();
+    for (name, spec) in catalogue.list() {
+        match spec {
+            Ok(spec) => rows.push(ListRow {
+                cached: cached(&records, &name),
+                name,
+                source: source(&spec),
+                config: spec.config.as_str(),
+                memory_mib: spec.memory_mib,
+                description: spec.description,
+            }),
+            Err(error) => printer.warn(format!("image `{name}` cannot be used: {error:#}")),
+        }
+    }
+    let names: Vec<String> = rows.iter().map(|row| row.name.clone()).collect();
+    let mut table = Table::new(&["name", "source", "config", "memory", "cached", "description"]);
+    for row in &rows {
+        table.row([
+            row.name.clone(),
+            row.source.to_owned(),
+            row.config.to_owned(),
+            format!("{} MiB", row.memory_mib),
+            if row.cached.is_empty() { "-".to_owned() } else { row.cached.join(",") },
+            row.description.clone(),
+        ]);
+    }
+    printer.listing(&rows, &names, &table)
+}
+
+/// The cached versions, the newest first.
+fn cached(records: &[Record], name: &str) -> Vec<String> {
+    let mut records: Vec<&Record> = records.iter().filter(|record| record.name == name).collect();
+    records.sort_by_key(|record| std::cmp::Reverse(record.pulled));
+    let tag = |record: &Record| record.reference.rsplit('@').next().unwrap_or("").to_owned();
+    records.into_iter().map(tag).collect()
+}
+
+#[derive(Serialize)]
+struct ShowRow {
+    #[serde(flatten)]
+    entry: ImageSpec,
+    reference: Option<String>,
+    digest: Option<Sha256>,
+    cached: Vec<ShownFile>,
+}
+
+#[derive(Serialize)]
+struct ShownFile {
+    role: Role,
+    name: String,
+    path: PathBuf,
+    size: u64,
+    sha256: Sha256,
+    verified_by: String,
+}
+
+fn show(args: &ShowArgs, catalogue: &Catalogue, store: &Store, printer: &Printer) -> Result<()> {
+    let spec = catalogue.find(&args.image)?;
+    // Kept files that are not there yet are no reason not to show the entry.
+    let pin = args.pin.pin(&spec.name)?;
+    let image = store.find(&spec, &pin).unwrap_or_else(|error| {
+        printer.warn(format!("{error:#}"));
+        None
+    });
+    if printer.format() == Format::Table {
+        describe(&spec, image.as_ref(), printer);
+        return Ok(());
+    }
+    let name = spec.name.clone();
+    let shown = image.as_ref().map(|image| &image.files).into_iter().flatten();
+    let row = ShowRow {
+        entry: spec,
+        reference: image.as_ref().map(|image| image.reference.clone()),
+        digest: image.as_ref().map(|image| image.digest),
+        cached: shown
+            .map(|file| ShownFile {
+                role: file.role,
+                name: file.name.clone(),
+                path: file.path.clone(),
+                size: file.size,
+                sha256: file.sha256,
+                verified_by: file.verified_by.clone(),
+            })
+            .collect(),
+    };
+    printer.listing(&row, &[name], &Table::new(&[]))
+}
+
+fn describe(spec: &ImageSpec, image: Option<&Image>, printer: &Printer) {
+    let arguments: Vec<&str> = spec.arguments.split_whitespace().collect();
+    for (head, text) in [
+        ("Name", spec.name.clone()),
+        ("Description", spec.description.clone()),
+        ("Source", source(spec).to_owned()),
+        ("Channels", spec.channels().join(", ")),
+        ("Memory", format!("{} MiB at least", spec.memory_mib)),
+        ("Config", spec.config.as_str().to_owned()),
+        ("Template", spec.config_template.clone().unwrap_or_default()),
+        ("SSH user", spec.ssh_user.clone().unwrap_or_default()),
+        ("Arguments", arguments.join(" ")),
+        ("Cached", image.map_or("no".to_owned(), |image| image.reference.clone())),
+        ("Digest", image.map_or(String::new(), |image| image.digest.to_string())),
+    ] {
+        if !text.is_empty() {
+            printer.data(format!("{:<13}{text}", format!("{head}:")));
+        }
+    }
+    for file in image.map(|image| &image.files).into_iter().flatten() {
+        printer.data(format!("\n{}", file.name));
+        for (head, text) in [
+            ("Path", file.path.display().to_string()),
+            ("Size", HumanBytes(file.size).to_string()),
+            ("SHA-256", file.sha256.to_string()),
+            ("Verified by", file.verified_by.clone()),
+        ] {
+            printer.data(format!("  {:<13}{text}", format!("{head}:")));
+        }
+    }
+}
+
+fn pull(args: &PullArgs, catalogue: &Catalogue, store: &Store, printer: &Printer) -> Result<()> {
+    let specs: Vec<ImageSpec> =
+        args.images.iter().map(|image| catalogue.find(image)).collect::<Result<_>>()?;
+    for spec in &specs {
+        let image = store.pull(spec, &args.pin.pin(&spec.name)?, printer)?;
+        args.pin.record(&image)?;
+        printer.data(image.reference);
+    }
+    Ok(())
+}
+
+fn verify(args: &VerifyArgs, store: &Store, printer: &Printer) -> Result<()> {
+    let mut records = store.records()?;
+    if let Some(missing) =
+        args.images.iter().find(|image| !records.iter().any(|record| is_meant(record, image)))
+    {
+        bail!("image `{missing}` is not in the cache");
+    }
+    records.retain(|record| {
+        args.images.is_empty() || args.images.iter().any(|image| is_meant(record, image))
+    });
+    let mut bad = 0;
+    for record in &records {
+        let checks = store
+            .verify(record)
+            .with_context(|| format!("verifying image `{}`", record.reference))?;
+        for check in checks {
+            let verdict = match check.found {
+                _ if check.is_good() => "good".to_owned(),
+                Some(found) => {
+                    format!("WRONG: expected sha256 {}, found {found}", check.expected)
+                }
+                None => "MISSING".to_owned(),
+            };
+            bad += usize::from(!check.is_good());
+            printer.data(format!("{} {}: {verdict}", record.reference, check.name));
+        }
+    }
+    if bad > 0 {
+        bail!(
+            "{bad} of the files are not what they should be; `virtlab image pull` gets them again"
+        );
+    }
+    Ok(())
+}
+
+fn build(args: &BuildArgs, catalogue: &Catalogue, store: &Store, printer: &Printer) -> Result<()> {
+    let spec = catalogue.find(&args.image)?;
+    let Source::Recipe(_) = spec.source else {
+        bail!("image `{0}` is not built from a recipe: use `virtlab image pull {0}`", spec.name);
+    };
+    let image = if args.force {
+        store.rebuild(&spec, printer)?
+    } else {
+        store.ensure(&spec, &Pin::default(), printer)?
+    };
+    printer.data(image.reference);
+    Ok(())
+}
+
+fn removed(removed: &Removed, printer: &Printer) {
+    for reference in &removed.references {
+        printer.data(reference);
+    }
+    printer.note(format!("freed {}", HumanBytes(removed.bytes)));
+}
+
+fn is_meant(record: &Record, image: &str) -> bool {
+    record.name == image || record.reference == image
+}
+
+fn source(spec: &ImageSpec) -> &'static str {
+    match spec.source {
+        Source::Urls(_) | Source::Stream(_) => "download",
+        Source::Local(_) => "your files",
+        Source::Recipe(_) => "built here",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    #[command(version)]
+    struct Cli {
+        #[command(subcommand)]
+        command: ImageCommand,
+    }
+
+    #[test]
+    fn the_flags_fit_together() {
+        Cli::command().debug_assert();
+        let words =
+            ["image", "pull", "--channel", "beta", "--version", "1", "--lock", "l", "a", "b"];
+        let ImageCommand::Pull(args) = Cli::try_parse_from(words).unwrap().command else {
+            panic!("it is another command")
+        };
+        assert_eq!(args.images, ["a", "b"]);
+        assert_eq!(args.pin.version.as_deref(), Some("1"));
+    }
+
+    #[test]
+    fn a_lock_file_is_written_once_and_then_obeyed() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("kernel"), "one").unwrap();
+        let entry = folder.path().join("mine.toml");
+        let text = "version = 1\nname = \"mine\"\ndescription = \"\"\narguments = \"\"\n\
+                    memory_mib = 64\nconfig = \"none\"\nready = \"config\"\n\
+                    source.local.folder = \".\"\n[[file]]\nrole = \"kernel\"\nname = \"kernel\"\n";
+        std::fs::write(&entry, text).unwrap();
+        let fetcher = crate::images::Fetcher::new(crate::images::fetch::Patience::default());
+        let store = Store::open(&folder.path().join("cache"), fetcher.unwrap()).unwrap();
+        let catalogue = Catalogue::new(&[]).unwrap();
+        let lock = folder.path().join("virtlab.lock");
+        let pull = || {
+            let (entry, lock) = (entry.to_str().unwrap(), lock.to_str().unwrap());
+            let cli = Cli::try_parse_from(["image", "pull", "--lock", lock, entry]).unwrap();
+            run(cli.command, &catalogue, &store, &[], &Printer::new(true, Format::Name))
+        };
+        pull().unwrap();
+        let written = std::fs::read(&lock).unwrap();
+        pull().unwrap();
+        assert_eq!(std::fs::read(&lock).unwrap(), written);
+        std::fs::write(folder.path().join("kernel"), "two").unwrap();
+        let error = format!("{:#}", pull().unwrap_err());
+        assert!(error.contains("`kernel` is not the file that was locked"), "{error}");
+        assert_eq!(std::fs::read(&lock).unwrap(), written);
+    }
+}

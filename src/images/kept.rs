@@ -1,0 +1,84 @@
+//! Files that the user keeps: they are used where they are, and never changed or removed.
+
+use std::path::Path;
+
+use anyhow::Context;
+use anyhow::Result;
+use anyhow::ensure;
+
+use crate::images::digest::Sha256;
+use crate::images::image::Image;
+use crate::images::image::record;
+use crate::images::index::RecordFile;
+use crate::images::lock::Pin;
+use crate::images::spec::FileSpec;
+use crate::images::spec::ImageSpec;
+use crate::images::spec::Local;
+use crate::images::store::Store;
+use crate::images::store::mtime;
+use crate::images::store::refuse_version;
+
+/// The user's own files stay where they are; only their digests are remembered, by size and
+/// time, since reading them takes seconds.
+pub(crate) fn look(store: &Store, spec: &ImageSpec, local: &Local, pin: &Pin) -> Result<Image> {
+    refuse_version(pin)?;
+    let folder = match (&spec.folder, &local.folder) {
+        (Some(base), Some(folder)) => base.join(folder),
+        (Some(base), None) => base.clone(),
+        (None, Some(folder)) => folder.clone(),
+        (None, None) => {
+            anyhow::bail!("it needs the folder that holds its files: use `{}:FOLDER`", spec.name)
+        }
+    };
+    let folder = std::path::absolute(folder)?;
+    let known: Vec<RecordFile> = store
+        .index
+        .records()?
+        .into_iter()
+        .filter(|record| record.name == spec.name)
+        .flat_map(|record| record.files)
+        .collect();
+    let files = spec.files.iter().map(|file| look_at(file, &folder, &known, pin));
+    let files = files.collect::<Result<_>>()?;
+    let record = record(spec, None, None, files);
+    match store.index.load(&record.reference)? {
+        Some(known) if known.files == record.files => Ok(store.image(spec, record)),
+        _ => store.enter(spec, record),
+    }
+}
+
+fn look_at(file: &FileSpec, folder: &Path, known: &[RecordFile], pin: &Pin) -> Result<RecordFile> {
+    let path = folder.join(file.path());
+    let metadata =
+        std::fs::metadata(&path).with_context(|| format!("looking for {}", path.display()))?;
+    let (size, mtime) = (metadata.len(), mtime(&metadata));
+    let is_known = |other: &&RecordFile| {
+        other.path.as_ref() == Some(&path) && other.size == size && other.mtime == mtime
+    };
+    let sha256 = match known.iter().find(is_known) {
+        Some(other) => other.sha256,
+        None => Sha256::of_file(&path)?,
+    };
+    if let Some(expected) = file.sha256 {
+        ensure!(
+            sha256 == expected,
+            "{} is not the file of the image's entry: expected sha256 {expected}, found {sha256}",
+            path.display()
+        );
+    }
+    pin.check(&file.name, sha256)?;
+    let verified_by = match file.sha256 {
+        Some(_) => "sha256 of the image's entry",
+        None => "nothing, it is a file of yours",
+    };
+    Ok(RecordFile {
+        role: file.role,
+        name: file.name.clone(),
+        size,
+        mtime,
+        sha256,
+        url: None,
+        path: Some(path),
+        verified_by: verified_by.to_owned(),
+    })
+}

@@ -1,0 +1,13 @@
+//! Images against real servers: nginx with TLS, servers that misbehave, and real gpg signatures.
+//!
+//! All of it on loopback. Programs that are needed: nginx, openssl, gpg, unshare, mount.
+
+mod disk;
+mod download;
+mod faulty;
+mod nginx;
+mod recipes;
+mod signer;
+mod signing;
+mod streams;
+mod support;

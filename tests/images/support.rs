@@ -1,0 +1,82 @@
+//! What the tests share.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use virtlab::images::Catalogue;
+use virtlab::images::Fetcher;
+use virtlab::images::ImageSpec;
+use virtlab::images::Store;
+use virtlab::images::fetch::Patience;
+use virtlab::output::Format;
+use virtlab::output::Printer;
+
+/// Patience for servers that are microseconds away.
+pub(crate) const HASTE: Patience = Patience {
+    connect: Duration::from_secs(2),
+    stall: Duration::from_millis(400),
+    attempts: 3,
+    pause: Duration::from_millis(10),
+};
+
+pub(crate) fn fetcher() -> Fetcher {
+    Fetcher::new(HASTE).unwrap()
+}
+
+pub(crate) fn store(folder: &Path) -> Store {
+    Store::open(&folder.join("cache"), fetcher()).unwrap()
+}
+
+pub(crate) fn printer() -> Printer {
+    Printer::new(true, Format::Table)
+}
+
+/// Some bytes that do not repeat with a period that a resume could hide behind.
+pub(crate) fn bytes(length: usize, seed: u32) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(1);
+    let next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        state.to_be_bytes()[0]
+    };
+    std::iter::repeat_with(next).take(length).collect()
+}
+
+/// An embedded entry, with its servers replaced by ours.
+pub(crate) fn redirected(folder: &Path, name: &str, replacements: &[(&str, &str)]) -> ImageSpec {
+    let text = std::fs::read_to_string(format!("images/{name}.toml")).unwrap();
+    let text = replacements.iter().fold(text, |text, (from, to)| {
+        assert!(text.contains(from), "{name}.toml no longer has {from}");
+        text.replace(from, to)
+    });
+    let own = folder.join("own");
+    std::fs::create_dir_all(&own).unwrap();
+    std::fs::write(own.join(format!("{name}.toml")), text).unwrap();
+    Catalogue::new(&[own]).unwrap().find(name).unwrap()
+}
+
+/// Runs a program that the tests need; its absence is a failure that names the package.
+pub(crate) fn run(package: &str, command: &mut Command) -> Vec<u8> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let output = match command.output() {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            panic!("this test needs `{program}`: install the package `{package}`")
+        }
+        output => output.unwrap(),
+    };
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program}: {}\n{errors}", output.status);
+    output.stdout
+}
+
+/// Runs one test of this binary in another process, where its environment can be chosen.
+pub(crate) fn rerun(test: &str, command: &mut Command) {
+    let output = command.args(["--exact", test, "--ignored", "--nocapture"]).output().unwrap();
+    let report = String::from_utf8_lossy(&output.stdout);
+    assert!(report.contains("1 passed"), "{report}{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// A variable that [`rerun`]'s caller has set.
+pub(crate) fn variable(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| panic!("this is a part of another test, which runs it"))
+}
