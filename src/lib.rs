@@ -4,4 +4,8 @@
 //! [`commands`] is the only place where they meet, [`lab`] and [`render`] do no I/O, only
 //! [`hypervisor`] talks to libvirt, only [`boot_server`] has an async runtime inside it.
 
+pub mod commands;
+pub mod ksm;
+pub mod memory;
 pub mod output;
+pub mod units;
