@@ -3,6 +3,8 @@
 //! Memory is counted in powers of 1024 here, as QEMU, libvirt and the kernel do, and says so:
 //! `MiB`, never `MB`.
 
+#![expect(clippy::cast_precision_loss, reason = "three digits are shown")]
+
 /// A binary unit, and what an amount is divided by to be shown in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Unit {

@@ -309,6 +309,7 @@ impl Book {
             run: found(Knob::Run).and_then(|run| run.try_into().ok()),
             pages_to_scan: found(Knob::PagesToScan),
             sleep_millisecs: found(Knob::SleepMillisecs),
+            smart_scan: found(Knob::SmartScan).map(|value| value != 0),
         }
     }
 }

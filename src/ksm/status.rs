@@ -19,6 +19,8 @@ pub struct KsmStatus {
     pub pages_to_scan: u64,
     /// The length of the pause in milliseconds.
     pub sleep_millisecs: u64,
+    /// Whether pages that found no twin are passed over for a while. Since Linux 6.7.
+    pub smart_scan: Option<bool>,
     /// How many pages are in use in place of several.
     pub pages_shared: u64,
     /// How many more places use them: so many pages are saved.
@@ -58,6 +60,7 @@ impl KsmStatus {
             run: self.run,
             pages_to_scan: Some(self.pages_to_scan),
             sleep_millisecs: Some(self.sleep_millisecs),
+            smart_scan: self.smart_scan,
         }
     }
 
@@ -73,6 +76,7 @@ impl KsmStatus {
             run: None,
             pages_to_scan: number("pages_to_scan")?,
             sleep_millisecs: number("sleep_millisecs")?,
+            smart_scan: None,
             pages_shared: number("pages_shared")?,
             pages_sharing: number("pages_sharing")?,
             pages_unshared: number("pages_unshared")?,
@@ -169,6 +173,7 @@ struct Report {
     zero_pages: Option<u64>,
     pages_to_scan: u64,
     sleep_millisecs: u64,
+    smart_scan: Option<bool>,
     full_scans: u64,
     page_size_bytes: u64,
 }
@@ -186,6 +191,7 @@ impl From<KsmStatus> for Report {
             zero_pages: status.zero_pages,
             pages_to_scan: status.pages_to_scan,
             sleep_millisecs: status.sleep_millisecs,
+            smart_scan: status.smart_scan,
             full_scans: status.full_scans,
             page_size_bytes: status.page_size_bytes,
         }
@@ -201,6 +207,7 @@ mod tests {
             run: Some(Run::Running),
             pages_to_scan: 100,
             sleep_millisecs: 20,
+            smart_scan: None,
             pages_shared: 56064,
             pages_sharing: 1_065_216,
             pages_unshared: 840_960,

@@ -72,7 +72,7 @@ impl Host {
 }
 
 fn faster() -> Settings {
-    Settings { run: Some(Run::Running), pages_to_scan: Some(5000), sleep_millisecs: None }
+    Settings { run: Some(Run::Running), pages_to_scan: Some(5000), ..Settings::default() }
 }
 
 fn restored() -> Released {
