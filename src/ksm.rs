@@ -7,7 +7,9 @@
 //! What the files mean: <https://docs.kernel.org/admin-guide/mm/ksm.html>.
 
 pub mod claims;
+mod error;
 pub mod process;
+mod settings;
 mod status;
 
 use std::io;
@@ -17,10 +19,10 @@ use std::path::Path;
 use std::path::PathBuf;
 
 use fs_err as fs;
-use serde::Deserialize;
-use serde::Serialize;
-use thiserror::Error;
 
+pub use error::KsmError;
+pub use settings::Knob;
+pub use settings::Settings;
 pub use status::KsmStatus;
 pub use status::Run;
 
@@ -174,137 +176,6 @@ impl Ksm {
     }
 }
 
-/// What can be set; `None` leaves it as it is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Settings {
-    /// Whether pages are merged.
-    pub run: Option<Run>,
-    /// How many pages are looked at before each pause.
-    pub pages_to_scan: Option<u64>,
-    /// The length of the pause in milliseconds.
-    pub sleep_millisecs: Option<u64>,
-    /// Whether pages that found no twin are passed over for up to eight scans (since Linux 6.7).
-    pub smart_scan: Option<bool>,
-}
-
-impl Settings {
-    /// Merging, at the speed the host has.
-    pub fn on() -> Self {
-        Self { run: Some(Run::Running), ..Self::default() }
-    }
-
-    /// The files to write and their numbers; the switch comes last, so that merging starts at
-    /// the speed that was asked for.
-    pub(crate) fn knobs(self) -> impl Iterator<Item = (Knob, u64)> {
-        [
-            (Knob::PagesToScan, self.pages_to_scan),
-            (Knob::SleepMillisecs, self.sleep_millisecs),
-            (Knob::SmartScan, self.smart_scan.map(u64::from)),
-            (Knob::Run, self.run.map(u64::from)),
-        ]
-        .into_iter()
-        .filter_map(|(knob, value)| Some((knob, value?)))
-    }
-}
-
-/// A file of KSM that can be written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Knob {
-    /// `pages_to_scan`
-    PagesToScan,
-    /// `sleep_millisecs`
-    SleepMillisecs,
-    /// `smart_scan`
-    SmartScan,
-    /// `run`
-    Run,
-}
-
-impl Knob {
-    /// The name of the file.
-    pub fn file_name(self) -> &'static str {
-        match self {
-            Self::PagesToScan => "pages_to_scan",
-            Self::SleepMillisecs => "sleep_millisecs",
-            Self::SmartScan => "smart_scan",
-            Self::Run => "run",
-        }
-    }
-}
-
-/// Why KSM could not be read or set.
-#[derive(Debug, Error)]
-pub enum KsmError {
-    /// The kernel was built without `CONFIG_KSM`.
-    #[error("this kernel has no kernel samepage merging: there is no `{}`", root.display())]
-    NotInKernel {
-        /// The directory that is missing.
-        root: PathBuf,
-    },
-    /// Only root may write the file.
-    #[error("writing `{}`: no permission", path.display())]
-    NoPermission {
-        /// The file.
-        path: PathBuf,
-        /// What was to be written.
-        value: u64,
-    },
-    /// The file is in a read-only file system, as in most containers.
-    #[error("writing `{}`: the file system is read-only here", path.display())]
-    ReadOnly {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The kernel does not take the number.
-    #[error("writing `{value}` to `{}`: the kernel refuses it", path.display())]
-    Refused {
-        /// The file.
-        path: PathBuf,
-        /// What was to be written.
-        value: u64,
-    },
-    /// The file holds something else than expected.
-    #[error("reading `{}`: cannot understand `{value}`", path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// What it holds.
-        value: String,
-    },
-    /// Any other failure; the message names the file.
-    #[error(transparent)]
-    Io(#[from] io::Error),
-}
-
-impl KsmError {
-    /// What to type next.
-    pub fn hints(&self) -> Vec<String> {
-        match self {
-            Self::NotInKernel { .. } => vec![
-                "virtlab works without it; a kernel with CONFIG_KSM=y has it, as those of all \
-                 large distributions do"
-                    .to_owned(),
-            ],
-            Self::NoPermission { path, value } => {
-                vec![format!("echo {value} | sudo tee {}", path.display())]
-            }
-            Self::ReadOnly { .. } => {
-                vec!["in a container, set it on the host: virtlab ksm on".to_owned()]
-            }
-            Self::Refused { path, .. } if path.ends_with(Knob::PagesToScan.file_name()) => {
-                let advisor = path.with_file_name("advisor_mode");
-                vec![format!(
-                    "if KSM's advisor chooses the speed, switch it off first: \
-                     echo none | sudo tee {}",
-                    advisor.display()
-                )]
-            }
-            Self::Refused { .. } | Self::Unreadable { .. } | Self::Io(_) => Vec::new(),
-        }
-    }
-}
-
 /// A file that older kernels lack is `None`.
 fn optional<T>(number: Result<T, KsmError>) -> Result<Option<T>, KsmError> {
     match number {
@@ -319,7 +190,7 @@ fn optional<T>(number: Result<T, KsmError>) -> Result<Option<T>, KsmError> {
 fn kill_point() {}
 
 #[cfg(test)]
-use claims::kill_point;
+use claims::tests::kill_point;
 
 /// Where the kernel has the files.
 pub const KSM_ROOT: &str = "/sys/kernel/mm/ksm";
@@ -328,167 +199,4 @@ pub const KSM_ROOT: &str = "/sys/kernel/mm/ksm";
 const MEASURING_PAGES_TO_SCAN: u64 = 2500;
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use super::*;
-
-    /// The files of a kernel 6.18 with the numbers of the article's 20 nodes.
-    pub(crate) fn recorded_tree(without: &[&str]) -> tempfile::TempDir {
-        let dir = tempfile::tempdir().unwrap();
-        for line in include_str!("../tests/fixtures/ksm-6.18.txt").lines() {
-            let (name, value) = line.split_once(' ').unwrap();
-            if !without.contains(&name) {
-                fs::write(dir.path().join(name), format!("{value}\n")).unwrap();
-            }
-        }
-        dir
-    }
-
-    pub(crate) fn file(dir: &tempfile::TempDir, name: &str) -> String {
-        fs::read_to_string(dir.path().join(name)).unwrap().trim().to_owned()
-    }
-
-    #[test]
-    fn reads_a_recorded_tree() {
-        let tree = recorded_tree(&[]);
-        let status = Ksm { root: tree.path().to_owned(), page_size: 4096 }.status().unwrap();
-        insta::assert_snapshot!(serde_json::to_string_pretty(&status).unwrap(), @r#"
-        {
-          "run": "stopped",
-          "saved_bytes": 4363124736,
-          "in_use_bytes": 229638144,
-          "general_profit_bytes": 4212109312,
-          "pages_shared": 56064,
-          "pages_sharing": 1065216,
-          "pages_unshared": 840960,
-          "zero_pages": 0,
-          "pages_to_scan": 100,
-          "sleep_millisecs": 20,
-          "smart_scan": true,
-          "full_scans": 37,
-          "page_size_bytes": 4096
-        }
-        "#);
-    }
-
-    #[test]
-    fn an_older_kernel_lacks_three_numbers_and_nothing_else() {
-        let tree = recorded_tree(&["general_profit", "ksm_zero_pages", "smart_scan"]);
-        let older = Ksm::at(tree.path()).status().unwrap();
-        let tree = recorded_tree(&[]);
-        let newer = Ksm::at(tree.path()).status().unwrap();
-        assert_eq!(
-            older,
-            KsmStatus { general_profit_bytes: None, zero_pages: None, smart_scan: None, ..newer }
-        );
-    }
-
-    #[test]
-    fn sets_only_what_was_asked_for() {
-        let tree = recorded_tree(&[]);
-        let ksm = Ksm::at(tree.path());
-        ksm.set(Settings::on()).unwrap();
-        let now = ["run", "pages_to_scan", "sleep_millisecs"].map(|name| file(&tree, name));
-        assert_eq!(now, ["1", "100", "20"]);
-        ksm.set(Settings {
-            run: Some(Run::Unmerged),
-            pages_to_scan: Some(5000),
-            sleep_millisecs: Some(10),
-            smart_scan: None,
-        })
-        .unwrap();
-        let now = ["run", "pages_to_scan", "sleep_millisecs"].map(|name| file(&tree, name));
-        assert_eq!(now, ["2", "5000", "10"]);
-    }
-
-    #[test]
-    fn measuring_is_faster_and_skips_nothing_where_the_kernel_lets_it() {
-        let measuring = |tree: &tempfile::TempDir| {
-            let settings = Ksm::at(tree.path()).settings_to_measure().unwrap();
-            assert_eq!(settings.run, Some(Run::Running));
-            (settings.pages_to_scan, settings.sleep_millisecs, settings.smart_scan)
-        };
-        let tree = recorded_tree(&[]);
-        assert_eq!(measuring(&tree), (Some(2500), None, Some(false)));
-        fs::write(tree.path().join("pages_to_scan"), "9000").unwrap();
-        assert_eq!(measuring(&tree), (Some(9000), None, Some(false)));
-        fs::write(tree.path().join("advisor_mode"), "none [scan-time]\n").unwrap();
-        assert_eq!(measuring(&tree), (None, None, Some(false)));
-        let older = recorded_tree(&["advisor_mode", "smart_scan"]);
-        assert_eq!(measuring(&older), (Some(2500), None, None));
-    }
-
-    #[test]
-    fn a_kernel_without_ksm_is_named_and_nothing_is_created() {
-        let dir = tempfile::tempdir().unwrap();
-        let root = dir.path().join("ksm");
-        let ksm = Ksm::at(&root);
-        for error in [ksm.status().unwrap_err(), ksm.set(Settings::on()).unwrap_err()] {
-            let expected = format!(
-                "this kernel has no kernel samepage merging: there is no `{}`",
-                root.display()
-            );
-            assert_eq!(error.to_string(), expected);
-            assert_eq!(error.hints().len(), 1);
-        }
-        assert!(!root.exists());
-    }
-
-    // Sysfs refuses to open an attribute without a store function, to root as well: so this is
-    // the real refusal of the kernel whoever runs the tests.
-    #[test]
-    fn without_permission_the_hint_is_the_command_to_type() {
-        let tree = recorded_tree(&["run"]);
-        let run = tree.path().join("run");
-        std::os::unix::fs::symlink("/sys/kernel/uevent_seqnum", &run).unwrap();
-        let error = Ksm::at(tree.path()).set(Settings::on()).unwrap_err();
-        assert!(matches!(error, KsmError::NoPermission { .. }), "{error}");
-        assert_eq!(error.to_string(), format!("writing `{}`: no permission", run.display()));
-        assert_eq!(error.hints(), [format!("echo 1 | sudo tee {}", run.display())]);
-    }
-
-    #[test]
-    fn a_host_that_already_is_so_needs_no_permission() {
-        let tree = recorded_tree(&["run"]);
-        let real = tree.path().join("real");
-        fs::write(&real, "1\n").unwrap();
-        fs::set_permissions(&real, std::os::unix::fs::PermissionsExt::from_mode(0o444)).unwrap();
-        std::os::unix::fs::symlink(&real, tree.path().join("run")).unwrap();
-        Ksm::at(tree.path()).set(Settings::on()).unwrap();
-        assert_eq!(fs::read_to_string(&real).unwrap(), "1\n", "not written again");
-    }
-
-    #[test]
-    fn each_refusal_of_the_kernel_is_told_apart() {
-        let tree = recorded_tree(&[]);
-        let ksm = Ksm::at(tree.path());
-        let refused = |kind: ErrorKind| ksm.write_error(Knob::PagesToScan, 7, kind.into());
-        let path = tree.path().join("pages_to_scan");
-        let path = path.display();
-        let texts = [
-            (ErrorKind::PermissionDenied, format!("writing `{path}`: no permission")),
-            (
-                ErrorKind::ReadOnlyFilesystem,
-                format!("writing `{path}`: the file system is read-only here"),
-            ),
-            (ErrorKind::InvalidInput, format!("writing `7` to `{path}`: the kernel refuses it")),
-        ];
-        for (kind, text) in texts {
-            assert_eq!(refused(kind).to_string(), text);
-            assert_eq!(refused(kind).hints().len(), 1, "{kind}");
-        }
-    }
-
-    #[test]
-    fn a_file_with_nonsense_is_named() {
-        let tree = recorded_tree(&[]);
-        for (name, value) in [("pages_shared", "many"), ("run", "3")] {
-            let path = tree.path().join(name);
-            let before = fs::read(&path).unwrap();
-            fs::write(&path, value).unwrap();
-            let error = Ksm::at(tree.path()).status().unwrap_err();
-            let expected = format!("reading `{}`: cannot understand `{value}`", path.display());
-            assert_eq!(error.to_string(), expected);
-            fs::write(&path, before).unwrap();
-        }
-    }
-}
+pub(crate) mod tests;

@@ -24,6 +24,7 @@ use crate::ksm::Knob;
 use crate::ksm::Ksm;
 use crate::ksm::KsmError;
 use crate::ksm::Settings;
+use crate::ksm::kill_point;
 use crate::ksm::process::Processes;
 
 /// The labs of this host that asked for KSM.
@@ -354,10 +355,5 @@ pub const CLAIMS_DIR: &str = "/run/virtlab";
 const CLAIMS_FILE: &str = "ksm.json";
 const LOCK_FILE: &str = "ksm.lock";
 
-#[cfg(not(test))]
-use crate::ksm::kill_point;
 #[cfg(test)]
-pub(crate) use tests::kill_point;
-
-#[cfg(test)]
-mod tests;
+pub(super) mod tests;
