@@ -59,13 +59,14 @@ impl Claims {
     /// # Errors
     /// A [`KsmError`] if KSM cannot be set; then nothing is claimed.
     pub fn claim(&self, lab: Uuid, connection: &str, wanted: Settings) -> anyhow::Result<Claimed> {
+        let lock = self.lock()?;
         let was_so = self.ksm.is_set(wanted)?;
-        let Some(_lock) = self.lock()? else {
+        if lock.is_none() {
             if was_so {
                 return Ok(Claimed::AlreadyOnUnrecorded);
             }
             return Err(self.no_permission(wanted).into());
-        };
+        }
         let mut book = self.read()?.unwrap_or_default();
         let before = (book.clone(), self.ksm.current(wanted)?);
         for (knob, value) in wanted.knobs() {
