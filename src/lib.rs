@@ -17,3 +17,8 @@ pub mod lab;
 pub mod output;
 pub mod render;
 pub mod state;
+pub mod commands;
+pub mod ksm;
+pub mod memory;
+pub mod output;
+pub mod units;

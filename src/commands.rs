@@ -1,0 +1,3 @@
+//! The verbs: one file each, the only place where the layers meet.
+
+pub mod ksm;
