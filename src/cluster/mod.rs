@@ -1,0 +1,3 @@
+//! Is the cluster up? What the nodes' own software says, asked from outside.
+
+pub mod discovery;
