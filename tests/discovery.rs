@@ -23,6 +23,7 @@ use std::time::Instant;
 use axum::Router;
 use reqwest::Method;
 use reqwest::blocking::Client;
+use reqwest::blocking::Response;
 use serde_json::Value;
 use serde_json::json;
 use tempfile::TempDir;
@@ -93,7 +94,7 @@ fn of_five_etcds_that_start_at_once_three_make_the_cluster() {
         etcds.into_iter().partition(|etcd| first.iter().any(|member| member.name == etcd.name));
     assert_eq!((members.len(), late.len()), (3, 2));
     for etcd in late {
-        etcd.is_refused();
+        etcd.ends_refused();
     }
     assert_members(&members.iter().collect::<Vec<_>>());
 }
@@ -154,13 +155,14 @@ fn the_embedded_discovery_answers_as_the_packaged_service_does() {
         ("PUT", "/b?prevExist=false", "value=b%3Dhttp%3A%2F%2F10.0.0.2%3A2380"),
         ("PUT", "/b?prevExist=false", "value=again"),
         ("PUT", "/a?prevExist=false", "value=a%3Dhttp%3A%2F%2F10.0.0.1%3A2380"),
-        ("PUT", "/c", "value=c%3Dhttp%3A%2F%2F10.0.0.3%3A2380"),
+        ("PUT", "/c?prevExist=false", "value=c%3Dhttp%3A%2F%2F10.0.0.3%3A2380"),
+        ("PUT", "/e", "value=e%3Dhttp%3A%2F%2F10.0.0.5%3A2380"),
         ("GET", "?sorted=true", ""),
         ("GET", "/b", ""),
-        ("GET", "/b?wait=true&recursive=false&waitIndex=1", ""),
-        ("GET", "?wait=true&recursive=true&waitIndex=1", ""),
-        ("GET", "?wait=true&recursive=true&waitIndex=2", ""),
-        ("GET", "?wait=true&recursive=true&waitIndex=3", ""),
+        ("GET", "/b?wait=true&recursive=false&waitIndex=+1", ""),
+        ("GET", "?wait=true&recursive=true&waitIndex=+1", ""),
+        ("GET", "?wait=true&recursive=true&waitIndex=+2", ""),
+        ("GET", "?wait=true&recursive=true&waitIndex=+3", ""),
         ("PUT", "/d?prevExist=true", "value=d"),
         ("PUT", "/d?prevExist=maybe", "value=d"),
         ("PUT", "/c?wait=true", "value=d"),
@@ -201,8 +203,8 @@ fn assert_members(etcds: &[&Etcd]) {
     expected.sort();
     for etcd in etcds {
         wait_for(&format!("`{}` to be healthy", etcd.name), || {
-            let health = etcd.ask(Method::GET, "/health")?;
-            let list = etcd.ask(Method::POST, "/v3/cluster/member/list")?;
+            let health = etcd.ask(&Method::GET, "/health")?;
+            let list = etcd.ask(&Method::POST, "/v3/cluster/member/list")?;
             let mut names: Vec<&str> = list["members"]
                 .as_array()
                 .into_iter()
@@ -220,7 +222,7 @@ fn assert_members(etcds: &[&Etcd]) {
 }
 
 fn assert_refused(folder: &Path, url: &str) {
-    Etcd::start(folder, 4, url, &["--discovery-fallback", "exit"]).is_refused();
+    Etcd::start(folder, 4, url, &["--discovery-fallback", "exit"]).ends_refused();
 }
 
 /// The embedded discovery, served as the boot server serves it, in a thread of its own.
@@ -282,7 +284,7 @@ impl Service {
         let process = Process::start(&mut command, "etcd-discovery", folder.join("service.log"));
         wait_for("the packaged service", || {
             let reply = client().get(format!("{url}/health")).send();
-            match reply.and_then(|reply| reply.error_for_status()) {
+            match reply.and_then(Response::error_for_status) {
                 Ok(_) => Ok(()),
                 Err(error) => Err(format!("{error}\n{}", process.log())),
             }
@@ -313,7 +315,7 @@ impl Etcd {
         let etcd = Self::run(folder, "backend", address, &options);
         // From then on etcd writes nothing of its own, and the indices are those of the requests.
         wait_for("the backend to decide on its version", || {
-            let version = etcd.ask(Method::GET, "/version")?;
+            let version = etcd.ask(&Method::GET, "/version")?;
             match version["etcdcluster"].as_str() {
                 Some("not_decided") | None => Err(version.to_string()),
                 Some(_) => Ok(()),
@@ -345,9 +347,9 @@ impl Etcd {
         format!("http://{}:2380", self.address)
     }
 
-    fn ask(&self, method: Method, path: &str) -> Result<Value, String> {
+    fn ask(&self, method: &Method, path: &str) -> Result<Value, String> {
         let mut request = client().request(method.clone(), self.client_url() + path);
-        if method == Method::POST {
+        if *method == Method::POST {
             request = request.json(&json!({}));
         }
         let reply = request.send().map_err(|error| format!("{error}\n{}", self.process.log()))?;
@@ -375,7 +377,7 @@ impl Etcd {
     }
 
     #[track_caller]
-    fn is_refused(mut self) {
+    fn ends_refused(mut self) {
         assert_eq!(self.ends().code(), Some(1));
         let log = self.process.log();
         assert!(log.contains("discovery: cluster is full"), "{log}");
@@ -394,7 +396,7 @@ impl Process {
         command.stdin(Stdio::null()).stdout(output.try_clone().unwrap()).stderr(output);
         let program = command.get_program().to_owned();
         let child = command.spawn().unwrap_or_else(|error| {
-            panic!("starting {program:?}: {error}; it is in Debian's package `{package}`")
+            panic!("starting `{}`: {error}; install `{package}`", program.display())
         });
         Self { child, log }
     }
@@ -429,12 +431,15 @@ impl Conversation {
         Self { url: url.to_owned(), start }
     }
 
-    /// The status, `X-Etcd-Index` and body. `waitIndex` counts from the token's own index.
+    /// The status, `X-Etcd-Index` and body. `waitIndex=+N` counts from the token's own index.
     fn say(&self, method: &str, path: &str, form: &str) -> (u16, Option<u64>, Value) {
         let token = self.url.rsplit('/').next().unwrap();
-        let path = (1..=3).fold(path.to_owned(), |path, n| {
-            path.replace(&format!("waitIndex={n}"), &format!("waitIndex={}", self.start + n))
-        });
+        let path = match path.split_once("waitIndex=+") {
+            Some((before, n)) => {
+                format!("{before}waitIndex={}", self.start + n.parse::<u64>().unwrap())
+            }
+            None => path.to_owned(),
+        };
         let url = match path.strip_prefix("/..") {
             Some(other) => self.url.replace(&format!("/{token}"), other),
             None => format!("{}{path}", self.url),

@@ -65,10 +65,10 @@ impl Discovery {
         let base = base_url(base)
             .with_context(|| format!("reading the base URL `{base}` of the discovery"))?;
         let lock = lock(path)?;
-        let registry = match load(path)? {
-            Some(registry) => registry,
-            None => Registry::new(u128::from_be_bytes(random()) as u64),
-        };
+        let registry = load(path)?.unwrap_or_else(|| {
+            let (_, id) = Uuid::from_bytes(random()).as_u64_pair();
+            Registry::new(id)
+        });
         Ok(Self {
             path: path.to_owned(),
             base,
@@ -184,7 +184,7 @@ fn save(path: &Path, registry: &Registry) -> Result<()> {
     let context = || format!("saving the discovery registry `{}`", path.display());
     let write = || -> std::io::Result<()> {
         let mut file = NamedTempFile::new_in(folder)?;
-        file.write_all(registry.to_json().as_bytes())?;
+        file.write_all(registry.to_json()?.as_bytes())?;
         file.as_file().sync_all()?;
         file.persist(path)?;
         fs::File::open(folder)?.sync_all()

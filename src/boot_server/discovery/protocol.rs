@@ -4,6 +4,7 @@
 //! <https://github.com/etcd-io/etcd/blob/v3.5.17/server/etcdserver/api/v2error/error.go>.
 
 use serde::Serialize;
+use serde_json::json;
 use thiserror::Error;
 
 /// What happened to a key.
@@ -101,22 +102,13 @@ impl EtcdError {
 
     /// The body that goes with it.
     pub fn to_json(&self) -> String {
-        #[derive(Serialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Body<'a> {
-            error_code: u16,
-            message: &'a str,
-            #[serde(skip_serializing_if = "str::is_empty")]
-            cause: &'a str,
-            index: u64,
-        }
-        let body = Body {
-            error_code: self.code as u16,
-            message: self.code.message(),
-            cause: &self.cause,
-            index: self.index,
-        };
-        serde_json::to_string(&body).expect("an error has no keys but strings")
+        format!(
+            r#"{{"errorCode":{},"message":{},"cause":{},"index":{}}}"#,
+            self.code as u16,
+            json!(self.code.message()),
+            json!(self.cause),
+            self.index
+        )
     }
 }
 

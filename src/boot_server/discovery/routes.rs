@@ -14,7 +14,6 @@ use axum::extract::Query;
 use axum::extract::Request;
 use axum::extract::State;
 use axum::extract::rejection::FormRejection;
-use axum::http::HeaderValue;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::middleware;
@@ -40,10 +39,11 @@ pub fn router(discovery: Arc<Discovery>) -> Router {
     let cluster = get(list).put(cluster_is_no_file);
     let config = get(config).put(config_is_no_file).delete(config_is_no_file);
     let cluster_id = discovery.saved.borrow().registry.cluster_id();
-    let cluster_id = HeaderValue::from_str(&format!("{cluster_id:x}")).expect("it is hexadecimal");
-    let identify = middleware::map_response(move |mut response: Response| {
-        response.headers_mut().insert(CLUSTER_ID, cluster_id.clone());
-        std::future::ready(response)
+    let cluster_id = format!("{cluster_id:x}");
+    let identify = middleware::map_response(move |response: Response| {
+        // Not on what never reached the registry, such as a wrong method.
+        let id = response.headers().contains_key(INDEX).then(|| [(CLUSTER_ID, cluster_id.clone())]);
+        std::future::ready((id, response).into_response())
     });
     Router::new()
         .route("/{token}", cluster.clone())
@@ -117,7 +117,8 @@ async fn put(
     Path((token, id)): Path<(String, String)>,
     params: Params,
 ) -> Answer<Response> {
-    params.refuse(&["wait", "dir", "ttl", "refresh", "prevValue", "prevIndex"])?;
+    params.is_no_poll()?;
+    params.refuse(&["dir", "ttl", "refresh", "prevValue", "prevIndex"])?;
     let exists = params.flag("prevExist")?;
     let value = params.first("value").unwrap_or_default().to_owned();
     change(discovery, move |registry| {
@@ -134,7 +135,8 @@ async fn delete(
     Path((token, id)): Path<(String, String)>,
     params: Params,
 ) -> Answer<Response> {
-    params.refuse(&["wait", "prevValue", "prevIndex"])?;
+    params.is_no_poll()?;
+    params.refuse(&["prevValue", "prevIndex"])?;
     change(discovery, move |registry| registry.delete(&token, &id)).await
 }
 
@@ -273,7 +275,9 @@ impl Params {
             Some("1" | "t" | "T" | "TRUE" | "true" | "True") => Ok(Some(true)),
             Some("0" | "f" | "F" | "FALSE" | "false" | "False") => Ok(Some(false)),
             Some(_) => {
-                let cause = format!("invalid value for \"{name}\"");
+                // etcd leaves the quotes away for this one.
+                let quote = if name == "prevExist" { "" } else { "\"" };
+                let cause = format!("invalid value for {quote}{name}{quote}");
                 Err(EtcdError::request(Code::InvalidField, cause))
             }
         }
@@ -284,6 +288,14 @@ impl Params {
         let parse =
             |text: &str| text.parse().map_err(|_| EtcdError::request(Code::IndexNaN, cause()));
         self.first(name).map(parse).transpose()
+    }
+
+    fn is_no_poll(&self) -> Answer<()> {
+        if self.flag("wait")?.unwrap_or(false) {
+            let cause = "\"wait\" can only be used with GET requests";
+            return Err(EtcdError::request(Code::InvalidField, cause));
+        }
+        Ok(())
     }
 
     /// Refuses what etcd can do and we cannot, rather than doing something else.
@@ -324,7 +336,7 @@ const CLUSTER_ID: &str = "x-etcd-cluster-id";
 /// A registration is far shorter.
 const LONGEST_BODY: usize = 16 * 1024;
 /// etcd lets a poll wait for ever. Here the connection of a node that was switched off is found out.
-const LONGEST_POLL: Duration = Duration::from_mins(5);
+const LONGEST_POLL: Duration = Duration::from_secs(5 * 60);
 
 #[cfg(test)]
 mod tests;
