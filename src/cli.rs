@@ -6,6 +6,8 @@ use clap::Args;
 use clap::Parser;
 use clap::Subcommand;
 
+use crate::commands::image::ImageCommand;
+use crate::commands::ksm::KsmCommand;
 use crate::lab::LabName;
 use crate::lab::options::LabOptions;
 use crate::lab::options::Span;
@@ -80,6 +82,14 @@ pub enum Command {
 
     /// Run a lab's boot server in the foreground
     Serve(LabArgs),
+
+    /// Get, verify and remove images
+    #[command(subcommand)]
+    Image(ImageCommand),
+
+    /// Read and switch kernel samepage merging of this host
+    #[command(subcommand)]
+    Ksm(KsmCommand),
 
     /// Print a script that completes virtlab's commands in a shell
     Completions(CompletionsArgs),

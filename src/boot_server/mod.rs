@@ -3,6 +3,7 @@
 
 mod content;
 mod counted;
+pub mod discovery;
 pub mod process;
 mod routes;
 pub mod timeline;

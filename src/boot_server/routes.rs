@@ -147,7 +147,10 @@ async fn file(
     let Some(index) = index.filter(|_| is_get && is_last_part(response.headers())) else {
         return response;
     };
-    response.map(|body| counted(body, move |bytes| server.reached(index, served.stage, ip, bytes)))
+    let length = response.headers().get(header::CONTENT_LENGTH).and_then(|text| text.to_str().ok());
+    let length = length.and_then(|text| text.parse().ok()).unwrap_or(u64::MAX);
+    let reached = move |bytes| server.reached(index, served.stage, ip, bytes);
+    response.map(|body| counted(body, length, reached))
 }
 
 /// `create` tells from the outside what the server cannot see: power-on and being ready.

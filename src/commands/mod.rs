@@ -3,6 +3,8 @@
 mod apply;
 mod create;
 mod destroy;
+pub mod image;
+pub mod ksm;
 mod list;
 mod prepare;
 mod render;
@@ -31,6 +33,7 @@ use crate::hint::Interrupted;
 use crate::hypervisor::Hypervisor;
 use crate::hypervisor::Inventory;
 use crate::images::Catalogue;
+use crate::images::store::Store;
 use crate::output::Printer;
 use crate::render::Templates;
 
@@ -64,6 +67,8 @@ pub fn run(cli: Cli, printer: &Printer) -> Result<()> {
         Command::Destroy(args) => destroy::run(&context, &args),
         Command::Render(args) => render::run(&context, &args),
         Command::Serve(args) => serve::run(&args.lab),
+        Command::Image(command) => context.image(command),
+        Command::Ksm(command) => ksm::run(command, printer),
         Command::Completions(args) => {
             clap_complete::generate(
                 args.shell,
@@ -103,6 +108,15 @@ impl Context<'_> {
         Catalogue::new(&folders)
     }
 
+    fn image(&self, command: image::ImageCommand) -> Result<()> {
+        // What a lab boots is kept; where libvirt does not answer, nothing is known to be in use.
+        let inventory = self.hypervisor().and_then(|hypervisor| hypervisor.observe());
+        let labs = inventory.map(|inventory| inventory.labs).unwrap_or_default();
+        let in_use: Vec<String> =
+            labs.values().map(|found| found.lab.spec.image.to_string()).collect();
+        image::run(command, &self.catalogue()?, &Store::open_default()?, &in_use, self.printer)
+    }
+
     /// Where a user's templates and images are; the first folder wins.
     fn user_folders(&self) -> Result<Vec<PathBuf>> {
         let strategy =
@@ -130,6 +144,3 @@ impl Context<'_> {
         Ok(())
     }
 }
-//! The verbs, one file each: the only place where the layers meet.
-
-pub mod image;

@@ -17,11 +17,11 @@ use crate::boot_server::ServedNode;
 use crate::boot_server::timeline::Stage;
 use crate::images::BootVariables;
 use crate::images::ConfigFormat;
+use crate::images::Image;
 use crate::images::ImageSpec;
+use crate::images::LabVariables;
+use crate::images::NodeVariables;
 use crate::images::Role;
-use crate::images::spec::LabVariables;
-use crate::images::spec::NodeVariables;
-use crate::images::store::Image;
 use crate::lab::Lab;
 use crate::lab::Node;
 use crate::lab::spec::ConfigRef;
@@ -192,7 +192,7 @@ fn served_files(image: &Image) -> BTreeMap<String, ServedFile> {
         Role::Initrd => Stage::Initrd,
         Role::Extra => Stage::Rootfs,
     };
-    let serve = |file: &crate::images::store::ImageFile| {
+    let serve = |file: &crate::images::ImageFile| {
         (file.name.clone(), ServedFile { path: file.path.clone(), stage: stage(file.role) })
     };
     image.files.iter().map(serve).collect()

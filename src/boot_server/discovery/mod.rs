@@ -1,0 +1,306 @@
+//! etcd v2 discovery, embedded: the meeting point of nodes that do not know each other yet.
+//!
+//! The public service is gone for practical purposes, and a lab must come up without the internet.
+//! So the boot server speaks the protocol itself, to the letter of what etcd's client asks
+//! (`server/etcdserver/api/v2discovery` in etcd 3.4 and 3.5) and the real service answers.
+//!
+//! A change is saved before anybody is told of it, be it the one who asked or a waiting node: a
+//! boot server that is killed and started again has forgotten nothing that a node was promised.
+
+use std::io::Write;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+
+use anyhow::Context;
+use anyhow::Result;
+use anyhow::bail;
+use fs_err as fs;
+use reqwest::Url;
+use tempfile::NamedTempFile;
+use thiserror::Error;
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use self::protocol::EtcdError;
+use self::registry::Registry;
+use self::registry::Size;
+use self::registry::Token;
+pub use self::routes::router;
+use crate::cluster::discovery::Registration;
+
+pub mod protocol;
+pub mod registry;
+mod routes;
+
+/// The registry with its file, shared by the routes and by whoever wants a token or a listing.
+///
+/// None of its methods needs an async runtime. Those that change something wait for the disk.
+pub struct Discovery {
+    path: PathBuf,
+    base: String,
+    writer: Mutex<Writer>,
+    /// What has been saved. Readers and waiters see nothing else.
+    saved: watch::Sender<Snapshot>,
+    /// Held as long as this lives, so that two processes do not save over each other.
+    _lock: fs::File,
+}
+
+impl Discovery {
+    /// Opens the registry saved at `path`, or begins one there. `base` is the URL below which
+    /// [`router`] is reached by the nodes, such as `http://10.0.0.1:8080/discovery`.
+    ///
+    /// Fails if the file is not a registry, or if another process has it open.
+    pub fn open(path: &Path, base: &str) -> Result<Self> {
+        Self::open_with(path, base, || Uuid::new_v4().into_bytes())
+    }
+
+    /// The same with a given source of tokens.
+    pub fn open_with(
+        path: &Path,
+        base: &str,
+        mut random: impl FnMut() -> [u8; 16] + Send + 'static,
+    ) -> Result<Self> {
+        let base = base_url(base)
+            .with_context(|| format!("reading the base URL `{base}` of the discovery"))?;
+        let lock = lock(path)?;
+        let registry = load(path)?.unwrap_or_else(|| {
+            let (_, id) = Uuid::from_bytes(random()).as_u64_pair();
+            Registry::new(id)
+        });
+        Ok(Self {
+            path: path.to_owned(),
+            base,
+            writer: Mutex::new(Writer { random: Box::new(random) }),
+            saved: watch::Sender::new(Snapshot { registry, closed: false }),
+            _lock: lock,
+        })
+    }
+
+    /// A discovery URL, never given before, for a cluster of `size` members. Fails if the size is
+    /// not 1 to 1000, if there are too many clusters, or if it cannot be saved.
+    pub fn new_token(&self, size: usize) -> Result<String> {
+        let size = Size::try_from(size).map_err(anyhow::Error::msg);
+        let url = size.and_then(|size| Ok(self.create(size)?));
+        url.context("making a discovery URL")
+    }
+
+    /// Who has registered with a token, in that order. Fails if the token is not known.
+    pub fn registered(&self, token: &str) -> Result<Vec<Registration>> {
+        let registrations = self.saved.borrow().registry.registrations(token);
+        registrations.with_context(|| format!("reading the registrations of `{token}`"))
+    }
+
+    /// Ends all long polls, now and later, so that a graceful shutdown does not wait for nodes that
+    /// wait for each other. etcd's client asks again until a server is back.
+    pub fn close(&self) {
+        self.saved.send_modify(|snapshot| snapshot.closed = true);
+    }
+
+    fn create(&self, size: Size) -> Result<String, ChangeError> {
+        self.change(|registry, writer| {
+            let token = Token::new((writer.random)());
+            let url = format!("{}/{}", self.base, token.as_str());
+            registry.create(token, size)?;
+            Ok(url)
+        })
+    }
+
+    /// Makes a change, saves it, and only then lets it be seen.
+    fn change<T>(
+        &self,
+        change: impl FnOnce(&mut Registry, &mut Writer) -> Result<T, EtcdError>,
+    ) -> Result<T, ChangeError> {
+        // What is seen is replaced in one piece, so a panic elsewhere has left nothing half-done.
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut registry = self.saved.borrow().registry.clone();
+        let value = change(&mut registry, &mut writer)?;
+        save(&self.path, &registry)?;
+        self.saved.send_modify(|snapshot| snapshot.registry = registry);
+        Ok(value)
+    }
+}
+
+struct Writer {
+    random: Box<dyn FnMut() -> [u8; 16] + Send>,
+}
+
+struct Snapshot {
+    registry: Registry,
+    closed: bool,
+}
+
+/// Why a change was not made.
+#[derive(Debug, Error)]
+enum ChangeError {
+    #[error(transparent)]
+    Refused(#[from] EtcdError),
+    #[error(transparent)]
+    NotSaved(#[from] anyhow::Error),
+}
+
+fn base_url(base: &str) -> Result<String> {
+    let url = Url::parse(base)?;
+    if !matches!(url.scheme(), "http" | "https") {
+        bail!("it must start with `http://` or `https://`");
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        bail!("it must not have a query or a fragment");
+    }
+    Ok(base.trim_end_matches('/').to_owned())
+}
+
+fn lock(path: &Path) -> Result<fs::File> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let lock = fs::OpenOptions::new().create(true).append(true).open(PathBuf::from(name))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(std::fs::TryLockError::WouldBlock) => {
+            bail!("opening the discovery registry `{}`: it is in use", path.display())
+        }
+        Err(std::fs::TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("locking `{}`", lock.path().display()))
+        }
+    }
+}
+
+fn load(path: &Path) -> Result<Option<Registry>> {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let registry = Registry::from_json(&text).map_err(anyhow::Error::msg);
+    let context = || format!("reading the discovery registry `{}`", path.display());
+    registry.map(Some).with_context(context)
+}
+
+/// Replaces the file in one step; a temporary file is readable by its owner only.
+fn save(path: &Path, registry: &Registry) -> Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    let context = || format!("saving the discovery registry `{}`", path.display());
+    let write = || -> std::io::Result<()> {
+        let mut file = NamedTempFile::new_in(folder)?;
+        file.write_all(registry.to_json()?.as_bytes())?;
+        file.as_file().sync_all()?;
+        file.persist(path)?;
+        fs::File::open(folder)?.sync_all()
+    };
+    write().with_context(context)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    const BASE: &str = "http://10.0.0.1:8080/discovery";
+
+    #[test]
+    fn a_token_survives_a_restart_and_is_readable_by_the_owner_only() {
+        let (_folder, path) = place();
+        let discovery = Discovery::open_with(&path, &format!("{BASE}/"), counter()).unwrap();
+        let url = discovery.new_token(3).unwrap();
+        assert_eq!(url, format!("{BASE}/{:032x}", 2));
+        let token = url.rsplit('/').next().unwrap();
+        let put = |registry: &mut Registry| registry.put(token, "1f", "a=http://h:1", None);
+        discovery.change(|registry, _| put(registry)).unwrap();
+        let before = discovery.saved.borrow().registry.clone();
+        drop(discovery);
+
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let discovery = Discovery::open_with(&path, BASE, counter()).unwrap();
+        assert_eq!(discovery.saved.borrow().registry, before);
+        let expected = [Registration::parse("1f", "a=http://h:1")];
+        assert_eq!(discovery.registered(token).unwrap(), expected);
+    }
+
+    #[test]
+    fn tokens_are_not_repeated() {
+        let (_folder, path) = place();
+        let discovery = Discovery::open(&path, BASE).unwrap();
+        let urls: std::collections::BTreeSet<_> =
+            (0..20).map(|_| discovery.new_token(1).unwrap()).collect();
+        assert_eq!(urls.len(), 20);
+    }
+
+    #[test]
+    fn a_corrupt_file_is_named_and_left_alone() {
+        let (_folder, path) = place();
+        fs::write(&path, "{\"version\": 1, ").unwrap();
+        let error = Discovery::open(&path, BASE).err().unwrap();
+        let expected = format!(
+            "reading the discovery registry `{}`: EOF while parsing a value at line 1 column 15",
+            path.display()
+        );
+        assert_eq!(format!("{error:#}"), expected);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "{\"version\": 1, ");
+    }
+
+    #[test]
+    fn two_cannot_have_the_same_registry_open() {
+        let (_folder, path) = place();
+        let first = Discovery::open(&path, BASE).unwrap();
+        let error = Discovery::open(&path, BASE).err().unwrap();
+        let expected = format!("opening the discovery registry `{}`: it is in use", path.display());
+        assert_eq!(format!("{error:#}"), expected);
+        drop(first);
+        Discovery::open(&path, BASE).unwrap();
+    }
+
+    #[test]
+    fn what_cannot_be_saved_has_not_happened() {
+        let (folder, path) = place();
+        let discovery = Discovery::open_with(&path, BASE, counter()).unwrap();
+        let url = discovery.new_token(3).unwrap();
+        let before = discovery.saved.borrow().registry.clone();
+        drop(folder);
+        let error = format!("{:#}", discovery.new_token(3).unwrap_err());
+        let expected =
+            format!("making a discovery URL: saving the discovery registry `{}`: ", path.display());
+        assert!(error.starts_with(&expected), "{error}");
+        assert_eq!(discovery.saved.borrow().registry, before);
+        assert_eq!(discovery.registered(url.rsplit('/').next().unwrap()).unwrap(), []);
+    }
+
+    #[test]
+    fn wrong_arguments_are_refused() {
+        let (_folder, path) = place();
+        let discovery = Discovery::open(&path, BASE).unwrap();
+        assert_eq!(
+            format!("{:#}", discovery.new_token(0).unwrap_err()),
+            "making a discovery URL: the size must be 1 to 1000, not `0`"
+        );
+        assert_eq!(
+            format!("{:#}", discovery.registered("x").unwrap_err()),
+            "reading the registrations of `x`: Key not found (/_etcd/registry/x)"
+        );
+        let error = Discovery::open(&path, "ftp://h").err().unwrap();
+        assert_eq!(
+            format!("{error:#}"),
+            "reading the base URL `ftp://h` of the discovery: it must start with `http://` or \
+             `https://`"
+        );
+    }
+
+    fn place() -> (TempDir, PathBuf) {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("discovery.json");
+        (folder, path)
+    }
+
+    /// 1, 2, 3… as 16 bytes; the first becomes the registry's id.
+    fn counter() -> impl FnMut() -> [u8; 16] + Send {
+        let mut n = 0_u128;
+        move || {
+            n += 1;
+            n.to_be_bytes()
+        }
+    }
+}

@@ -1,3 +1,0 @@
-//! The verbs: one file each, the only place where the layers meet.
-
-pub mod ksm;

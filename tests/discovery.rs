@@ -1,0 +1,507 @@
+//! Real etcd processes find each other: through the embedded discovery, and through Debian's
+//! packaged discovery service by the same client code.
+//!
+//! Every process has a loopback address of its own, so the ports are etcd's usual ones and no two
+//! tests, nor two runs of them, can meet.
+
+use std::fs::File;
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Child;
+use std::process::Command;
+use std::process::ExitStatus;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::thread::JoinHandle;
+use std::time::Duration;
+use std::time::Instant;
+
+use axum::Router;
+use reqwest::Method;
+use reqwest::blocking::Client;
+use reqwest::blocking::Response;
+use serde_json::Value;
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use virtlab::boot_server::discovery::Discovery;
+use virtlab::boot_server::discovery::router;
+use virtlab::cluster::discovery::TIMEOUT;
+use virtlab::cluster::discovery::registrations;
+use virtlab::cluster::discovery::request_token;
+
+#[test]
+fn three_etcds_bootstrap_through_the_embedded_discovery_and_a_fourth_is_told_it_is_full() {
+    let folder = TempDir::new().unwrap();
+    let server = Server::start(&folder.path().join("discovery.json"), loopback());
+    let url = server.discovery.new_token(3).unwrap();
+    let etcds: Vec<Etcd> = (1..=3).map(|n| Etcd::start(folder.path(), n, &url, &[])).collect();
+    assert_cluster(&url, &etcds.iter().collect::<Vec<_>>());
+
+    let token = url.rsplit('/').next().unwrap();
+    let registered = server.discovery.registered(token).unwrap();
+    assert_eq!(registered, registrations(&url, TIMEOUT).unwrap());
+
+    assert_refused(folder.path(), &url);
+    let proxy = Etcd::start(folder.path(), 5, &url, &[]);
+    proxy.says("discovery cluster full, falling back to proxy");
+    assert_eq!(registrations(&url, TIMEOUT).unwrap(), registered);
+}
+
+#[test]
+fn a_restart_of_the_server_between_two_members_and_the_third_loses_nothing() {
+    let folder = TempDir::new().unwrap();
+    let (state, address) = (folder.path().join("discovery.json"), loopback());
+    let server = Server::start(&state, address);
+    let url = request_token(&server.base, 3, TIMEOUT).unwrap();
+    let mut etcds: Vec<Etcd> = (1..=2).map(|n| Etcd::start(folder.path(), n, &url, &[])).collect();
+    let two = wait_for("two registrations", || {
+        let found = registrations(&url, TIMEOUT).map_err(|error| format!("{error:#}"))?;
+        if found.len() == 2 { Ok(found) } else { Err(format!("{found:?}")) }
+    });
+    for etcd in &etcds {
+        etcd.says("waiting for 1 more");
+    }
+
+    drop(server);
+    let _server = Server::start(&state, address);
+    assert_eq!(registrations(&url, TIMEOUT).unwrap(), two);
+    etcds.push(Etcd::start(folder.path(), 3, &url, &[]));
+    assert_cluster(&url, &etcds.iter().collect::<Vec<_>>());
+}
+
+#[test]
+fn of_five_etcds_that_start_at_once_three_make_the_cluster() {
+    let folder = TempDir::new().unwrap();
+    let server = Server::start(&folder.path().join("discovery.json"), loopback());
+    let url = server.discovery.new_token(3).unwrap();
+    let exit = ["--discovery-fallback", "exit"];
+    let etcds: Vec<Etcd> = (1..=5).map(|n| Etcd::start(folder.path(), n, &url, &exit)).collect();
+    let first = wait_for("three registrations", || {
+        let mut found = registrations(&url, TIMEOUT).map_err(|error| format!("{error:#}"))?;
+        if found.len() < 3 {
+            return Err(format!("{found:?}"));
+        }
+        found.truncate(3);
+        Ok(found)
+    });
+    let (members, late): (Vec<Etcd>, Vec<Etcd>) =
+        etcds.into_iter().partition(|etcd| first.iter().any(|member| member.name == etcd.name));
+    assert_eq!((members.len(), late.len()), (3, 2));
+    for etcd in late {
+        etcd.ends_refused();
+    }
+    assert_members(&members.iter().collect::<Vec<_>>());
+}
+
+#[test]
+fn an_unknown_token_ends_etcd_with_the_reason() {
+    let folder = TempDir::new().unwrap();
+    let server = Server::start(&folder.path().join("discovery.json"), loopback());
+    let url = format!("{}/{}", server.base, "f".repeat(32));
+    let mut etcd = Etcd::start(folder.path(), 1, &url, &[]);
+    etcd.says("Key not found");
+    assert!(!etcd.ends().success());
+}
+
+#[test]
+fn three_etcds_bootstrap_through_the_packaged_service_and_a_fourth_is_refused() {
+    let folder = TempDir::new().unwrap();
+    let service = Service::start(folder.path());
+    let url = request_token(&service.url, 3, TIMEOUT).unwrap();
+    assert!(url.starts_with(&format!("{}/", service.url)), "{url}");
+    assert_eq!(registrations(&url, TIMEOUT).unwrap(), []);
+    let etcds: Vec<Etcd> = (1..=3).map(|n| Etcd::start(folder.path(), n, &url, &[])).collect();
+    assert_cluster(&url, &etcds.iter().collect::<Vec<_>>());
+    assert_refused(folder.path(), &url);
+}
+
+#[test]
+fn the_packaged_service_without_its_etcd_is_a_clear_error() {
+    let folder = TempDir::new().unwrap();
+    let mut service = Service::start(folder.path());
+    service.backend.process.kill();
+    let error = format!("{:#}", request_token(&service.url, 3, TIMEOUT).unwrap_err());
+    let expected = format!(
+        "asking `{}/new?size=3` for a discovery URL: the service answered 400 Bad Request: \
+         `Unable to generate token`",
+        service.url
+    );
+    assert_eq!(error, expected);
+}
+
+/// The same requests to both; what differs on purpose is not among them (`registry.rs` says what).
+#[test]
+fn the_embedded_discovery_answers_as_the_packaged_service_does() {
+    let folder = TempDir::new().unwrap();
+    let service = Service::start(folder.path());
+    let server = Server::start(&folder.path().join("discovery.json"), loopback());
+    let theirs = request_token(&service.url, 3, TIMEOUT).unwrap();
+    let ours = request_token(&server.base, 3, TIMEOUT).unwrap();
+    let (theirs, ours) = (Conversation::new(&theirs), Conversation::new(&ours));
+    let table = [
+        ("GET", "", ""),
+        ("GET", "/", ""),
+        ("GET", "/_config/size?quorum=false&recursive=false&sorted=false", ""),
+        ("GET", "/_config", ""),
+        ("GET", "/b", ""),
+        ("GET", "/../ffffffffffffffffffffffffffffffff", ""),
+        ("GET", "/../ffffffffffffffffffffffffffffffff/_config/size", ""),
+        ("PUT", "/b?prevExist=false", "value=b%3Dhttp%3A%2F%2F10.0.0.2%3A2380"),
+        ("PUT", "/b?prevExist=false", "value=again"),
+        ("PUT", "/a?prevExist=false", "value=a%3Dhttp%3A%2F%2F10.0.0.1%3A2380"),
+        ("PUT", "/c?prevExist=false", "value=c%3Dhttp%3A%2F%2F10.0.0.3%3A2380"),
+        ("PUT", "/e", "value=e%3Dhttp%3A%2F%2F10.0.0.5%3A2380"),
+        ("GET", "?sorted=true", ""),
+        ("GET", "/b", ""),
+        ("GET", "/b?wait=true&recursive=false&waitIndex=+1", ""),
+        ("GET", "?wait=true&recursive=true&waitIndex=+1", ""),
+        ("GET", "?wait=true&recursive=true&waitIndex=+2", ""),
+        ("GET", "?wait=true&recursive=true&waitIndex=+3", ""),
+        ("PUT", "/d?prevExist=true", "value=d"),
+        ("PUT", "/d?prevExist=maybe", "value=d"),
+        ("PUT", "/c?wait=true", "value=d"),
+        ("GET", "?wait=maybe", ""),
+        ("GET", "?wait=true&waitIndex=soon", ""),
+        ("PUT", "", "value=x"),
+        ("PUT", "/_config", "value=x"),
+        ("PUT", "/_config/size", "value=9"),
+        ("DELETE", "/b", ""),
+        ("DELETE", "/b", ""),
+        ("DELETE", "", ""),
+        ("GET", "?sorted=true", ""),
+    ];
+    for (method, path, form) in table {
+        let (theirs, ours) = (theirs.say(method, path, form), ours.say(method, path, form));
+        assert_eq!(ours, theirs, "{method} {path} {form}");
+    }
+}
+
+/// Waits until these etcds, and no others, are registered at `url`, healthy, and one cluster.
+#[track_caller]
+fn assert_cluster(url: &str, etcds: &[&Etcd]) {
+    assert_members(etcds);
+    let mut registered: Vec<(String, Vec<String>)> = registrations(url, TIMEOUT)
+        .unwrap()
+        .into_iter()
+        .map(|member| (member.name, member.peer_urls))
+        .collect();
+    registered.sort();
+    let expected = etcds.iter().map(|etcd| (etcd.name.clone(), vec![etcd.peer_url()]));
+    assert_eq!(registered, expected.collect::<Vec<_>>());
+}
+
+/// Waits until these etcds are healthy and each names all of them as members.
+#[track_caller]
+fn assert_members(etcds: &[&Etcd]) {
+    let mut expected: Vec<String> = etcds.iter().map(|etcd| etcd.name.clone()).collect();
+    expected.sort();
+    for etcd in etcds {
+        wait_for(&format!("`{}` to be healthy", etcd.name), || {
+            let health = etcd.ask(&Method::GET, "/health")?;
+            let list = etcd.ask(&Method::POST, "/v3/cluster/member/list")?;
+            let mut names: Vec<&str> = list["members"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(|member| member["name"].as_str())
+                .collect();
+            names.sort_unstable();
+            if health["health"] == "true" && names == expected {
+                Ok(())
+            } else {
+                Err(format!("{health} {names:?}\n{}", etcd.process.log()))
+            }
+        });
+    }
+}
+
+fn assert_refused(folder: &Path, url: &str) {
+    Etcd::start(folder, 4, url, &["--discovery-fallback", "exit"]).ends_refused();
+}
+
+/// The embedded discovery, served as the boot server serves it, in a thread of its own.
+struct Server {
+    base: String,
+    discovery: Arc<Discovery>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    fn start(state: &Path, address: Ipv4Addr) -> Self {
+        let base = format!("http://{address}:8080/discovery");
+        let discovery = Arc::new(Discovery::open(state, &base).unwrap());
+        let (stop, stopped) = oneshot::channel();
+        let (ready, is_ready) = std::sync::mpsc::channel();
+        let routes = Router::new().nest("/discovery", router(Arc::clone(&discovery)));
+        let thread = thread::spawn(move || {
+            let mut runtime = tokio::runtime::Builder::new_current_thread();
+            runtime.enable_all().build().unwrap().block_on(async {
+                let listener = TcpListener::bind((address, 8080)).await.unwrap();
+                ready.send(()).unwrap();
+                tokio::select! {
+                    served = axum::serve(listener, routes) => served.unwrap(),
+                    _ = stopped => {}
+                }
+            });
+        });
+        is_ready.recv().expect("the server has an address");
+        Self { base, discovery, stop: Some(stop), thread: Some(thread) }
+    }
+}
+
+impl Drop for Server {
+    /// Ends at once, as if killed: connections are cut, nothing is saved.
+    fn drop(&mut self) {
+        let _ = self.stop.take().map(|stop| stop.send(()));
+        if let Some(thread) = self.thread.take() {
+            let ended = thread.join();
+            assert!(ended.is_ok() || thread::panicking(), "the server has panicked");
+        }
+    }
+}
+
+/// Debian's `discovery.etcd.io` with the etcd that it keeps its registry in.
+struct Service {
+    url: String,
+    backend: Etcd,
+    _process: Process,
+}
+
+impl Service {
+    fn start(folder: &Path) -> Self {
+        let backend = Etcd::alone(folder);
+        let url = format!("http://{}:8087", loopback());
+        let mut command = Command::new("discovery.etcd.io");
+        command.args(["--addr", url.strip_prefix("http://").unwrap(), "--host", &url]);
+        command.args(["--etcd", &backend.client_url()]);
+        let process = Process::start(&mut command, "etcd-discovery", folder.join("service.log"));
+        wait_for("the packaged service", || {
+            let reply = client().get(format!("{url}/health")).send();
+            match reply.and_then(Response::error_for_status) {
+                Ok(_) => Ok(()),
+                Err(error) => Err(format!("{error}\n{}", process.log())),
+            }
+        });
+        Self { url, backend, _process: process }
+    }
+}
+
+struct Etcd {
+    name: String,
+    address: Ipv4Addr,
+    process: Process,
+}
+
+impl Etcd {
+    /// Member `n`, looking for the others at `discovery`.
+    fn start(folder: &Path, n: usize, discovery: &str, more: &[&str]) -> Self {
+        let mut options = vec!["--discovery", discovery];
+        options.extend(more);
+        Self::run(folder, &format!("n{n}"), loopback(), &options)
+    }
+
+    /// A cluster of one with the v2 API, ready for use.
+    fn alone(folder: &Path) -> Self {
+        let address = loopback();
+        let cluster = format!("backend=http://{address}:2380");
+        let options = ["--enable-v2", "--initial-cluster", &cluster];
+        let etcd = Self::run(folder, "backend", address, &options);
+        // From then on etcd writes nothing of its own, and the indices are those of the requests.
+        wait_for("the backend to decide on its version", || {
+            let version = etcd.ask(&Method::GET, "/version")?;
+            match version["etcdcluster"].as_str() {
+                Some("not_decided") | None => Err(version.to_string()),
+                Some(_) => Ok(()),
+            }
+        });
+        etcd
+    }
+
+    fn run(folder: &Path, name: &str, address: Ipv4Addr, options: &[&str]) -> Self {
+        let (peer, client) = (format!("http://{address}:2380"), format!("http://{address}:2379"));
+        let mut command = Command::new("etcd");
+        for (variable, _) in std::env::vars().filter(|(name, _)| name.starts_with("ETCD_")) {
+            command.env_remove(variable);
+        }
+        command.args(["--name", name]).arg("--data-dir").arg(folder.join(name));
+        command.args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer]);
+        command.args(["--listen-client-urls", &client, "--advertise-client-urls", &client]);
+        command.args(options);
+        let log = folder.join(format!("{name}.log"));
+        let process = Process::start(&mut command, "etcd-server", log);
+        Self { name: name.to_owned(), address, process }
+    }
+
+    fn client_url(&self) -> String {
+        format!("http://{}:2379", self.address)
+    }
+
+    fn peer_url(&self) -> String {
+        format!("http://{}:2380", self.address)
+    }
+
+    fn ask(&self, method: &Method, path: &str) -> Result<Value, String> {
+        let mut request = client().request(method.clone(), self.client_url() + path);
+        if *method == Method::POST {
+            request = request.json(&json!({}));
+        }
+        let reply = request.send().map_err(|error| format!("{error}\n{}", self.process.log()))?;
+        reply.json().map_err(|error| error.to_string())
+    }
+
+    /// Waits until its log holds a text.
+    #[track_caller]
+    fn says(&self, text: &str) {
+        wait_for(&format!("`{}` to say `{text}`", self.name), || {
+            let log = self.process.log();
+            if log.contains(text) { Ok(()) } else { Err(log) }
+        });
+    }
+
+    /// Waits until it has ended.
+    #[track_caller]
+    fn ends(&mut self) -> ExitStatus {
+        let what = format!("`{}` to end", self.name);
+        let process = &mut self.process;
+        wait_for(&what, || match process.child.try_wait().unwrap() {
+            Some(status) => Ok(status),
+            None => Err(process.log()),
+        })
+    }
+
+    #[track_caller]
+    fn ends_refused(mut self) {
+        assert_eq!(self.ends().code(), Some(1));
+        let log = self.process.log();
+        assert!(log.contains("discovery: cluster is full"), "{log}");
+    }
+}
+
+/// A child process that does not outlive its test.
+struct Process {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    fn start(command: &mut Command, package: &str, log: PathBuf) -> Self {
+        let output = File::create(&log).unwrap();
+        command.stdin(Stdio::null()).stdout(output.try_clone().unwrap()).stderr(output);
+        let program = command.get_program().to_owned();
+        let child = command.spawn().unwrap_or_else(|error| {
+            panic!("starting `{}`: {error}; install `{package}`", program.display())
+        });
+        Self { child, log }
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
+    }
+
+    fn kill(&mut self) {
+        // Neither fails but for a process that has ended, which is as good.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Requests about one token, and answers in which token and indices no longer tell who answered.
+struct Conversation {
+    url: String,
+    start: u64,
+}
+
+impl Conversation {
+    fn new(url: &str) -> Self {
+        let reply = client().get(url).send().unwrap().json::<Value>().unwrap();
+        let start = reply["node"]["createdIndex"].as_u64().unwrap();
+        Self { url: url.to_owned(), start }
+    }
+
+    /// The status, `X-Etcd-Index` and body. `waitIndex=+N` counts from the token's own index.
+    fn say(&self, method: &str, path: &str, form: &str) -> (u16, Option<u64>, Value) {
+        let token = self.url.rsplit('/').next().unwrap();
+        let path = match path.split_once("waitIndex=+") {
+            Some((before, n)) => {
+                format!("{before}waitIndex={}", self.start + n.parse::<u64>().unwrap())
+            }
+            None => path.to_owned(),
+        };
+        let url = match path.strip_prefix("/..") {
+            Some(other) => self.url.replace(&format!("/{token}"), other),
+            None => format!("{}{path}", self.url),
+        };
+        let request = client().request(method.parse().unwrap(), url);
+        let request = request.header("content-type", "application/x-www-form-urlencoded");
+        let reply = request.body(form.to_owned()).send().unwrap();
+        let status = reply.status().as_u16();
+        let index = reply.headers().get("x-etcd-index");
+        let index = index.map(|index| self.relative(index.to_str().unwrap().parse().unwrap()));
+        assert_eq!(index.is_some(), reply.headers().contains_key("x-etcd-cluster-id"));
+        let body = reply.text().unwrap().replace(token, "TOKEN");
+        let mut body = serde_json::from_str(&body).unwrap_or(Value::String(body));
+        self.relate(&mut body);
+        (status, index, body)
+    }
+
+    fn relate(&self, value: &mut Value) {
+        match value {
+            Value::Number(number) => *value = json!(self.relative(number.as_u64().unwrap())),
+            Value::Array(values) => values.iter_mut().for_each(|value| self.relate(value)),
+            Value::Object(fields) => {
+                let indices = fields.iter_mut().filter(|(name, _)| *name != "errorCode");
+                indices.for_each(|(_, value)| self.relate(value));
+            }
+            _ => {}
+        }
+    }
+
+    /// A request that is wrong in itself is answered with index 0.
+    fn relative(&self, index: u64) -> u64 {
+        if index == 0 { 0 } else { 1000 + index - self.start }
+    }
+}
+
+/// Tries until it works, and says why it did not in the end.
+#[track_caller]
+fn wait_for<T>(what: &str, mut attempt: impl FnMut() -> Result<T, String>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match attempt() {
+            Ok(value) => return value,
+            Err(reason) if Instant::now() > deadline => {
+                panic!("waited {PATIENCE:?} for {what}: {reason}")
+            }
+            Err(_) => thread::sleep(Duration::from_millis(50)),
+        }
+    }
+}
+
+fn client() -> Client {
+    Client::builder().no_proxy().timeout(TIMEOUT).build().unwrap()
+}
+
+/// A loopback address that no other process of this run or another uses: the process id and a
+/// count of 32.
+fn loopback() -> Ipv4Addr {
+    static NEXT: AtomicU32 = AtomicU32::new(1);
+    let n = NEXT.fetch_add(1, Ordering::Relaxed);
+    assert!(n < 32, "more addresses than there is room for");
+    let host = (std::process::id() << 5 | n) & 0x00ff_ffff;
+    Ipv4Addr::from(127 << 24 | host)
+}
+
+const PATIENCE: Duration = Duration::from_secs(30);
