@@ -15,7 +15,7 @@ packages() {
         iptables ipxe ipxe-qemu ovmf pxelinux syslinux-common ;;
     # The kernel, busybox, etcd and ignition of the micro image are only
     # unpacked into it by its recipe, so they are not in this list.
-    images) echo cpio gzip zstd kmod busybox-static curl mmdebstrap squashfs-tools ;;
+    images) echo cpio gzip lz4 zstd kmod busybox-static curl mmdebstrap squashfs-tools ;;
     test) echo libxml2-utils gpg gpgv openssl nginx-light etcd-server etcd-client etcd-discovery \
         ignition openssh-client jq ;;
     *)
@@ -26,9 +26,9 @@ packages() {
 }
 
 fedora_packages="gcc make pkgconf-pkg-config libvirt-devel libvirt-daemon-kvm libvirt-client qemu-kvm dnsmasq \
-iproute ipxe-bootimgs-x86 edk2-ovmf syslinux-tftpboot cpio zstd kmod busybox curl squashfs-tools libxml2 gnupg2 \
+iproute ipxe-bootimgs-x86 edk2-ovmf syslinux-tftpboot cpio lz4 zstd kmod busybox curl squashfs-tools libxml2 gnupg2 \
 openssl nginx etcd ignition jq"
-arch_packages="gcc make pkgconf libvirt qemu-base dnsmasq iproute2 iptables-nft ipxe edk2-ovmf syslinux cpio zstd kmod \
+arch_packages="gcc make pkgconf libvirt qemu-base dnsmasq iproute2 iptables-nft ipxe edk2-ovmf syslinux cpio lz4 zstd kmod \
 busybox curl squashfs-tools libxml2 gnupg openssl nginx jq"
 
 as_root() {

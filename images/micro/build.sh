@@ -12,8 +12,8 @@ readonly here
 # What the guests that libvirt makes need: a network card, entropy, and the
 # power button with what lets acpid read it. Dependencies are added to these.
 readonly modules="virtio_pci virtio_net virtio_rng button evdev"
-# One compressor for all guests: they may be emulated (see the commit for the figures).
-readonly compress=${MICRO_COMPRESS:-zstd -q -19 -T1}
+# Guests may be emulated: unpacking costs them more than loading over the local network.
+readonly compress=${MICRO_COMPRESS:-lz4 -q -l -9}
 readonly packages="busybox-static etcd-server ignition libc6 libblkid1"
 
 die() {
