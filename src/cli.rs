@@ -108,6 +108,7 @@ pub struct LabArgs {
 
 /// `create`.
 #[derive(Args, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "flags are what they are")]
 pub struct CreateArgs {
     /// What the lab should be like.
     #[command(flatten)]

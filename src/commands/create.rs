@@ -77,7 +77,9 @@ pub(super) fn run(context: &Context, args: &CreateArgs) -> Result<()> {
     let applier = Applier::new(context, &hypervisor, lab, Some(&prepared))?;
     let steps = plan::plan(lab, Goal::Up, &applier.observed(found)?);
     if args.dry_run {
-        steps.iter().for_each(|step| context.printer.data(step.describe(lab)));
+        for step in &steps {
+            context.printer.data(step.describe(lab));
+        }
         return Ok(());
     }
     if steps.is_empty() {

@@ -174,8 +174,9 @@ fn refuse_dead_nodes(hypervisor: &Hypervisor, lab: &Lab) -> Result<()> {
         let state = found.domains.get(&node.index);
         if matches!(state, None | Some(DomainState::Off)) {
             let tail = hypervisor.console_tail(lab, &node, CONSOLE_TAIL).unwrap_or_default();
-            let tail: String = last_lines(&tail).map(|line| format!("\n  | {line}")).collect();
-            bail!("node `{}` went down while it was waited for{tail}", node.name);
+            let mut lines = vec![format!("node `{}` went down while it was waited for", node.name)];
+            lines.extend(last_lines(&tail).map(|line| format!("  | {line}")));
+            bail!(lines.join("\n"));
         }
     }
     Ok(())
