@@ -27,19 +27,33 @@ use crate::lab::plan::DomainState;
 use crate::output::sanitize;
 use crate::output::seconds;
 
+/// How to wait.
+#[derive(Debug)]
+pub(super) struct Wait {
+    /// For how long at the most.
+    pub(super) timeout: Duration,
+    /// The lab was complete before: what its nodes did then is no news.
+    pub(super) was_up: bool,
+}
+
 /// Waits until every node of the lab is ready, and ends with the table of nodes.
 ///
 /// # Errors
-/// [`TimedOut`] after `timeout`, with what is missing on each node; at once if a node went down.
+/// [`TimedOut`] after the time, with what is missing on each node; at once if a node went down.
 pub(super) fn until_ready(
     context: &Context,
     hypervisor: &Hypervisor,
     lab: &Lab,
-    timeout: Duration,
+    wait: &Wait,
 ) -> Result<()> {
-    let deadline = Instant::now() + timeout;
+    let deadline = Instant::now() + wait.timeout;
     let client = Client::new(lab)?;
     let mut progress = Progress::new(context, lab);
+    if wait.was_up
+        && let Some(status) = client.status()
+    {
+        progress.skip(&status.timeline.nodes);
+    }
     let mut next_look = Instant::now() + DOMAIN_CHECK;
     let mut problems = Vec::new();
     loop {
@@ -58,7 +72,7 @@ pub(super) fn until_ready(
             return Err(TimedOut(format!(
                 "lab `{}` is not ready after {}\n{}",
                 lab.name,
-                seconds(timeout),
+                seconds(wait.timeout),
                 lines.join("\n")
             ))
             .into());
@@ -195,6 +209,15 @@ impl<'a> Progress<'a> {
         let nodes = if live { lab.nodes() } else { Vec::new() };
         let bars = nodes.iter().map(|node| context.printer.spinner(&node.name)).collect();
         Self { context, bars, told: BTreeSet::new() }
+    }
+
+    /// What was reached already is not told.
+    fn skip(&mut self, nodes: &[NodeTimeline]) {
+        let reached = |node: &NodeTimeline| {
+            let index = node.index;
+            node.stages.keys().map(move |stage| (index, *stage)).collect::<Vec<_>>()
+        };
+        self.told.extend(nodes.iter().flat_map(reached));
     }
 
     fn show(&mut self, nodes: &[NodeTimeline]) {
