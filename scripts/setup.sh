@@ -50,8 +50,10 @@ backports_suite() {
     # A pattern that matches no package makes dpkg-query fail; it still lists the others.
     versions=$(dpkg-query -W -f '${Version}\n' 'qemu*' 'libvirt*' 2>/dev/null || true)
     case $versions in
-    # shellcheck source=/dev/null
-    *~bpo*) (. /etc/os-release && echo "$VERSION_CODENAME-backports") ;;
+    *~bpo*)
+        # shellcheck source=/dev/null
+        (. /etc/os-release && echo "$VERSION_CODENAME-backports")
+        ;;
     esac
 }
 
