@@ -8,6 +8,7 @@ use clap::Subcommand;
 
 use crate::commands::image::ImageCommand;
 use crate::commands::ksm::KsmCommand;
+use crate::commands::memory::MemoryArgs;
 use crate::lab::LabName;
 use crate::lab::options::LabOptions;
 use crate::lab::options::Span;
@@ -91,6 +92,8 @@ pub enum Command {
     #[command(subcommand)]
     Ksm(KsmCommand),
 
+    /// Show how much memory a lab takes, and what merging saves
+    Memory(MemoryArgs),
     /// Print a script that completes virtlab's commands in a shell
     Completions(CompletionsArgs),
 

@@ -23,6 +23,7 @@ use crate::hint::TimedOut;
 use crate::hypervisor::Hypervisor;
 use crate::images::Readiness;
 use crate::lab::Lab;
+use crate::lab::Node;
 use crate::lab::plan::DomainState;
 use crate::output::sanitize;
 use crate::output::seconds;
@@ -79,7 +80,7 @@ pub(super) fn until_ready(
         }
         if Instant::now() >= next_look {
             next_look = Instant::now() + DOMAIN_CHECK;
-            refuse_dead_nodes(hypervisor, lab)?;
+            refuse_dead_nodes(hypervisor, lab, &lab.nodes())?;
         }
         thread::sleep(POLL);
     }
@@ -88,6 +89,43 @@ pub(super) fn until_ready(
     }
     progress.finish();
     status::print(context, hypervisor, lab)
+}
+
+/// Waits until a node has fetched its config: its system is up then, whatever that waits for.
+///
+/// # Errors
+/// [`TimedOut`] after `timeout`; at once if the node went down.
+pub(super) fn until_configured(
+    context: &Context,
+    hypervisor: &Hypervisor,
+    lab: &Lab,
+    node: &Node,
+    timeout: Duration,
+) -> Result<()> {
+    let deadline = Instant::now() + timeout;
+    let client = Client::new(lab)?;
+    let mut next_look = Instant::now() + DOMAIN_CHECK;
+    loop {
+        context.check_interrupt()?;
+        let timeline = client.status().map(|status| status.timeline.nodes);
+        let seen = timeline.iter().flatten().find(|seen| seen.index == node.index);
+        if seen.is_some_and(|seen| seen.stages.contains_key(&Stage::Config)) {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            let problem = seen.map(|seen| format!("{}: {}", node.name, waiting_for(seen)));
+            let problems: Vec<String> = problem.into_iter().collect();
+            let lines = missing(hypervisor, lab, timeline.as_deref(), &problems).join("\n");
+            let waited = seconds(timeout);
+            let message = format!("node `{}` is not up after {waited}\n{lines}", node.name);
+            return Err(TimedOut(message).into());
+        }
+        if Instant::now() >= next_look {
+            next_look = Instant::now() + DOMAIN_CHECK;
+            refuse_dead_nodes(hypervisor, lab, std::slice::from_ref(node))?;
+        }
+        thread::sleep(POLL);
+    }
 }
 
 /// What is missing for the lab to be ready; tells the boot server of nodes that have become so.
@@ -179,15 +217,15 @@ fn last_lines(text: &str) -> impl Iterator<Item = String> {
     lines.into_iter().skip(skip)
 }
 
-fn refuse_dead_nodes(hypervisor: &Hypervisor, lab: &Lab) -> Result<()> {
+fn refuse_dead_nodes(hypervisor: &Hypervisor, lab: &Lab, nodes: &[Node]) -> Result<()> {
     let inventory = hypervisor.observe()?;
     let Some(found) = inventory.labs.get(&lab.uuid) else {
         bail!("lab `{}` was removed while it was waited for", lab.name);
     };
-    for node in lab.nodes() {
+    for node in nodes {
         let state = found.domains.get(&node.index);
         if matches!(state, None | Some(DomainState::Off)) {
-            let tail = hypervisor.console_tail(lab, &node, CONSOLE_TAIL).unwrap_or_default();
+            let tail = hypervisor.console_tail(lab, node, CONSOLE_TAIL).unwrap_or_default();
             let mut lines = vec![format!("node `{}` went down while it was waited for", node.name)];
             lines.extend(last_lines(&tail).map(|line| format!("  | {line}")));
             bail!(lines.join("\n"));
