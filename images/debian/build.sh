@@ -82,7 +82,7 @@ trap 'rm -rf "$work"' EXIT
 chmod 755 "$work"
 bootstrap
 # Guests may be emulated: unpacking costs them more than loading over the local network.
-mksquashfs - "$work/filesystem.squashfs" -tar -noappend -quiet -no-progress -comp zstd -Xcompression-level 15 -b 256K \
+mksquashfs - "$work/filesystem.squashfs" -tar -noappend -root-mode 0755 -quiet -no-progress -comp zstd -Xcompression-level 15 -b 256K \
     <"$work/root.tar"
 for file in vmlinuz initrd.img filesystem.squashfs; do
     install -m 644 "$work/$file" "$output/$file.part"

@@ -293,6 +293,8 @@ mod tests {
                 ServedFile { path: kernel, stage: Stage::Kernel },
             )]),
             config_type: "application/json".to_owned(),
+            ssh_keys: Vec::new(),
+            discovery_url: None,
         };
         let server = Server::new(content, &folder.path().join("journal")).unwrap();
         Bench { server: Arc::new(server), folder }
