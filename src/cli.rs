@@ -7,6 +7,7 @@ use clap::Parser;
 use clap::Subcommand;
 
 use crate::commands::image::ImageCommand;
+use crate::commands::image::PinArgs;
 use crate::commands::ksm::KsmCommand;
 use crate::commands::memory::MemoryArgs;
 use crate::lab::LabName;
@@ -121,9 +122,17 @@ pub struct CreateArgs {
     #[arg(short, long, value_name = "FILE", env = "VIRTLAB_FILE")]
     pub file: Option<PathBuf>,
 
+    /// Which version of the image.
+    #[command(flatten)]
+    pub pin: PinArgs,
+
     /// Print the steps and do nothing
     #[arg(long)]
     pub dry_run: bool,
+
+    /// Make the lab even if the host has too little memory for it
+    #[arg(long, env = "VIRTLAB_OVERCOMMIT", value_parser = clap::builder::FalseyValueParser::new())]
+    pub overcommit: bool,
 
     /// Do not wait until the lab is ready
     #[arg(long, env = "VIRTLAB_NO_WAIT", value_parser = clap::builder::FalseyValueParser::new())]

@@ -13,6 +13,9 @@ use crate::boot_server::Content;
 use crate::boot_server::ServedFile;
 use crate::boot_server::ServedNode;
 use crate::boot_server::timeline::Stage;
+use crate::config::check;
+use crate::config::is_butane;
+use crate::config::to_ignition;
 use crate::images::BootVariables;
 use crate::images::ConfigFormat;
 use crate::images::Image;
@@ -84,7 +87,10 @@ impl Prepared {
                 .collect::<Result<_>>()?,
             files: image.map(served_files).unwrap_or_default(),
             config_type: media_type(spec.config).to_owned(),
+            ssh_keys: input.ssh_keys.clone(),
+            discovery_url: None,
         };
+        check_configs(&content, spec.config, &lab.spec.config.source)?;
         Ok(Self {
             network: network.transpose()?,
             domains,
@@ -178,8 +184,39 @@ fn served_node(
         mac: node.mac,
         ip: node.ip.map(Into::into),
         script: node_script(templates, lab, node, spec)?,
-        config: config::config(templates, lab, node, input)?,
+        config: node_config(templates, lab, node, input)?,
     })
+}
+
+fn node_config(
+    templates: &Templates,
+    lab: &Lab,
+    node: &Node,
+    input: &ConfigInput,
+) -> Result<String> {
+    let text = config::config(templates, lab, node, input)?;
+    let source = &lab.spec.config.source;
+    if !is_butane(source) {
+        return Ok(text);
+    }
+    to_ignition(&text).with_context(|| format!("translating `{source}` for {}", node.name))
+}
+
+/// Refuses configs that the nodes could not read. They are looked at as the nodes will get them, with
+/// an address in the place of each placeholder.
+fn check_configs(content: &Content, format: ConfigFormat, source: &str) -> Result<()> {
+    let last = content.nodes.len().saturating_sub(1);
+    for (position, node) in content.nodes.iter().enumerate() {
+        let address = node.ip.unwrap_or(content.address);
+        let text = config::substitute_addresses(&node.config, address);
+        let text = config::put_discovery_url(&text, &content.discovery_base());
+        // Templates that treat nodes differently do so with the first or the last.
+        let thorough = position == 0 || position == last;
+        check(format, &text, thorough).with_context(|| {
+            format!("checking the config that `{source}` makes for {}", node.name)
+        })?;
+    }
+    Ok(())
 }
 
 fn served_files(image: &Image) -> BTreeMap<String, ServedFile> {
