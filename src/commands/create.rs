@@ -175,7 +175,7 @@ pub(super) fn draft(
     };
     let kept = StateDir::of(&name)?.content().ok().filter(|content| content.uuid == lab.uuid);
     let keys = match &kept {
-        Some(content) => content.ssh_keys.clone(),
+        Some(kept) => kept.ssh_keys.clone(),
         None => ssh_keys(options)?,
     };
     let mut prepared = prepare_lab(context, lab, &spec, &image, keys)?;
@@ -199,15 +199,14 @@ pub(super) fn ssh_keys(options: &LabOptions) -> Result<Vec<String>> {
 fn discovery_url(options: &LabOptions, prepared: &mut Prepared) -> Result<()> {
     let lab = &prepared.lab;
     let size = lab.spec.nodes as usize;
-    let url = match &options.discovery {
-        Some(service) => discovery::request_token(service, size, discovery::TIMEOUT)?,
-        None => {
-            // The boot server does not run yet, and finds the token when it does.
-            let state = StateDir::of(&lab.name)?;
-            state.save(lab, &prepared.content)?;
-            let base = prepared.content.discovery_base();
-            Discovery::open(&state.discovery(), &base)?.new_token(size)?
-        }
+    let url = if let Some(service) = &options.discovery {
+        discovery::request_token(service, size, discovery::TIMEOUT)?
+    } else {
+        // The boot server does not run yet, and finds the token when it does.
+        let state = StateDir::of(&lab.name)?;
+        state.save(lab, &prepared.content)?;
+        let base = prepared.content.discovery_base();
+        Discovery::open(&state.discovery(), &base)?.new_token(size)?
     };
     prepared.content.put_discovery_url(url);
     Ok(())

@@ -228,7 +228,8 @@ impl<'a> Progress<'a> {
         match event {
             Event::Growing { nodes } => self.bar.set_message(format!("node {nodes} boots")),
             Event::Scanning { nodes, done, wanted } => {
-                self.bar.set_message(format!("{nodes} node(s): full scan {} of {wanted}", done + 1))
+                self.bar
+                    .set_message(format!("{nodes} node(s): full scan {} of {wanted}", done + 1));
             }
             Event::Measured { sample, .. } => {
                 self.curve.add(sample.clone());

@@ -72,7 +72,7 @@ pub struct LabOptions {
     #[serde(default)]
     pub ssh_key: Vec<PathBuf>,
 
-    /// etcd discovery service for <DISCOVERY_URL> [default: the lab's own]
+    /// etcd discovery service for <`DISCOVERY_URL`> [default: the lab's own]
     #[arg(long, value_name = "URL", env = "VIRTLAB_DISCOVERY")]
     pub discovery: Option<String>,
 
