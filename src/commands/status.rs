@@ -7,6 +7,8 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::Context;
+use super::verify::DiscoveryStatus;
+use super::verify::discovery_status;
 use super::wait::endpoints;
 use crate::boot_server::process::Client;
 use crate::boot_server::timeline::NodeTimeline;
@@ -34,6 +36,8 @@ struct LabStatus {
     nodes: Vec<NodeStatus>,
     #[serde(skip_serializing_if = "Option::is_none")]
     etcd: Option<etcd::Report>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    discovery: Option<DiscoveryStatus>,
 }
 
 #[derive(Serialize)]
@@ -160,6 +164,7 @@ fn observe(lab: &Lab, found: &Found, timeline: Option<&[NodeTimeline]>) -> Resul
         boot_server: BootServerStatus { url: lab.boot_url(), running: timeline.is_some() },
         nodes,
         etcd: report,
+        discovery: discovery_status(lab)?,
     })
 }
 
