@@ -75,6 +75,9 @@ pub enum Command {
     /// Show how far the nodes of a lab are
     Status(LabArgs),
 
+    /// Check a lab's etcd cluster: registrations, members, leader, data
+    Verify(VerifyArgs),
+
     /// Remove a lab and everything that belongs to it
     #[command(visible_aliases = ["delete", "rm"])]
     Destroy(DestroyArgs),
@@ -108,6 +111,18 @@ pub struct LabArgs {
     /// Name of the lab
     #[arg(value_name = "LAB", default_value = "lab", env = "VIRTLAB_LAB")]
     pub lab: LabName,
+}
+
+/// `verify`.
+#[derive(Args, Debug)]
+pub struct VerifyArgs {
+    /// Name of the lab
+    #[arg(value_name = "LAB", default_value = "lab", env = "VIRTLAB_LAB")]
+    pub lab: LabName,
+
+    /// Port on which etcd listens for clients
+    #[arg(long, value_name = "PORT", default_value_t = 2379, env = "VIRTLAB_CLIENT_PORT")]
+    pub client_port: u16,
 }
 
 /// `create`.

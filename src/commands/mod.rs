@@ -12,6 +12,7 @@ mod prepare;
 mod render;
 mod serve;
 mod status;
+mod verify;
 mod version;
 mod wait;
 
@@ -70,6 +71,7 @@ pub fn run(cli: Cli, printer: &Printer) -> Result<()> {
         Command::Create(args) => create::run(&context, &args),
         Command::List => list::run(&context),
         Command::Status(args) => status::run(&context, &args.lab),
+        Command::Verify(args) => verify::run(&context, &args),
         Command::Destroy(args) => destroy::run(&context, &args),
         Command::Render(args) => render::run(&context, &args),
         Command::Serve(args) => serve::run(&args.lab),

@@ -8,6 +8,8 @@ use serde::Serialize;
 
 use super::Context;
 use super::memory;
+use super::verify::DiscoveryStatus;
+use super::verify::discovery_status;
 use super::wait::endpoints;
 use crate::boot_server::process::Client;
 use crate::boot_server::timeline::NodeTimeline;
@@ -37,6 +39,8 @@ struct LabStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     etcd: Option<etcd::Report>,
     memory: LabMemory,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    discovery: Option<DiscoveryStatus>,
 }
 
 #[derive(Serialize)]
@@ -171,6 +175,7 @@ fn observe(
         nodes,
         etcd: report,
         memory,
+        discovery: discovery_status(lab)?,
     })
 }
 
