@@ -111,6 +111,7 @@ pub struct LabArgs {
 
 /// `create`.
 #[derive(Args, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "flags are what they are")]
 pub struct CreateArgs {
     /// What the lab should be like.
     #[command(flatten)]

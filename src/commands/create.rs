@@ -3,7 +3,6 @@
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use anyhow::Result;
@@ -58,7 +57,9 @@ pub(super) fn run(context: &Context, args: &CreateArgs) -> Result<()> {
     let applier = Applier::new(context, &hypervisor, lab, Some(&prepared))?;
     let steps = plan::plan(lab, Goal::Up, &applier.observed(found.as_ref())?);
     if args.dry_run {
-        steps.iter().for_each(|step| context.printer.data(step.describe(lab)));
+        for step in &steps {
+            context.printer.data(step.describe(lab));
+        }
         return Ok(());
     }
     if steps.is_empty() {
@@ -83,13 +84,23 @@ pub(super) fn run(context: &Context, args: &CreateArgs) -> Result<()> {
     if args.no_wait {
         return Ok(());
     }
-    wait::until_ready(context, &hypervisor, lab, Duration::from(args.timeout)).inspect_err(
-        |error| {
-            if error.is::<crate::hint::Interrupted>() {
-                undo(context, &applier, found.is_some() || args.keep_on_failure);
-            }
-        },
-    )
+    let wait = wait::Wait { timeout: args.timeout.into(), was_up: steps.is_empty() };
+    wait::until_ready(context, &hypervisor, lab, &wait).inspect_err(|error| {
+        if error.is::<crate::hint::Interrupted>() {
+            undo(context, &applier, found.is_some() || args.keep_on_failure);
+        }
+    })
+}
+
+/// What an existing lab was made with, if that is still here; else the newest there is.
+fn image_for(context: &Context, existing: Option<&Lab>, spec: &ImageSpec) -> Result<Image> {
+    let store = Store::open_default()?;
+    if let Some(lab) = existing
+        && let Some(image) = store.with_digest(spec, &lab.spec.image.digest)?
+    {
+        return Ok(image);
+    }
+    store.ensure(spec, &Pin::default(), context.printer)
 }
 
 /// The boot server has to run where the nodes are.
@@ -124,7 +135,7 @@ pub(super) fn draft(
     let image_name =
         existing.as_ref().map_or(options.image_name(), |lab| lab.spec.image.name.as_str());
     let spec = context.catalogue()?.find(image_name)?;
-    let image = Store::open_default()?.ensure(&spec, &Pin::default(), context.printer)?;
+    let image = image_for(context, existing.as_ref(), &spec)?;
 
     let waiting = || context.printer.note("waiting for another virtlab to choose its network");
     let lock = state::lock(waiting)?;

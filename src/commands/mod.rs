@@ -131,9 +131,13 @@ impl Context<'_> {
         // What a lab boots is kept; where libvirt does not answer, nothing is known to be in use.
         let inventory = self.hypervisor().and_then(|hypervisor| hypervisor.observe());
         let labs = inventory.map(|inventory| inventory.labs).unwrap_or_default();
-        let in_use: Vec<String> =
-            labs.values().map(|found| found.lab.spec.image.to_string()).collect();
-        image::run(command, &self.catalogue()?, &Store::open_default()?, &in_use, self.printer)
+        let digests: Vec<&str> =
+            labs.values().map(|found| found.lab.spec.image.digest.as_str()).collect();
+        let store = Store::open_default()?;
+        let mut records = store.records()?;
+        records.retain(|record| digests.contains(&record.digest().to_string().as_str()));
+        let in_use: Vec<String> = records.into_iter().map(|record| record.reference).collect();
+        image::run(command, &self.catalogue()?, &store, &in_use, self.printer)
     }
 
     /// Where a user's templates and images are; the first folder wins.

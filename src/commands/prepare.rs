@@ -8,8 +8,6 @@ use anyhow::Context as _;
 use anyhow::Result;
 use anyhow::bail;
 use fs_err as fs;
-use sha2::Digest;
-use sha2::Sha256;
 
 use crate::boot_server::Content;
 use crate::boot_server::ServedFile;
@@ -22,6 +20,8 @@ use crate::images::ImageSpec;
 use crate::images::LabVariables;
 use crate::images::NodeVariables;
 use crate::images::Role;
+use crate::images::Sha256;
+use crate::images::digest::Hasher;
 use crate::lab::Lab;
 use crate::lab::Node;
 use crate::lab::spec::ConfigRef;
@@ -97,15 +97,11 @@ impl Prepared {
     /// The name of an empty file that is put into the TFTP root last: if it is there, so is
     /// everything else, whole and the same.
     pub(super) fn upload_mark(&self) -> String {
-        let mut digest = Sha256::new();
+        let mut digest = Hasher::default();
         for (name, content) in &self.boot_files {
-            digest.update(name);
-            digest.update([0]);
-            digest.update(Sha256::digest(content));
+            digest.update(format!("{} {name}\n", Sha256::of(content)).as_bytes());
         }
-        let digest = digest.finalize();
-        let hex: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-        format!("complete-{hex}")
+        format!("complete-{}", digest.finish().short())
     }
 }
 
@@ -165,8 +161,8 @@ pub(super) fn config_template(
             bail!("image `{}` has no config template of its own; name one by --config", spec.name)
         }
     };
-    let digest: String = Sha256::digest(&text).iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok((ConfigRef { source, digest: format!("sha256:{digest}") }, text))
+    let digest = format!("sha256:{}", Sha256::of(text.as_bytes()));
+    Ok((ConfigRef { source, digest }, text))
 }
 
 fn served_node(

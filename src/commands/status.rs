@@ -180,15 +180,15 @@ fn is_ready_now(lab: &Lab, nodes: &mut [NodeStatus]) -> Result<Option<etcd::Repo
     match lab.spec.ready {
         Readiness::Config => {
             let config = Stage::Config.name();
-            nodes
-                .iter_mut()
-                .for_each(|node| node.ready = running(node) && node.seconds.contains_key(config));
+            for node in nodes {
+                node.ready = running(node) && node.seconds.contains_key(config);
+            }
             Ok(None)
         }
         Readiness::Ssh => {
-            nodes
-                .iter_mut()
-                .for_each(|node| node.ready = running(node) && node.ip.is_some_and(ssh::answers));
+            for node in nodes {
+                node.ready = running(node) && node.ip.is_some_and(ssh::answers);
+            }
             Ok(None)
         }
         Readiness::Etcd => {

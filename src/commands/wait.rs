@@ -28,19 +28,33 @@ use crate::lab::plan::DomainState;
 use crate::output::sanitize;
 use crate::output::seconds;
 
+/// How to wait.
+#[derive(Debug)]
+pub(super) struct Wait {
+    /// For how long at the most.
+    pub(super) timeout: Duration,
+    /// The lab was complete before: what its nodes did then is no news.
+    pub(super) was_up: bool,
+}
+
 /// Waits until every node of the lab is ready, and ends with the table of nodes.
 ///
 /// # Errors
-/// [`TimedOut`] after `timeout`, with what is missing on each node; at once if a node went down.
+/// [`TimedOut`] after the time, with what is missing on each node; at once if a node went down.
 pub(super) fn until_ready(
     context: &Context,
     hypervisor: &Hypervisor,
     lab: &Lab,
-    timeout: Duration,
+    wait: &Wait,
 ) -> Result<()> {
-    let deadline = Instant::now() + timeout;
+    let deadline = Instant::now() + wait.timeout;
     let client = Client::new(lab)?;
     let mut progress = Progress::new(context, lab);
+    if wait.was_up
+        && let Some(status) = client.status()
+    {
+        progress.skip(&status.timeline.nodes);
+    }
     let mut next_look = Instant::now() + DOMAIN_CHECK;
     let mut problems = Vec::new();
     loop {
@@ -59,7 +73,7 @@ pub(super) fn until_ready(
             return Err(TimedOut(format!(
                 "lab `{}` is not ready after {}\n{}",
                 lab.name,
-                seconds(timeout),
+                seconds(wait.timeout),
                 lines.join("\n")
             ))
             .into());
@@ -212,8 +226,9 @@ fn refuse_dead_nodes(hypervisor: &Hypervisor, lab: &Lab, nodes: &[Node]) -> Resu
         let state = found.domains.get(&node.index);
         if matches!(state, None | Some(DomainState::Off)) {
             let tail = hypervisor.console_tail(lab, node, CONSOLE_TAIL).unwrap_or_default();
-            let tail: String = last_lines(&tail).map(|line| format!("\n  | {line}")).collect();
-            bail!("node `{}` went down while it was waited for{tail}", node.name);
+            let mut lines = vec![format!("node `{}` went down while it was waited for", node.name)];
+            lines.extend(last_lines(&tail).map(|line| format!("  | {line}")));
+            bail!(lines.join("\n"));
         }
     }
     Ok(())
@@ -232,6 +247,15 @@ impl<'a> Progress<'a> {
         let nodes = if live { lab.nodes() } else { Vec::new() };
         let bars = nodes.iter().map(|node| context.printer.spinner(&node.name)).collect();
         Self { context, bars, told: BTreeSet::new() }
+    }
+
+    /// What was reached already is not told.
+    fn skip(&mut self, nodes: &[NodeTimeline]) {
+        let reached = |node: &NodeTimeline| {
+            let index = node.index;
+            node.stages.keys().map(move |stage| (index, *stage)).collect::<Vec<_>>()
+        };
+        self.told.extend(nodes.iter().flat_map(reached));
     }
 
     fn show(&mut self, nodes: &[NodeTimeline]) {

@@ -335,9 +335,9 @@ mod tests {
                 state: has(6),
                 ksm: false,
             };
-            for (index, state) in [DomainState::Off, DomainState::Paused].into_iter().enumerate() {
-                if has(index as u32 + 3) {
-                    observed.domains.insert(index as u32 + 1, state);
+            for (index, state) in [(1, DomainState::Off), (2, DomainState::Paused)] {
+                if has(index + 2) {
+                    observed.domains.insert(index, state);
                 }
             }
             let up = plan(&lab(2), Goal::Up, &observed);
