@@ -155,6 +155,7 @@ macro_rules! embedded {
 const EMBEDDED: &[(&str, &str)] = embedded![
     "boot-templates/boot.ipxe.j2",
     "boot-templates/node.ipxe.j2",
+    "boot-templates/pxelinux.cfg.j2",
     "config-templates/etcd-micro.ign.j2",
     "domain-templates/domain.xml.j2",
     "network-templates/base.xml.j2",
