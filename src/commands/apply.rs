@@ -115,7 +115,12 @@ impl<'a> Applier<'a> {
                 let xml = xml.context("the lab has no such node")?;
                 Hypervisor::define_domain(connection, &lab.name.node(index), xml)
             }
-            Step::StartNode(index) => Hypervisor::start_domain_paused(connection, lab, index),
+            Step::StartNode(index) => {
+                if let Some(size) = lab.spec.hardware.disk {
+                    Hypervisor::make_disk(connection, lab, &lab.node(index), size)?;
+                }
+                Hypervisor::start_domain_paused(connection, lab, index)
+            }
             Step::ResumeNode(index) => self.resume(connection, index),
             Step::StopNode(index) => Hypervisor::stop_domain(connection, lab, index),
             Step::UndefineNode(index) => Hypervisor::undefine_domain(connection, lab, index),

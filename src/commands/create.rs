@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -33,11 +34,13 @@ use crate::lab::options::Surroundings;
 use crate::lab::options::VirtTypeChoice;
 use crate::lab::plan;
 use crate::lab::plan::Goal;
+use crate::lab::spec::ConfigRef;
 use crate::lab::spec::ImageRef;
 use crate::lab::spec::Network;
 use crate::lab::spec::VirtType;
 use crate::render::config::ConfigInput;
 use crate::state;
+use crate::state::StateDir;
 
 /// Makes a lab, or completes one that is half made.
 pub(super) fn run(context: &Context, args: &CreateArgs) -> Result<()> {
@@ -84,6 +87,9 @@ pub(super) fn run(context: &Context, args: &CreateArgs) -> Result<()> {
         context.printer.note(format!("lab `{name}` is there already, nothing to do"));
     } else {
         applier.state.save(lab, &prepared.content)?;
+        for (name, text) in &prepared.own_templates {
+            applier.state.keep_template(name, text)?;
+        }
         // The first step claims the subnet; what follows needs no lock.
         let (claim, rest) = steps.split_at(1);
         let made = applier.apply(claim).and_then(|()| {
@@ -176,13 +182,24 @@ fn decide(
         image: ImageRef { name: options.image_name().to_owned(), digest: image.digest.to_string() },
         least_memory: u64::from(spec.memory_mib).try_into().map_err(anyhow::Error::msg)?,
         config,
-        domain_template: None,
-        network_template: None,
+        domain_template: own_template(
+            prepare::DOMAIN_TEMPLATE,
+            options.domain_template.as_deref(),
+        )?,
+        network_template: own_template(
+            prepare::NETWORK_TEMPLATE,
+            options.network_template.as_deref(),
+        )?,
         ready: spec.ready,
         virt_type: virt_type(context, hypervisor, options)?,
         boot_address,
         boot_port: free_port(inventory, options.boot_address.or(boot_address))?,
     })
+}
+
+/// The template that a flag names, as the lab knows it.
+pub(super) fn own_template(flag: &str, path: Option<&Path>) -> Result<Option<ConfigRef>> {
+    path.map(|path| Ok(prepare::OwnTemplate::read(flag, path)?.reference)).transpose()
 }
 
 fn virt_type(context: &Context, hypervisor: &Hypervisor, options: &LabOptions) -> Result<VirtType> {
@@ -213,7 +230,8 @@ fn free_port(inventory: &Inventory, address: Option<IpAddr>) -> Result<u16> {
 }
 
 fn prepare_lab(context: &Context, lab: Lab, spec: &ImageSpec, image: &Image) -> Result<Prepared> {
-    let templates = context.templates()?;
+    let state = StateDir::of(&lab.name)?;
+    let (templates, own_templates) = prepare::own_templates(context.templates()?, &lab, &state)?;
     let own =
         lab.spec.config.source.starts_with("config-templates/") || lab.spec.config.source == "none";
     let file = (!own).then(|| lab.spec.config.source.clone());
@@ -229,7 +247,8 @@ fn prepare_lab(context: &Context, lab: Lab, spec: &ImageSpec, image: &Image) -> 
         ));
     }
     let input = ConfigInput { template, ssh_keys: Vec::new(), discovery_url: None };
-    Prepared::new(&templates, lab, spec, Some(image), &input)
+    let prepared = Prepared::new(&templates, lab, spec, Some(image), &input)?;
+    Ok(Prepared { own_templates, ..prepared })
 }
 
 /// Nothing foreign may have a name that the lab needs.

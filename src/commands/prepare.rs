@@ -38,6 +38,7 @@ use crate::render::boot::Entry;
 use crate::render::config;
 use crate::render::config::ConfigInput;
 use crate::render::xml;
+use crate::state::StateDir;
 
 /// Everything that making a lab needs.
 #[derive(Debug)]
@@ -52,6 +53,8 @@ pub(super) struct Prepared {
     pub(super) boot_files: BTreeMap<String, BootFile>,
     /// What the boot server gives out.
     pub(super) content: Content,
+    /// The user's own templates, to be kept with the lab.
+    pub(super) own_templates: Vec<(String, String)>,
 }
 
 /// What a file of the TFTP root holds.
@@ -101,7 +104,14 @@ impl Prepared {
             files: image.map(served_files).unwrap_or_default(),
             config_type: media_type(spec.config).to_owned(),
         };
-        Ok(Self { network: network.transpose()?, domains, boot_files, content, lab })
+        Ok(Self {
+            network: network.transpose()?,
+            domains,
+            boot_files,
+            content,
+            own_templates: Vec::new(),
+            lab,
+        })
     }
 
     /// The name of an empty file that is put into the TFTP root last: if it is there, so is
@@ -234,8 +244,67 @@ pub(super) fn config_template(
             bail!("image `{}` has no config template of its own; name one by --config", spec.name)
         }
     };
-    let digest: String = Sha256::digest(&text).iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok((ConfigRef { source, digest: format!("sha256:{digest}") }, text))
+    let digest = digest_of(&text);
+    Ok((ConfigRef { source, digest }, text))
+}
+
+/// A template of libvirt's XML that a flag named in the place of ours.
+pub(super) struct OwnTemplate {
+    pub(super) reference: ConfigRef,
+    pub(super) text: String,
+}
+
+impl OwnTemplate {
+    /// Reads the file that the flag `--{flag}` names.
+    pub(super) fn read(flag: &str, path: &Path) -> Result<Self> {
+        let path = std::path::absolute(path)?;
+        let text = fs::read_to_string(&path).with_context(|| format!("reading --{flag}"))?;
+        let reference = ConfigRef { source: path.display().to_string(), digest: digest_of(&text) };
+        Ok(Self { reference, text })
+    }
+
+    /// The one that a lab was made with: as it was kept, or the user's file if that is the same.
+    fn of_lab(flag: &str, reference: &ConfigRef, state: &StateDir) -> Result<Self> {
+        let kept =
+            state.template(&kept_name(flag)).filter(|text| digest_of(text) == reference.digest);
+        if let Some(text) = kept {
+            return Ok(Self { reference: reference.clone(), text });
+        }
+        let own = Self::read(flag, Path::new(&reference.source))?;
+        if own.reference.digest != reference.digest {
+            bail!("`{}` is not the --{flag} any more that the lab was made with", reference.source);
+        }
+        Ok(own)
+    }
+}
+
+/// Puts the lab's own templates in the place of ours.
+pub(super) fn own_templates(
+    mut templates: Templates,
+    lab: &Lab,
+    state: &StateDir,
+) -> Result<(Templates, Vec<(String, String)>)> {
+    let mut kept = Vec::new();
+    let network = lab.spec.network.managed().map(xml::network_template_name).unwrap_or_default();
+    for (flag, name, reference) in [
+        (DOMAIN_TEMPLATE, xml::DOMAIN_TEMPLATE_NAME, &lab.spec.domain_template),
+        (NETWORK_TEMPLATE, network.as_str(), &lab.spec.network_template),
+    ] {
+        let Some(reference) = reference else { continue };
+        let own = OwnTemplate::of_lab(flag, reference, state)?;
+        templates = templates.instead(name, flag, &reference.source, own.text.clone())?;
+        kept.push((kept_name(flag), own.text));
+    }
+    Ok((templates, kept))
+}
+
+fn kept_name(flag: &str) -> String {
+    format!("{flag}.xml.j2")
+}
+
+fn digest_of(text: &str) -> String {
+    let digest: String = Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("sha256:{digest}")
 }
 
 fn served_node(
@@ -281,3 +350,7 @@ fn media_type(format: ConfigFormat) -> &'static str {
         ConfigFormat::None => "text/plain; charset=utf-8",
     }
 }
+
+/// The flags that name a template, without their dashes.
+pub(super) const DOMAIN_TEMPLATE: &str = "domain-template";
+pub(super) const NETWORK_TEMPLATE: &str = "network-template";

@@ -21,6 +21,7 @@ use crate::lab::spec::ImageRef;
 use crate::lab::spec::VirtType;
 use crate::render::boot;
 use crate::render::config::ConfigInput;
+use crate::state::StateDir;
 
 pub(super) fn run(context: &Context, args: &RenderArgs) -> Result<()> {
     let options = create::read_options(&args.lab, args.file.as_deref())?;
@@ -40,8 +41,14 @@ pub(super) fn run(context: &Context, args: &RenderArgs) -> Result<()> {
         image: ImageRef { name: options.image_name().to_owned(), digest: "unresolved".to_owned() },
         least_memory: u64::from(spec.memory_mib).try_into().map_err(anyhow::Error::msg)?,
         config,
-        domain_template: None,
-        network_template: None,
+        domain_template: create::own_template(
+            prepare::DOMAIN_TEMPLATE,
+            options.domain_template.as_deref(),
+        )?,
+        network_template: create::own_template(
+            prepare::NETWORK_TEMPLATE,
+            options.network_template.as_deref(),
+        )?,
         ready: spec.ready,
         virt_type: VirtType::Kvm,
         boot_address: Some(boot_address.unwrap_or(stand_in)),
@@ -50,6 +57,7 @@ pub(super) fn run(context: &Context, args: &RenderArgs) -> Result<()> {
     if args.node == 0 || args.node > lab.spec.nodes {
         bail!("--node {} is not one of the lab's {} nodes", args.node, lab.spec.nodes);
     }
+    let (templates, _) = prepare::own_templates(templates, &lab, &StateDir::of(&lab.name)?)?;
     let input = ConfigInput { template, ssh_keys: Vec::new(), discovery_url: None };
     let prepared = Prepared::new(&templates, lab, &spec, None, &input)?;
     let index = args.node as usize - 1;

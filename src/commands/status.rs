@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::Context;
 use super::wait::endpoints;
+use super::wait::last_seen_stage;
 use crate::boot_server::process::Client;
 use crate::boot_server::timeline::NodeTimeline;
 use crate::boot_server::timeline::Stage;
@@ -168,10 +169,10 @@ fn is_ready_now(lab: &Lab, nodes: &mut [NodeStatus]) -> Result<Option<etcd::Repo
     let running = |node: &NodeStatus| node.domain == "running";
     match lab.spec.ready {
         Readiness::Config => {
-            let config = Stage::Config.name();
+            let last = last_seen_stage(lab).name();
             nodes
                 .iter_mut()
-                .for_each(|node| node.ready = running(node) && node.seconds.contains_key(config));
+                .for_each(|node| node.ready = running(node) && node.seconds.contains_key(last));
             Ok(None)
         }
         Readiness::Ssh => {

@@ -504,6 +504,11 @@ impl LabOptions {
     }
 
     fn refuse_subnet(&self) -> Result<()> {
+        if self.network_template.is_some() {
+            bail!(
+                "--network-template goes with a network of the lab's own (nat, isolated, routed)"
+            );
+        }
         if self.subnet.is_some() {
             bail!("--subnet goes with a network of the lab's own (nat, isolated, routed)");
         }

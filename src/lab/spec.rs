@@ -177,6 +177,13 @@ impl fmt::Display for VirtType {
     }
 }
 
+impl ConfigRef {
+    /// Whether the image reads no config at all.
+    pub fn is_none(&self) -> bool {
+        self.source == "none"
+    }
+}
+
 impl LabSpec {
     /// The pause between the starts of two nodes.
     pub fn stagger(&self) -> Duration {

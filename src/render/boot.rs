@@ -176,7 +176,7 @@ mod tests {
         };
         assert_eq!(
             render(&files()),
-            "# What the nodes of lab demo boot.\n\
+            "# What a node of lab demo boots.\n\
             DEFAULT virtlab\n\
             PROMPT 0\n\
             LABEL virtlab\n  \
