@@ -280,7 +280,7 @@ fn said(analysis: &Analysis) -> String {
         (analysis.per_further_node_without_ksm_bytes, analysis.per_further_node_with_ksm_bytes);
     if let (Some(without), Some(with)) = further {
         let (without, with) = (human_signed_bytes(without), human_signed_bytes(with));
-        text += &format!("; each further node takes {with} instead of {without}");
+        text = format!("{text}; each further node takes {with} instead of {without}");
     }
     text
 }

@@ -109,7 +109,7 @@ pub(super) fn observe(hypervisor: &Hypervisor, found: &Found) -> Result<LabMemor
     let is_local = hypervisor.is_local()?;
     let domains = hypervisor.domain_memory(&found.lab)?;
     let processes = Processes::host();
-    let pids = if is_local { processes.qemu_by_uuid()? } else { Default::default() };
+    let pids = if is_local { processes.qemu_by_uuid()? } else { BTreeMap::default() };
     let page_size = Ksm::host().page_size();
     let node_memory = |index: u32, name: &str| {
         let (Some(state), Some(domain)) = (found.domains.get(&index), domains.get(&index)) else {
