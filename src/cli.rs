@@ -127,7 +127,6 @@ pub struct VerifyArgs {
 
 /// `create`.
 #[derive(Args, Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "flags are what they are")]
 pub struct CreateArgs {
     /// What the lab should be like.
     #[command(flatten)]
