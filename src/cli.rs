@@ -8,6 +8,7 @@ use clap::Subcommand;
 
 use crate::commands::image::ImageCommand;
 use crate::commands::ksm::KsmCommand;
+use crate::completion::shells;
 use crate::lab::LabName;
 use crate::lab::options::LabOptions;
 use crate::lab::options::Span;
@@ -110,10 +111,6 @@ pub struct LabArgs {
 #[derive(Args, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "flags are what they are")]
 pub struct CreateArgs {
-    /// What the lab should be like.
-    #[command(flatten)]
-    pub lab: LabOptions,
-
     /// Lab file; flags win over what it says
     #[arg(short, long, value_name = "FILE", env = "VIRTLAB_FILE")]
     pub file: Option<PathBuf>,
@@ -137,6 +134,10 @@ pub struct CreateArgs {
     /// Leave what was made when something goes wrong
     #[arg(long)]
     pub keep_on_failure: bool,
+
+    /// What the lab should be like.
+    #[command(flatten)]
+    pub lab: LabOptions,
 }
 
 /// `destroy`.
@@ -158,10 +159,6 @@ pub struct DestroyArgs {
 /// `render`.
 #[derive(Args, Debug)]
 pub struct RenderArgs {
-    /// What the lab should be like.
-    #[command(flatten)]
-    pub lab: LabOptions,
-
     /// Lab file; flags win over what it says
     #[arg(short, long, value_name = "FILE", env = "VIRTLAB_FILE")]
     pub file: Option<PathBuf>,
@@ -171,8 +168,12 @@ pub struct RenderArgs {
     pub part: Option<RenderPart>,
 
     /// Which node, by its index
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub node: u32,
+
+    /// What the lab should be like.
+    #[command(flatten)]
+    pub lab: LabOptions,
 }
 
 /// The texts that `render` prints.
@@ -192,16 +193,17 @@ pub enum RenderPart {
 #[derive(Args, Debug)]
 pub struct CompletionsArgs {
     /// The shell
-    pub shell: clap_complete::Shell,
+    #[arg(value_name = "SHELL", value_parser = shells())]
+    pub shell: String,
 }
 
 const EXAMPLES: &str = "\
 Examples:
-  virtlab create                       three small nodes that form an etcd cluster
-  virtlab create demo --nodes 5        five of them, in a lab called demo
-  virtlab create -f lab.toml           what a file says
-  virtlab status demo                  how far each node is
-  virtlab destroy demo                 as if it had never been";
+  virtlab create                   three small nodes that form an etcd cluster
+  virtlab create demo --nodes 5    five of them, in a lab called demo
+  virtlab create -f lab.toml       what a file says
+  virtlab status demo              how far each node is
+  virtlab destroy demo             as if it had never been";
 
 #[cfg(test)]
 mod tests {
