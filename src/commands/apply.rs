@@ -212,7 +212,7 @@ fn groups(steps: &[Step]) -> impl Iterator<Item = &[Step]> {
 }
 
 /// All that went wrong, not the first of it.
-fn all_errors(results: Vec<Result<()>>) -> Result<()> {
+pub(super) fn all_errors(results: Vec<Result<()>>) -> Result<()> {
     let mut errors: Vec<anyhow::Error> = results.into_iter().filter_map(Result::err).collect();
     match errors.len() {
         0 => Ok(()),

@@ -256,14 +256,18 @@ fn check_memory(
     Ok(())
 }
 
-/// The flags laid over the lab file.
+/// The flags laid over the lab file, with every path a whole one.
 pub(super) fn read_options(
     flags: &LabOptions,
     file: Option<&std::path::Path>,
 ) -> Result<LabOptions> {
-    let Some(path) = file else { return Ok(flags.clone()) };
-    let text = fs::read_to_string(path).context("reading the lab file (--file)")?;
-    Ok(flags.clone().or(LabOptions::from_toml(&text, path)?))
+    let mut options = flags.clone();
+    if let Some(path) = file {
+        let text = fs::read_to_string(path).context("reading the lab file (--file)")?;
+        options = options.or(LabOptions::from_toml(&text, path)?);
+    }
+    let here = std::env::current_dir().context("looking for the current folder")?;
+    Ok(options.seen_from(&here))
 }
 
 /// Takes back what this run made, and says so. What was there before is kept.

@@ -7,6 +7,8 @@ use std::thread;
 use std::time::Duration;
 use std::time::Instant;
 
+use std::collections::BTreeMap;
+
 use anyhow::Context as _;
 use anyhow::Result;
 use clap::Args;

@@ -24,7 +24,6 @@ use std::sync::atomic::Ordering;
 
 use anyhow::Context as _;
 use anyhow::Result;
-use clap::CommandFactory;
 use etcetera::BaseStrategy;
 use signal_hook::consts::SIGINT;
 use signal_hook::consts::SIGTERM;
@@ -33,6 +32,7 @@ use tracing_subscriber::EnvFilter;
 use crate::cli::Cli;
 use crate::cli::Command;
 use crate::cli::Global;
+use crate::completion;
 use crate::hint::Interrupted;
 use crate::hypervisor::Hypervisor;
 use crate::hypervisor::Inventory;
@@ -79,12 +79,7 @@ pub fn run(cli: Cli, printer: &Printer) -> Result<()> {
         Command::Ksm(command) => ksm::run(command, printer),
         Command::Memory(args) => memory::run(&context, &args),
         Command::Completions(args) => {
-            clap_complete::generate(
-                args.shell,
-                &mut Cli::command(),
-                "virtlab",
-                &mut std::io::stdout(),
-            );
+            printer.data(completion::script(&args.shell)?.trim_end());
             Ok(())
         }
         Command::Version => version::run(&context),
