@@ -100,10 +100,7 @@ pub fn serve(
             until_gone(state).await;
             discovery.close();
         };
-        axum::serve(listener, app)
-            .with_graceful_shutdown(gone)
-            .await
-            .context("serving")
+        axum::serve(listener, app).with_graceful_shutdown(gone).await.context("serving")
     })
 }
 

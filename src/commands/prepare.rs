@@ -8,8 +8,6 @@ use anyhow::Context as _;
 use anyhow::Result;
 use anyhow::bail;
 use fs_err as fs;
-use sha2::Digest;
-use sha2::Sha256;
 
 use crate::boot_server::Content;
 use crate::boot_server::ServedFile;
@@ -25,6 +23,8 @@ use crate::images::ImageSpec;
 use crate::images::LabVariables;
 use crate::images::NodeVariables;
 use crate::images::Role;
+use crate::images::Sha256;
+use crate::images::digest::Hasher;
 use crate::lab::Lab;
 use crate::lab::Node;
 use crate::lab::spec::ConfigRef;
@@ -103,15 +103,11 @@ impl Prepared {
     /// The name of an empty file that is put into the TFTP root last: if it is there, so is
     /// everything else, whole and the same.
     pub(super) fn upload_mark(&self) -> String {
-        let mut digest = Sha256::new();
+        let mut digest = Hasher::default();
         for (name, content) in &self.boot_files {
-            digest.update(name);
-            digest.update([0]);
-            digest.update(Sha256::digest(content));
+            digest.update(format!("{} {name}\n", Sha256::of(content)).as_bytes());
         }
-        let digest = digest.finalize();
-        let hex: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-        format!("complete-{hex}")
+        format!("complete-{}", digest.finish().short())
     }
 }
 
@@ -171,8 +167,8 @@ pub(super) fn config_template(
             bail!("image `{}` has no config template of its own; name one by --config", spec.name)
         }
     };
-    let digest: String = Sha256::digest(&text).iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok((ConfigRef { source, digest: format!("sha256:{digest}") }, text))
+    let digest = format!("sha256:{}", Sha256::of(text.as_bytes()));
+    Ok((ConfigRef { source, digest }, text))
 }
 
 fn served_node(
@@ -216,8 +212,9 @@ fn check_configs(content: &Content, format: ConfigFormat, source: &str) -> Resul
         let text = config::put_discovery_url(&text, &content.discovery_base());
         // Templates that treat nodes differently do so with the first or the last.
         let thorough = position == 0 || position == last;
-        check(format, &text, thorough)
-            .with_context(|| format!("checking the config that `{source}` makes for {}", node.name))?;
+        check(format, &text, thorough).with_context(|| {
+            format!("checking the config that `{source}` makes for {}", node.name)
+        })?;
     }
     Ok(())
 }
@@ -336,7 +333,12 @@ coreos:
         assert_eq!(text, expected);
         // The names that the kernel arguments and the article's pxelinux.cfg expect.
         let script = ask(server(), "192.168.150.3", "/ipxe").await;
-        assert!(script.contains("files/coreos_production_pxe.vmlinuz initrd=coreos_production_pxe_image.cpio.gz"), "{script}");
+        assert!(
+            script.contains(
+                "files/coreos_production_pxe.vmlinuz initrd=coreos_production_pxe_image.cpio.gz"
+            ),
+            "{script}"
+        );
         assert!(script.contains("cloud-config-url=http://192.168.150.1:8470/config"), "{script}");
         assert_eq!(
             ask(server(), "192.168.150.3", "/files/coreos_production_pxe.vmlinuz").await,
@@ -385,16 +387,23 @@ coreos:
         let file = file.to_str().unwrap();
         for (text, expected) in [
             ("{", "it is not JSON: EOF while parsing an object at line 1 column 1"),
-            ("{{ '{' if node.index < 3 else 'x' }}\"ignition\":{\"version\":\"3.0.0\"}}", "it is not JSON: expected value at line 1 column 1"),
+            (
+                "{{ '{' if node.index < 3 else 'x' }}\"ignition\":{\"version\":\"3.0.0\"}}",
+                "it is not JSON: expected value at line 1 column 1",
+            ),
         ] {
             fs::write(file, text).unwrap();
             let error = format!("{:#}", prepare("micro", Some(file)).unwrap_err());
-            assert!(error.starts_with(&format!("checking the config that `{file}` makes for demo-")), "{error}");
+            assert!(
+                error.starts_with(&format!("checking the config that `{file}` makes for demo-")),
+                "{error}"
+            );
             assert!(error.ends_with(expected), "{error}");
         }
     }
 
-    const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFbLAhP24tq0B5xU44I6KAHQqRLy6Ow8m8Td3+XtCbwS";
+    const KEY: &str =
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFbLAhP24tq0B5xU44I6KAHQqRLy6Ow8m8Td3+XtCbwS";
     /// Word for word.
     const ARTICLE: &str =
         concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/coreos-cloud-config.yaml.template");

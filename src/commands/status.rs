@@ -7,6 +7,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::Context;
+use super::memory;
 use super::verify::DiscoveryStatus;
 use super::verify::discovery_status;
 use super::wait::endpoints;
@@ -23,6 +24,7 @@ use crate::lab::Lab;
 use crate::lab::LabName;
 use crate::lab::MacAddr;
 use crate::lab::plan::DomainState;
+use crate::memory::LabMemory;
 use crate::output::Table;
 
 /// What `-o json` prints.
@@ -38,6 +40,7 @@ struct LabStatus {
     etcd: Option<etcd::Report>,
     #[serde(skip_serializing_if = "Option::is_none")]
     discovery: Option<DiscoveryStatus>,
+    memory: LabMemory,
 }
 
 #[derive(Serialize)]
@@ -86,7 +89,8 @@ pub(super) fn print(context: &Context, hypervisor: &Hypervisor, lab: &Lab) -> Re
             lab.name
         ));
     }
-    let status = observe(lab, found, timeline.as_deref())?;
+    let memory = memory::observe(hypervisor, found)?;
+    let status = observe(lab, found, timeline.as_deref(), memory)?;
     let mut table = Table::new(&[
         "node", "ip", "mac", "state", "script", "kernel", "initrd", "config", "ready",
     ]);
@@ -112,10 +116,16 @@ pub(super) fn print(context: &Context, hypervisor: &Hypervisor, lab: &Lab) -> Re
         };
         context.printer.note(summary);
     }
+    context.printer.note(status.memory.line());
     Ok(())
 }
 
-fn observe(lab: &Lab, found: &Found, timeline: Option<&[NodeTimeline]>) -> Result<LabStatus> {
+fn observe(
+    lab: &Lab,
+    found: &Found,
+    timeline: Option<&[NodeTimeline]>,
+    memory: LabMemory,
+) -> Result<LabStatus> {
     let seen =
         |index: u32| timeline.and_then(|nodes| nodes.iter().find(|node| node.index == index));
     let mut nodes: Vec<NodeStatus> = lab
@@ -165,6 +175,7 @@ fn observe(lab: &Lab, found: &Found, timeline: Option<&[NodeTimeline]>) -> Resul
         nodes,
         etcd: report,
         discovery: discovery_status(lab)?,
+        memory,
     })
 }
 
@@ -174,15 +185,15 @@ fn is_ready_now(lab: &Lab, nodes: &mut [NodeStatus]) -> Result<Option<etcd::Repo
     match lab.spec.ready {
         Readiness::Config => {
             let config = Stage::Config.name();
-            nodes
-                .iter_mut()
-                .for_each(|node| node.ready = running(node) && node.seconds.contains_key(config));
+            for node in nodes {
+                node.ready = running(node) && node.seconds.contains_key(config);
+            }
             Ok(None)
         }
         Readiness::Ssh => {
-            nodes
-                .iter_mut()
-                .for_each(|node| node.ready = running(node) && node.ip.is_some_and(ssh::answers));
+            for node in nodes {
+                node.ready = running(node) && node.ip.is_some_and(ssh::answers);
+            }
             Ok(None)
         }
         Readiness::Etcd => {

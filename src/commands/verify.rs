@@ -83,7 +83,8 @@ fn verify(lab: &Lab, client_port: u16) -> Result<Verdict> {
         let (there, wanted) = (discovery.registrations.len(), lab.spec.nodes as usize);
         // A service that has gone since does not make a cluster worse that has found itself.
         if discovery.problem.is_none() && there < wanted {
-            problems.push(format!("{there} of {wanted} members are registered at {}", discovery.url));
+            problems
+                .push(format!("{there} of {wanted} members are registered at {}", discovery.url));
         }
     }
     Ok(Verdict {
@@ -100,9 +101,8 @@ fn print(context: &Context, verdict: &Verdict) -> Result<()> {
     let yes = |yes: bool| if yes { "yes" } else { "no" }.to_owned();
     for node in &verdict.etcd.nodes {
         let registered = verdict.discovery.as_ref().map_or("-".to_owned(), |discovery| {
-            let own = |one: &&Registration| {
-                one.peer_urls.iter().any(|url| etcd::is_at(url, node.ip))
-            };
+            let own =
+                |one: &&Registration| one.peer_urls.iter().any(|url| etcd::is_at(url, node.ip));
             discovery.registrations.iter().find(own).map_or("no".to_owned(), |r| r.id.clone())
         });
         table.row([

@@ -99,7 +99,10 @@ mod tests {
             (ConfigFormat::Ignition, r#"{"ignition":{"version":"3.3.0"}}"#),
             (ConfigFormat::CloudConfig, "#cloud-config\nhostname: $private_ipv4\n"),
             (ConfigFormat::CloudConfig, "#cloud-config\n"),
-            (ConfigFormat::CloudConfig, "#cloud-config\ncoreos: {etcd2: {discovery: <DISCOVERY_URL>}}\n"),
+            (
+                ConfigFormat::CloudConfig,
+                "#cloud-config\ncoreos: {etcd2: {discovery: <DISCOVERY_URL>}}\n",
+            ),
             (ConfigFormat::CloudConfig, "#!/bin/sh\n{ not: yaml"),
             (ConfigFormat::UserData, "#cloud-config\nruncmd: [[a, b]]\n"),
             (ConfigFormat::UserData, "## template: jinja\n#cloud-config\n{% if x %}"),

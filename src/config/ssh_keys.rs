@@ -88,8 +88,10 @@ const LONGEST_QUOTE: usize = 40;
 mod tests {
     use super::*;
 
-    const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIPYOyPUjmTwiyFGHkgb+LKCYDCPkhFfQ5Hkh8ODXyKbT me@here";
-    const OTHER: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFbLAhP24tq0B5xU44I6KAHQqRLy6Ow8m8Td3+XtCbwS";
+    const KEY: &str =
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIPYOyPUjmTwiyFGHkgb+LKCYDCPkhFfQ5Hkh8ODXyKbT me@here";
+    const OTHER: &str =
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFbLAhP24tq0B5xU44I6KAHQqRLy6Ow8m8Td3+XtCbwS";
 
     fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();

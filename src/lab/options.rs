@@ -108,6 +108,18 @@ pub struct LabOptions {
     #[arg(long, value_name = "IP", env = "VIRTLAB_BOOT_ADDRESS")]
     pub boot_address: Option<IpAddr>,
 
+    /// Let the host keep identical pages of the nodes once (KSM) as long as the lab is there
+    #[arg(
+        long,
+        value_name = "BOOL",
+        env = "VIRTLAB_KSM",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        value_parser = clap::builder::BoolishValueParser::new()
+    )]
+    pub ksm: Option<bool>,
+
     /// Free text that virsh and virt-manager show
     #[arg(long, value_name = "TEXT", env = "VIRTLAB_DESCRIPTION")]
     pub description: Option<String>,
@@ -184,6 +196,7 @@ impl LabOptions {
             stagger: self.stagger.or(lower.stagger),
             boot_port: self.boot_port.or(lower.boot_port),
             boot_address: self.boot_address.or(lower.boot_address),
+            ksm: self.ksm.or(lower.ksm),
             description: self.description.or(lower.description),
         }
     }
@@ -269,6 +282,7 @@ impl LabOptions {
             boot_address,
             boot_port: self.boot_port.unwrap_or(found.boot_port),
             stagger_ms: self.stagger.map_or(0, |span| span.0),
+            ksm: self.ksm.unwrap_or(false),
             description: self.description.clone(),
         };
         Ok(Lab { name, uuid: found.uuid, spec })
@@ -316,6 +330,8 @@ impl LabOptions {
         compare("--boot-port", self.boot_port.map(|n| n.to_string()), spec.boot_port.to_string());
         let address = self.boot_address.map(|ip| ip.to_string());
         compare("--boot-address", address, spec.boot_address.to_string());
+        let switch = |on: bool| if on { "on" } else { "off" }.to_owned();
+        compare("--ksm", self.ksm.map(switch), switch(spec.ksm));
         let description = spec.description.clone().unwrap_or_default();
         compare("--description", self.description.clone(), description);
         differences
@@ -637,11 +653,12 @@ mod tests {
             nodes: Some(5),
             memory: Some(1024.try_into().unwrap()),
             network: Some(NetworkChoice::Managed(NetworkMode::Isolated)),
+            ksm: Some(true),
             ..LabOptions::default()
         };
         assert_eq!(
             options.differences(&lab(3)),
-            ["--nodes 5 (it has 3)", "--network isolated (it has nat)"]
+            ["--nodes 5 (it has 3)", "--network isolated (it has nat)", "--ksm on (it has off)"]
         );
         assert_eq!(LabOptions::default().differences(&lab(3)), Vec::<String>::new());
     }
