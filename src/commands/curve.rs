@@ -15,8 +15,7 @@ use super::Context;
 use super::apply::Applier;
 use super::create;
 use super::create::Draft;
-use super::create::Terms;
-use super::image::PinArgs;
+use super::create::Wishes;
 use super::ksm;
 use super::memory;
 use super::memory::CurveFiles;
@@ -101,10 +100,12 @@ pub(super) fn run(context: &Context, args: &CurveArgs) -> Result<()> {
     create::refuse_remote(&hypervisor, &args.name)?;
     context.catch_signals()?;
     refuse_existing(context, &hypervisor, &args.name)?;
-    let pin = PinArgs::default();
-    let terms = Terms { pin: &pin, overcommit: false };
-    let Draft { prepared, found: _, lock } =
-        create::draft(context, &hypervisor, &args.options(), &terms)?;
+    let options = args.options();
+    // It is to find out how many nodes fit.
+    let wishes = Wishes { overcommit: true, ..Wishes::default() };
+    let Draft { mut prepared, found: _, lock } =
+        create::draft(context, &hypervisor, &options, &wishes)?;
+    create::put_discovery_url(&options, &mut prepared)?;
     let lab = &prepared.lab;
     let claims = Claims::host();
     ksm::claim(context.printer, &hypervisor, lab, claims.ksm().settings_to_measure()?)?;

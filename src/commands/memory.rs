@@ -1,13 +1,12 @@
 //! `virtlab memory`: what a lab's nodes take and what merging saves, once, live, or as a curve.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 use std::time::Instant;
-
-use std::collections::BTreeMap;
 
 use anyhow::Context as _;
 use anyhow::Result;

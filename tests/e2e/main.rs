@@ -5,6 +5,8 @@
 
 mod harness;
 
+mod debian;
 mod ksm;
 mod lab;
+mod micro_ignition;
 mod resume;
