@@ -7,7 +7,10 @@ use clap::Parser;
 use clap::Subcommand;
 
 use crate::commands::image::ImageCommand;
+use crate::commands::image::PinArgs;
 use crate::commands::ksm::KsmCommand;
+use crate::commands::memory::MemoryArgs;
+use crate::completion::shells;
 use crate::lab::LabName;
 use crate::lab::options::LabOptions;
 use crate::lab::options::Span;
@@ -73,6 +76,9 @@ pub enum Command {
     /// Show how far the nodes of a lab are
     Status(LabArgs),
 
+    /// Check a lab's etcd cluster: registrations, members, leader, data
+    Verify(VerifyArgs),
+
     /// Remove a lab and everything that belongs to it
     #[command(visible_aliases = ["delete", "rm"])]
     Destroy(DestroyArgs),
@@ -91,6 +97,8 @@ pub enum Command {
     #[command(subcommand)]
     Ksm(KsmCommand),
 
+    /// Show how much memory a lab takes, and what merging saves
+    Memory(MemoryArgs),
     /// Print a script that completes virtlab's commands in a shell
     Completions(CompletionsArgs),
 
@@ -106,20 +114,36 @@ pub struct LabArgs {
     pub lab: LabName,
 }
 
+/// `verify`.
+#[derive(Args, Debug)]
+pub struct VerifyArgs {
+    /// Name of the lab
+    #[arg(value_name = "LAB", default_value = "lab", env = "VIRTLAB_LAB")]
+    pub lab: LabName,
+
+    /// Port on which etcd listens for clients
+    #[arg(long, value_name = "PORT", default_value_t = 2379, env = "VIRTLAB_CLIENT_PORT")]
+    pub client_port: u16,
+}
+
 /// `create`.
 #[derive(Args, Debug)]
 pub struct CreateArgs {
-    /// What the lab should be like.
-    #[command(flatten)]
-    pub lab: LabOptions,
-
     /// Lab file; flags win over what it says
     #[arg(short, long, value_name = "FILE", env = "VIRTLAB_FILE")]
     pub file: Option<PathBuf>,
 
+    /// Which version of the image.
+    #[command(flatten)]
+    pub pin: PinArgs,
+
     /// Print the steps and do nothing
     #[arg(long)]
     pub dry_run: bool,
+
+    /// Make the lab even if the host has too little memory for it
+    #[arg(long, env = "VIRTLAB_OVERCOMMIT", value_parser = clap::builder::FalseyValueParser::new())]
+    pub overcommit: bool,
 
     /// Do not wait until the lab is ready
     #[arg(long, env = "VIRTLAB_NO_WAIT", value_parser = clap::builder::FalseyValueParser::new())]
@@ -136,6 +160,10 @@ pub struct CreateArgs {
     /// Leave what was made when something goes wrong
     #[arg(long)]
     pub keep_on_failure: bool,
+
+    /// What the lab should be like.
+    #[command(flatten)]
+    pub lab: LabOptions,
 }
 
 /// `destroy`.
@@ -157,10 +185,6 @@ pub struct DestroyArgs {
 /// `render`.
 #[derive(Args, Debug)]
 pub struct RenderArgs {
-    /// What the lab should be like.
-    #[command(flatten)]
-    pub lab: LabOptions,
-
     /// Lab file; flags win over what it says
     #[arg(short, long, value_name = "FILE", env = "VIRTLAB_FILE")]
     pub file: Option<PathBuf>,
@@ -170,8 +194,12 @@ pub struct RenderArgs {
     pub part: Option<RenderPart>,
 
     /// Which node, by its index
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub node: u32,
+
+    /// What the lab should be like.
+    #[command(flatten)]
+    pub lab: LabOptions,
 }
 
 /// The texts that `render` prints.
@@ -191,16 +219,17 @@ pub enum RenderPart {
 #[derive(Args, Debug)]
 pub struct CompletionsArgs {
     /// The shell
-    pub shell: clap_complete::Shell,
+    #[arg(value_name = "SHELL", value_parser = shells())]
+    pub shell: String,
 }
 
 const EXAMPLES: &str = "\
 Examples:
-  virtlab create                       three small nodes that form an etcd cluster
-  virtlab create demo --nodes 5        five of them, in a lab called demo
-  virtlab create -f lab.toml           what a file says
-  virtlab status demo                  how far each node is
-  virtlab destroy demo                 as if it had never been";
+  virtlab create                   three small nodes that form an etcd cluster
+  virtlab create demo --nodes 5    five of them, in a lab called demo
+  virtlab create -f lab.toml       what a file says
+  virtlab status demo              how far each node is
+  virtlab destroy demo             as if it had never been";
 
 #[cfg(test)]
 mod tests {

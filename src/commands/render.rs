@@ -54,11 +54,11 @@ pub(super) fn run(context: &Context, args: &RenderArgs) -> Result<()> {
         boot_address: Some(boot_address.unwrap_or(stand_in)),
         boot_port: create::FIRST_PORT,
     })?;
-    if args.node == 0 || args.node > lab.spec.nodes {
+    if args.node > lab.spec.nodes {
         bail!("--node {} is not one of the lab's {} nodes", args.node, lab.spec.nodes);
     }
     let (templates, _) = prepare::own_templates(templates, &lab, &StateDir::of(&lab.name)?)?;
-    let input = ConfigInput { template, ssh_keys: Vec::new(), discovery_url: None };
+    let input = ConfigInput { template, ssh_keys: create::ssh_keys(&options)? };
     let prepared = Prepared::new(&templates, lab, &spec, None, &input)?;
     let index = args.node as usize - 1;
     let node = &prepared.content.nodes[index];

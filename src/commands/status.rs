@@ -7,6 +7,9 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::Context;
+use super::memory;
+use super::verify::DiscoveryStatus;
+use super::verify::discovery_status;
 use super::wait::endpoints;
 use super::wait::last_seen_stage;
 use crate::boot_server::process::Client;
@@ -22,6 +25,7 @@ use crate::lab::Lab;
 use crate::lab::LabName;
 use crate::lab::MacAddr;
 use crate::lab::plan::DomainState;
+use crate::memory::LabMemory;
 use crate::output::Table;
 
 /// What `-o json` prints.
@@ -35,6 +39,9 @@ struct LabStatus {
     nodes: Vec<NodeStatus>,
     #[serde(skip_serializing_if = "Option::is_none")]
     etcd: Option<etcd::Report>,
+    memory: LabMemory,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    discovery: Option<DiscoveryStatus>,
 }
 
 #[derive(Serialize)]
@@ -83,7 +90,8 @@ pub(super) fn print(context: &Context, hypervisor: &Hypervisor, lab: &Lab) -> Re
             lab.name
         ));
     }
-    let status = observe(lab, found, timeline.as_deref())?;
+    let memory = memory::observe(hypervisor, found)?;
+    let status = observe(lab, found, timeline.as_deref(), memory)?;
     let mut table = Table::new(&[
         "node", "ip", "mac", "state", "script", "kernel", "initrd", "config", "ready",
     ]);
@@ -109,10 +117,16 @@ pub(super) fn print(context: &Context, hypervisor: &Hypervisor, lab: &Lab) -> Re
         };
         context.printer.note(summary);
     }
+    context.printer.note(status.memory.line());
     Ok(())
 }
 
-fn observe(lab: &Lab, found: &Found, timeline: Option<&[NodeTimeline]>) -> Result<LabStatus> {
+fn observe(
+    lab: &Lab,
+    found: &Found,
+    timeline: Option<&[NodeTimeline]>,
+    memory: LabMemory,
+) -> Result<LabStatus> {
     let seen =
         |index: u32| timeline.and_then(|nodes| nodes.iter().find(|node| node.index == index));
     let mut nodes: Vec<NodeStatus> = lab
@@ -161,6 +175,8 @@ fn observe(lab: &Lab, found: &Found, timeline: Option<&[NodeTimeline]>) -> Resul
         boot_server: BootServerStatus { url: lab.boot_url(), running: timeline.is_some() },
         nodes,
         etcd: report,
+        memory,
+        discovery: discovery_status(lab)?,
     })
 }
 
@@ -170,15 +186,15 @@ fn is_ready_now(lab: &Lab, nodes: &mut [NodeStatus]) -> Result<Option<etcd::Repo
     match lab.spec.ready {
         Readiness::Config => {
             let last = last_seen_stage(lab).name();
-            nodes
-                .iter_mut()
-                .for_each(|node| node.ready = running(node) && node.seconds.contains_key(last));
+            for node in nodes {
+                node.ready = running(node) && node.seconds.contains_key(last);
+            }
             Ok(None)
         }
         Readiness::Ssh => {
-            nodes
-                .iter_mut()
-                .for_each(|node| node.ready = running(node) && node.ip.is_some_and(ssh::answers));
+            for node in nodes {
+                node.ready = running(node) && node.ip.is_some_and(ssh::answers);
+            }
             Ok(None)
         }
         Readiness::Etcd => {

@@ -50,7 +50,7 @@ pub struct LabOptions {
     pub version: Option<u32>,
 
     /// Name of the lab [default: lab]
-    #[arg(value_name = "LAB", env = "VIRTLAB_LAB")]
+    #[arg(value_name = "LAB", env = "VIRTLAB_LAB", help_heading = None)]
     pub name: Option<LabName>,
 
     /// Number of nodes [default: 3]
@@ -75,6 +75,15 @@ pub struct LabOptions {
     #[arg(long, value_name = "FILE", env = "VIRTLAB_CONFIG")]
     pub config: Option<PathBuf>,
 
+    /// Public SSH key that may log in, repeatable [default: ~/.ssh/*.pub]
+    #[arg(long, value_name = "FILE", env = "VIRTLAB_SSH_KEY", value_delimiter = ':')]
+    #[serde(default)]
+    pub ssh_key: Vec<PathBuf>,
+
+    /// etcd discovery service for <`DISCOVERY_URL`> [default: the lab's own]
+    #[arg(long, value_name = "URL", env = "VIRTLAB_DISCOVERY")]
+    pub discovery: Option<String>,
+
     /// nat, isolated, routed, bridge, or an existing libvirt network [default: nat]
     #[arg(long, value_name = "NETWORK", env = "VIRTLAB_NETWORK")]
     pub network: Option<NetworkChoice>,
@@ -84,7 +93,8 @@ pub struct LabOptions {
     pub bridge: Option<String>,
 
     /// IPv4 subnet of the lab's own network [default: a free one]
-    #[arg(long, value_name = "CIDR", env = "VIRTLAB_SUBNET")]
+    #[arg(long, value_name = "CIDR", env = "VIRTLAB_SUBNET", value_parser = subnet)]
+    #[serde(default, deserialize_with = "subnet_field")]
     pub subnet: Option<Ipv4Net>,
 
     /// First octets of the MAC addresses, such as 52:54:00:12:34 [default: by the lab's name]
@@ -107,6 +117,17 @@ pub struct LabOptions {
     #[arg(long, value_name = "IP", env = "VIRTLAB_BOOT_ADDRESS")]
     pub boot_address: Option<IpAddr>,
 
+    /// Let the host keep identical pages of the nodes once (KSM) as long as the lab is there
+    #[arg(
+        long,
+        value_name = "BOOL",
+        env = "VIRTLAB_KSM",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        value_parser = clap::builder::BoolishValueParser::new()
+    )]
+    pub ksm: Option<bool>,
     /// Program that loads the kernel: ipxe or pxelinux [default: ipxe]
     #[arg(long, value_name = "LOADER", env = "VIRTLAB_LOADER", hide_possible_values = true)]
     pub loader: Option<Loader>,
@@ -224,8 +245,10 @@ impl LabOptions {
     /// # Errors
     /// If it is not TOML, has an unknown key or a value that cannot be, with line and column.
     pub fn from_toml(text: &str, path: &Path) -> Result<Self> {
-        let mut options: Self = toml::from_str(text)
-            .map_err(|error| anyhow!("reading lab file `{}`: {error}", path.display()))?;
+        let options: Self = toml::from_str(text).map_err(|error| {
+            let error = error.to_string();
+            anyhow!("reading lab file `{}`: {}", path.display(), error.trim_end())
+        })?;
         match options.version {
             Some(1) => {}
             Some(other) => bail!(
@@ -237,13 +260,21 @@ impl LabOptions {
                 path.display()
             ),
         }
-        let folder = path.parent().unwrap_or(Path::new(""));
-        for path in
-            [&mut options.config, &mut options.domain_template, &mut options.network_template]
-        {
-            *path = path.take().map(|path| folder.join(path));
+        Ok(options.seen_from(path.parent().unwrap_or(Path::new(""))))
+    }
+
+    /// These options with every path seen from `folder`: a lab is looked at from other folders, too.
+    #[must_use]
+    pub fn seen_from(self, folder: &Path) -> Self {
+        let seen = |path: PathBuf| folder.join(path);
+        Self {
+            config: self.config.map(seen),
+            domain_template: self.domain_template.map(seen),
+            network_template: self.network_template.map(seen),
+            ssh_key: self.ssh_key.into_iter().map(seen).collect(),
+            image: self.image.map(|image| image_in(folder, image)),
+            ..self
         }
-        Ok(options)
     }
 
     /// These options, and where they say nothing, those of `lower`.
@@ -257,6 +288,8 @@ impl LabOptions {
             vcpus: self.vcpus.or(lower.vcpus),
             image: self.image.or(lower.image),
             config: self.config.or(lower.config),
+            ssh_key: if self.ssh_key.is_empty() { lower.ssh_key } else { self.ssh_key },
+            discovery: self.discovery.or(lower.discovery),
             network: self.network.or(lower.network),
             bridge: self.bridge.or(lower.bridge),
             subnet: self.subnet.or(lower.subnet),
@@ -265,6 +298,7 @@ impl LabOptions {
             stagger: self.stagger.or(lower.stagger),
             boot_port: self.boot_port.or(lower.boot_port),
             boot_address: self.boot_address.or(lower.boot_address),
+            ksm: self.ksm.or(lower.ksm),
             loader: self.loader.or(lower.loader),
             firmware: self.firmware.or(lower.firmware),
             transport: self.transport.or(lower.transport),
@@ -321,6 +355,11 @@ impl LabOptions {
                 found.least_memory
             );
         }
+        // XML 1.0 has no way to write these, escaped or not.
+        let is_writable = |c: char| !c.is_control() || matches!(c, '\n' | '\t');
+        if !self.description.iter().flat_map(|text| text.chars()).all(is_writable) {
+            bail!("--description has a control character in it, which libvirt's XML cannot hold");
+        }
         let network = self.resolve_network(nodes, &found)?;
         let mac_prefix = self.mac_prefix.clone().unwrap_or_else(|| match network {
             Network::Managed(_) => MacPrefix::derived(name.as_str()),
@@ -363,6 +402,7 @@ impl LabOptions {
             boot_address,
             boot_port: self.boot_port.unwrap_or(found.boot_port),
             stagger_ms: self.stagger.map_or(0, |span| span.0),
+            ksm: self.ksm.unwrap_or(false),
             boot: self.boot_choice().decide()?,
             hardware: self.hardware(),
             domain_template: found.domain_template,
@@ -414,6 +454,8 @@ impl LabOptions {
         compare("--boot-port", self.boot_port.map(|n| n.to_string()), spec.boot_port.to_string());
         let address = self.boot_address.map(|ip| ip.to_string());
         compare("--boot-address", address, spec.boot_address.to_string());
+        let switch = |on: bool| if on { "on" } else { "off" }.to_owned();
+        compare("--ksm", self.ksm.map(switch), switch(spec.ksm));
         let (boot, wanted) = (spec.boot, self.boot_choice());
         let text = |value: Option<bool>| value.map(|value| value.to_string());
         compare("--loader", wanted.loader.map(|l| l.to_string()), boot.loader.to_string());
@@ -485,11 +527,13 @@ impl LabOptions {
         let subnet = if let Some(subnet) = self.subnet {
             let subnet = subnet.trunc();
             if let Some((other, owner)) = taken_by(subnet) {
-                bail!("--subnet {subnet} overlaps {other}, which belongs to {owner}");
+                bail!(
+                    "--subnet {subnet} overlaps {other}, which belongs to {owner}; without --subnet a free one is taken"
+                );
             }
             if address::capacity(subnet) < nodes {
                 bail!(
-                    "--subnet {subnet} has room for {} nodes beside the gateway, --nodes is {nodes}",
+                    "--subnet {subnet} has room for {} beside the gateway, --nodes is {nodes}",
                     address::capacity(subnet)
                 );
             }
@@ -513,6 +557,20 @@ impl LabOptions {
             bail!("--subnet goes with a network of the lab's own (nat, isolated, routed)");
         }
         Ok(())
+    }
+}
+
+/// An image's name as it is, the path of an entry (`x.toml`) or of files (`NAME:FOLDER`) as seen from
+/// `folder`.
+fn image_in(folder: &Path, image: String) -> String {
+    if Path::new(&image).extension().is_some_and(|extension| extension == "toml") {
+        return folder.join(image).display().to_string();
+    }
+    match image.split_once(':') {
+        Some((name, files)) if !files.is_empty() => {
+            format!("{name}:{}", folder.join(files).display())
+        }
+        _ => image,
     }
 }
 
@@ -636,21 +694,50 @@ fn absolute(path: &Path) -> String {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string()
 }
 
-fn within(text: &str, most: u32, what: &str) -> Result<u32, String> {
-    let number: u32 = text.parse().map_err(|_| format!("a whole number of {what} is wanted"))?;
+fn within(text: &str, most: u32, whole: &str, parts: &str) -> Result<u32, String> {
+    let number: u32 = text.parse().map_err(|_| format!("a whole number of {parts} is wanted"))?;
     if (1..=most).contains(&number) {
         Ok(number)
     } else {
-        Err(format!("a lab has 1 to {most} {what}"))
+        Err(format!("a {whole} has 1 to {most} {parts}"))
     }
 }
 
 fn node_count(text: &str) -> Result<u32, String> {
-    within(text, MAX_NODES, "nodes")
+    within(text, MAX_NODES, "lab", "nodes")
 }
 
 fn vcpu_count(text: &str) -> Result<u32, String> {
-    within(text, MAX_VCPUS, "cores in a node")
+    within(text, MAX_VCPUS, "node", "cores")
+}
+
+/// A subnet that a network interface can have.
+fn subnet(text: &str) -> Result<Ipv4Net, String> {
+    let net: Ipv4Net = text.parse().map_err(|_| {
+        "an IPv4 subnet is wanted, with the length of its prefix: 192.168.150.0/24".to_owned()
+    })?;
+    let (first, last) = (net.network(), net.broadcast());
+    let unusable = net.prefix_len() < SHORTEST_PREFIX
+        || [first, last].iter().any(|ip| {
+            // 0.0.0.0/8 is "this network" (RFC 1122), 240.0.0.0/4 is reserved (RFC 1112).
+            ip.is_loopback()
+                || ip.is_multicast()
+                || ip.is_link_local()
+                || ip.octets()[0] == 0
+                || ip.octets()[0] >= 240
+        });
+    if unusable {
+        return Err(
+            "no network can have it; take one out of 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16"
+                .to_owned(),
+        );
+    }
+    Ok(net)
+}
+
+fn subnet_field<'de, D: serde::Deserializer<'de>>(field: D) -> Result<Option<Ipv4Net>, D::Error> {
+    let text = String::deserialize(field)?;
+    subnet(&text).map(Some).map_err(serde::de::Error::custom)
 }
 
 fn node_count_field<'de, D: serde::Deserializer<'de>>(field: D) -> Result<Option<u32>, D::Error> {
@@ -672,6 +759,8 @@ const DEFAULT_MEMORY_MIB: u64 = 1024;
 /// Larger labs than this have not been tried on one host.
 const MAX_NODES: u32 = 1000;
 const MAX_VCPUS: u32 = 255;
+/// Larger than 10.0.0.0/8 there is no private subnet.
+const SHORTEST_PREFIX: u8 = 8;
 const MAX_SPAN_MS: f64 = 7.0 * 24.0 * 3_600_000.0;
 
 #[cfg(test)]
@@ -720,8 +809,19 @@ mod tests {
 
     #[test]
     fn paths_in_a_file_start_from_its_folder() {
-        let options = file("version = 1\nconfig = 'my.ign'").unwrap();
+        let options = file("version = 1\nconfig = 'my.ign'\nssh-key = ['a.pub', '/b']").unwrap();
+        assert_eq!(options.ssh_key, [Path::new("dir/a.pub"), Path::new("/b")]);
         assert_eq!(options.config, Some(PathBuf::from("dir/my.ign")));
+        for (image, seen) in [
+            ("micro", "micro"),
+            ("my.toml", "dir/my.toml"),
+            ("/abs/my.toml", "/abs/my.toml"),
+            ("talos:files", "talos:dir/files"),
+            ("talos:", "talos:"),
+        ] {
+            let options = file(&format!("version = 1\nimage = '{image}'")).unwrap();
+            assert_eq!(options.image.as_deref(), Some(seen));
+        }
     }
 
     #[test]
@@ -730,6 +830,7 @@ mod tests {
             ("version = 1\nnods = 3", "line 2, column 1"),
             ("version = 1\nnodes = 0", "a lab has 1 to 1000 nodes"),
             ("version = 1\nmemory = 1", "1 MiB of memory is not usable"),
+            ("version = 1\nsubnet = '10.0.0.0'", "line 2, column 10"),
             ("version = 2", "version 2 is not known"),
             ("nodes = 3", "begin it with `version = 1`"),
             ("version = ", "line 1"),
@@ -746,14 +847,18 @@ mod tests {
             change(&mut options);
             options
         };
-        let cases: [(LabOptions, &str); 7] = [
+        let cases: [(LabOptions, &str); 8] = [
+            (
+                options(|o| o.description = Some("a\u{1}".to_owned())),
+                "--description has a control character in it, which libvirt's XML cannot hold",
+            ),
             (
                 options(|o| o.subnet = Some("192.168.0.0/16".parse().unwrap())),
-                "--subnet 192.168.0.0/16 overlaps 192.168.100.0/24, which belongs to network `default`",
+                "--subnet 192.168.0.0/16 overlaps 192.168.100.0/24, which belongs to network `default`; without --subnet a free one is taken",
             ),
             (
                 options(|o| o.subnet = Some("10.1.2.0/30".parse().unwrap())),
-                "--subnet 10.1.2.0/30 has room for 1 nodes beside the gateway, --nodes is 3",
+                "--subnet 10.1.2.0/30 has room for 1 beside the gateway, --nodes is 3",
             ),
             (
                 options(|o| o.memory = Some(256.try_into().unwrap())),
@@ -785,16 +890,39 @@ mod tests {
     }
 
     #[test]
+    fn a_subnet_is_one_that_an_interface_can_have() {
+        for text in ["10.0.0.0/8", "192.168.150.0/24", "172.16.5.9/30", "203.0.113.0/24"] {
+            assert!(subnet(text).is_ok(), "{text}");
+        }
+        for text in [
+            "",
+            "10.0.0.0",
+            "10.0.0.0/33",
+            "fd00::/64",
+            "0.0.0.0/0",
+            "0.0.0.0/8",
+            "10.0.0.0/7",
+            "127.1.0.0/16",
+            "169.254.7.0/24",
+            "224.0.0.0/8",
+            "255.255.255.0/24",
+        ] {
+            assert!(subnet(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
     fn differences_from_an_existing_lab_are_told_by_flag() {
         let options = LabOptions {
             nodes: Some(5),
             memory: Some(1024.try_into().unwrap()),
             network: Some(NetworkChoice::Managed(NetworkMode::Isolated)),
+            ksm: Some(true),
             ..LabOptions::default()
         };
         assert_eq!(
             options.differences(&lab(3)),
-            ["--nodes 5 (it has 3)", "--network isolated (it has nat)"]
+            ["--nodes 5 (it has 3)", "--network isolated (it has nat)", "--ksm on (it has off)"]
         );
         assert_eq!(LabOptions::default().differences(&lab(3)), Vec::<String>::new());
     }

@@ -45,6 +45,9 @@ pub struct LabSpec {
     /// The pause between the starts of two nodes in milliseconds (the article's 1 s; default 0).
     #[serde(default)]
     pub stagger_ms: u64,
+    /// Whether identical pages of the nodes are merged as long as the lab is there.
+    #[serde(default)]
+    pub ksm: bool,
     /// How the nodes boot over the network.
     #[serde(default, skip_serializing_if = "Boot::is_default")]
     pub boot: Boot,
@@ -208,6 +211,7 @@ impl LabSpec {
             boot_address: Ipv4Addr::new(192, 168, 150, 1).into(),
             boot_port: 8470,
             stagger_ms: 0,
+            ksm: false,
             boot: Boot::default(),
             hardware: Hardware::default(),
             domain_template: None,

@@ -119,6 +119,13 @@ fn format_value(
     state: &mut State,
     value: &Value,
 ) -> Result<(), minijinja::Error> {
+    // It would be written as `None`, which looks like a name wherever it lands.
+    if value.is_none() {
+        return Err(minijinja::Error::new(
+            ErrorKind::InvalidOperation,
+            "this value is not known here (on a bridge, the nodes' addresses); write {{ … or … }}",
+        ));
+    }
     if *state.auto_escape() != XML {
         return minijinja::escape_formatter(out, state, value);
     }
@@ -175,8 +182,13 @@ macro_rules! embedded {
 const EMBEDDED: &[(&str, &str)] = embedded![
     "boot-templates/boot.ipxe.j2",
     "boot-templates/node.ipxe.j2",
+    "config-templates/etcd-coreos.yaml.j2",
+    "config-templates/etcd-debian.yaml.j2",
+    "config-templates/etcd-fedora-coreos.ign.j2",
+    "config-templates/etcd-flatcar.ign.j2",
     "boot-templates/pxelinux.cfg.j2",
     "config-templates/etcd-micro.ign.j2",
+    "config-templates/etcd.env.j2",
     "domain-templates/domain.xml.j2",
     "network-templates/base.xml.j2",
     "network-templates/isolated.xml.j2",
@@ -219,6 +231,19 @@ mod tests {
             error,
             "rendering template `x/a.xml.j2`, line 2: a boolean has no place in XML; write {{ 'yes' if … else 'no' }}"
         );
+    }
+
+    #[test]
+    fn what_is_not_known_is_refused_instead_of_written_as_none() {
+        for name in ["x/a.xml.j2", "x/a.ign.j2"] {
+            let error = format!("{:#}", render(name, "\n{{ none }}").unwrap_err());
+            assert!(
+                error.starts_with(&format!(
+                    "rendering template `{name}`, line 2: this value is not known here"
+                )),
+                "{error}"
+            );
+        }
     }
 
     #[test]

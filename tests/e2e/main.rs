@@ -6,6 +6,7 @@
 mod boot_matrix;
 mod debian_installer;
 mod harness;
+mod ksm;
 mod lab;
 mod no_ipv6;
 mod resume;
