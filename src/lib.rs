@@ -9,6 +9,7 @@ pub mod cli;
 pub mod cluster;
 pub mod commands;
 pub mod completion;
+pub mod config;
 pub mod hint;
 pub mod host;
 pub mod hypervisor;

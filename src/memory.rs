@@ -10,6 +10,7 @@ mod csv;
 mod curve;
 mod growth;
 
+use anyhow::bail;
 use serde::Serialize;
 
 use crate::ksm::KsmStatus;
@@ -38,6 +39,8 @@ pub struct NodeMemory {
     pub resident_bytes: Option<u64>,
     /// The same with each shared page counted in parts.
     pub proportional_bytes: Option<u64>,
+    /// What KSM spares the node: of a page that `n` processes use all but `1/n`.
+    pub saved_bytes: Option<u64>,
     /// Those of its pages that KSM made one with others.
     pub merged_bytes: Option<u64>,
     /// Why numbers are missing.
@@ -48,9 +51,15 @@ pub struct NodeMemory {
 impl NodeMemory {
     /// What the node's process takes.
     pub fn of(node: &str, memory: ProcessMemory) -> Self {
-        let ProcessMemory { resident_bytes, proportional_bytes, merged_bytes, missing } = memory;
+        let ProcessMemory {
+            resident_bytes,
+            proportional_bytes,
+            shared_away_bytes: saved_bytes,
+            merged_bytes,
+            missing,
+        } = memory;
         let node = node.to_owned();
-        Self { node, resident_bytes, proportional_bytes, merged_bytes, missing }
+        Self { node, resident_bytes, proportional_bytes, saved_bytes, merged_bytes, missing }
     }
 
     /// A node without a process on this host, and why: it is shut off, or runs elsewhere.
@@ -121,6 +130,28 @@ impl LabMemory {
                 )
             }
         }
+    }
+
+    /// What `status` has of it, in one line.
+    pub fn line(&self) -> String {
+        let resident = cell(self.resident_bytes);
+        let merged = match self.merged_bytes {
+            Some(merged) if merged > 0 => format!(", {} of it merged", human_bytes(merged)),
+            _ => String::new(),
+        };
+        format!("memory: {resident} resident{merged}; {}", self.summary())
+    }
+
+    /// A point of the lab's curve: the nodes that run now.
+    ///
+    /// # Errors
+    /// If none runs, or one's memory cannot be known.
+    pub fn sample(&self) -> anyhow::Result<Sample> {
+        if self.nodes.is_empty() {
+            bail!("there is no running node to measure");
+        }
+        let saved = self.ksm.as_ref().map_or(0, KsmStatus::saved_bytes);
+        growth::sample(&self.nodes, saved, self.ksm.as_ref().map(|ksm| ksm.full_scans))
     }
 
     /// Each reason for a missing number once, in the order of the nodes.

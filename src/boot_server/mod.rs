@@ -27,6 +27,7 @@ use tokio::net::TcpListener;
 pub use self::content::Content;
 pub use self::content::ServedFile;
 pub use self::content::ServedNode;
+pub use self::discovery::Discovery;
 pub use self::routes::Status;
 pub use self::routes::router;
 use self::timeline::Event;
@@ -70,12 +71,18 @@ impl Server {
     }
 }
 
-/// Serves until a signal ends the process or `state` (the lab's folder, where the journal is) is
-/// gone: a server whose lab was destroyed must not outlive it.
+/// Serves the lab's files and, below [`DISCOVERY_PATH`], its etcd discovery, until a signal ends the
+/// process or `state` (the lab's folder, where the journal is) is gone: a server whose lab was
+/// destroyed must not outlive it.
 ///
 /// # Errors
 /// If the address cannot be listened on.
-pub fn serve(server: Server, address: SocketAddr, state: PathBuf) -> Result<()> {
+pub fn serve(
+    server: Server,
+    discovery: Discovery,
+    address: SocketAddr,
+    state: PathBuf,
+) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -85,11 +92,15 @@ pub fn serve(server: Server, address: SocketAddr, state: PathBuf) -> Result<()> 
             .await
             .with_context(|| format!("listening on http://{address}"))?;
         tracing::info!("listening on http://{address}");
-        let app = router(Arc::new(server)).into_make_service_with_connect_info::<SocketAddr>();
-        axum::serve(listener, app)
-            .with_graceful_shutdown(until_gone(state))
-            .await
-            .context("serving")
+        let discovery = Arc::new(discovery);
+        let app = router(Arc::new(server))
+            .nest(DISCOVERY_PATH, discovery::router(Arc::clone(&discovery)))
+            .into_make_service_with_connect_info::<SocketAddr>();
+        let gone = async move {
+            until_gone(state).await;
+            discovery.close();
+        };
+        axum::serve(listener, app).with_graceful_shutdown(gone).await.context("serving")
     })
 }
 
@@ -106,4 +117,6 @@ pub(crate) fn now_ms() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// Where the boot server's own etcd discovery is, below the server's URL.
+pub const DISCOVERY_PATH: &str = "/discovery";
 const STATE_CHECK: Duration = Duration::from_secs(1);

@@ -3,7 +3,6 @@
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use anyhow::Result;
@@ -14,68 +13,60 @@ use uuid::Uuid;
 use super::Context;
 use super::apply::Applier;
 use super::destroy;
+use super::image::PinArgs;
 use super::prepare;
 use super::prepare::Prepared;
 use super::wait;
+use crate::boot_server::Discovery;
 use crate::boot_server::process;
 use crate::cli::CreateArgs;
+use crate::cluster::discovery;
+use crate::config;
 use crate::hint::hinted;
 use crate::host;
+use crate::hypervisor::Found;
 use crate::hypervisor::Hypervisor;
 use crate::hypervisor::Inventory;
 use crate::images::Image;
 use crate::images::ImageSpec;
-use crate::images::lock::Pin;
 use crate::images::store::Store;
 use crate::lab::Lab;
+use crate::lab::LabName;
 use crate::lab::options::LabOptions;
 use crate::lab::options::Surroundings;
 use crate::lab::options::VirtTypeChoice;
 use crate::lab::plan;
+use crate::lab::plan::DomainState;
 use crate::lab::plan::Goal;
+use crate::lab::plan::Step;
 use crate::lab::spec::ImageRef;
 use crate::lab::spec::Network;
 use crate::lab::spec::VirtType;
 use crate::render::config::ConfigInput;
 use crate::state;
+use crate::state::StateDir;
+use crate::units::human_bytes;
 
 /// Makes a lab, or completes one that is half made.
 pub(super) fn run(context: &Context, args: &CreateArgs) -> Result<()> {
     let options = read_options(&args.lab, args.file.as_deref())?;
     let name = options.lab_name();
     let hypervisor = context.hypervisor()?;
-    if !hypervisor.is_local()? {
-        bail!(
-            "lab `{name}` cannot be made at {}: its boot server has to run on libvirt's own host",
-            hypervisor.uri()?
-        );
-    }
+    refuse_remote(&hypervisor, &name)?;
     context.catch_signals()?;
 
     if args.recreate {
         destroy::destroy(context, &hypervisor, &name, args.dry_run)?;
     }
-    // Getting an image can take minutes: before the lock.
-    let existing = context.observe(&hypervisor)?.lab(&name).map(|found| found.lab.clone());
-    let image_name =
-        existing.as_ref().map_or(options.image_name(), |lab| lab.spec.image.name.as_str());
-    let spec = context.catalogue()?.find(image_name)?;
-    let image = Store::open_default()?.ensure(&spec, &Pin::default(), context.printer)?;
-
-    let waiting = || context.printer.note("waiting for another virtlab to choose its network");
-    let lock = state::lock(waiting)?;
-    let inventory = context.observe(&hypervisor)?;
-    let found = inventory.lab(&name);
-    let lab = match found {
-        Some(found) => same_lab(&options, &found.lab, &image)?,
-        None => decide(context, &hypervisor, &inventory, &options, &spec, &image)?,
-    };
-    let prepared = prepare_lab(context, lab, &spec, &image)?;
+    let terms = Terms { pin: &args.pin, overcommit: args.overcommit };
+    let Draft { mut prepared, found, lock } = draft(context, &hypervisor, &options, &terms)?;
+    // From here on there are effects.
+    if !args.dry_run && prepared.content.wants_discovery() {
+        discovery_url(&options, &mut prepared)?;
+    }
     let lab = &prepared.lab;
-    check_conflicts(lab, &inventory)?;
-
     let applier = Applier::new(context, &hypervisor, lab, Some(&prepared))?;
-    let steps = plan::plan(lab, Goal::Up, &applier.observed(found)?);
+    let steps = plan::plan(lab, Goal::Up, &applier.observed(found.as_ref())?);
     if args.dry_run {
         for step in &steps {
             context.printer.data(step.describe(lab));
@@ -85,9 +76,13 @@ pub(super) fn run(context: &Context, args: &CreateArgs) -> Result<()> {
     if steps.is_empty() {
         context.printer.note(format!("lab `{name}` is there already, nothing to do"));
     } else {
+        // What may not be permitted comes before anything is made.
+        let switches = usize::from(steps[0] == Step::ClaimKsm);
+        let (switch, steps) = steps.split_at(switches);
+        applier.apply(switch)?;
         applier.state.save(lab, &prepared.content)?;
         // The first step claims the subnet; what follows needs no lock.
-        let (claim, rest) = steps.split_at(1);
+        let (claim, rest) = steps.split_at(steps.len().min(1));
         let made = applier.apply(claim).and_then(|()| {
             drop(lock);
             applier.apply(rest)
@@ -100,13 +95,160 @@ pub(super) fn run(context: &Context, args: &CreateArgs) -> Result<()> {
     if args.no_wait {
         return Ok(());
     }
-    wait::until_ready(context, &hypervisor, lab, Duration::from(args.timeout)).inspect_err(
-        |error| {
-            if error.is::<crate::hint::Interrupted>() {
-                undo(context, &applier, found.is_some() || args.keep_on_failure);
-            }
-        },
-    )
+    let wait = wait::Wait { timeout: args.timeout.into(), was_up: steps.is_empty() };
+    wait::until_ready(context, &hypervisor, lab, &wait).inspect_err(|error| {
+        if error.is::<crate::hint::Interrupted>() {
+            undo(context, &applier, found.is_some() || args.keep_on_failure);
+        }
+    })
+}
+
+/// What an existing lab was made with, if that is still here; else the newest there is.
+fn image_for(
+    context: &Context,
+    existing: Option<&Lab>,
+    spec: &ImageSpec,
+    wanted: &PinArgs,
+) -> Result<Image> {
+    let store = Store::open_default()?;
+    if let Some(lab) = existing
+        && let Some(image) = store.with_digest(spec, &lab.spec.image.digest)?
+    {
+        return Ok(image);
+    }
+    let image = store.ensure(spec, &wanted.pin(&spec.name)?, context.printer)?;
+    wanted.record(&image)?;
+    Ok(image)
+}
+
+/// The boot server has to run where the nodes are.
+pub(super) fn refuse_remote(hypervisor: &Hypervisor, name: &LabName) -> Result<()> {
+    if !hypervisor.is_local()? {
+        bail!(
+            "lab `{name}` cannot be made at {}: its boot server has to run on libvirt's own host",
+            hypervisor.uri()?
+        );
+    }
+    Ok(())
+}
+
+/// What else was asked for, beside what the lab should be like.
+#[derive(Debug)]
+pub(super) struct Terms<'a> {
+    /// Which version of the image.
+    pub(super) pin: &'a PinArgs,
+    /// The host's memory need not suffice.
+    pub(super) overcommit: bool,
+}
+
+/// A lab that is decided and checked, and everything that making it needs.
+pub(super) struct Draft {
+    pub(super) prepared: Prepared,
+    /// What there is of it already.
+    pub(super) found: Option<Found>,
+    /// Other virtlabs choose no subnet as long as it is held.
+    pub(super) lock: std::fs::File,
+}
+
+/// Decides and checks everything about a lab, and makes nothing of it.
+pub(super) fn draft(
+    context: &Context,
+    hypervisor: &Hypervisor,
+    options: &LabOptions,
+    terms: &Terms,
+) -> Result<Draft> {
+    let name = options.lab_name();
+    // Getting an image can take minutes: before the lock.
+    let existing = context.observe(hypervisor)?.lab(&name).map(|found| found.lab.clone());
+    let image_name =
+        existing.as_ref().map_or(options.image_name(), |lab| lab.spec.image.name.as_str());
+    let spec = context.catalogue()?.find(image_name)?;
+    let image = image_for(context, existing.as_ref(), &spec, terms.pin)?;
+
+    let waiting = || context.printer.note("waiting for another virtlab to choose its network");
+    let lock = state::lock(waiting)?;
+    let inventory = context.observe(hypervisor)?;
+    let found = inventory.lab(&name).cloned();
+    let lab = match &found {
+        Some(found) => same_lab(options, &found.lab, &image)?,
+        None => decide(context, hypervisor, &inventory, options, &spec, &image)?,
+    };
+    let kept = StateDir::of(&name)?.content().ok().filter(|content| content.uuid == lab.uuid);
+    let keys = match &kept {
+        Some(kept) => kept.ssh_keys.clone(),
+        None => ssh_keys(options)?,
+    };
+    let mut prepared = prepare_lab(context, lab, &spec, &image, keys)?;
+    if let Some(url) = kept.and_then(|content| content.discovery_url) {
+        prepared.content.put_discovery_url(url);
+    }
+    check_conflicts(&prepared.lab, &inventory)?;
+    if !terms.overcommit {
+        check_memory(context, &prepared.lab, found.as_ref(), &spec)?;
+    }
+    Ok(Draft { prepared, found, lock })
+}
+
+/// The public keys that may log in to the nodes.
+pub(super) fn ssh_keys(options: &LabOptions) -> Result<Vec<String>> {
+    let home = etcetera::home_dir().context("looking for the home directory")?;
+    config::public_keys(&options.ssh_key, &home.join(".ssh"))
+}
+
+/// Gets a discovery URL that no lab had before and puts it into the configs.
+fn discovery_url(options: &LabOptions, prepared: &mut Prepared) -> Result<()> {
+    let lab = &prepared.lab;
+    let size = lab.spec.nodes as usize;
+    let url = if let Some(service) = &options.discovery {
+        discovery::request_token(service, size, discovery::TIMEOUT)?
+    } else {
+        // The boot server does not run yet, and finds the token when it does.
+        let state = StateDir::of(&lab.name)?;
+        state.save(lab, &prepared.content)?;
+        let base = prepared.content.discovery_base();
+        Discovery::open(&state.discovery(), &base)?.new_token(size)?
+    };
+    prepared.content.put_discovery_url(url);
+    Ok(())
+}
+
+/// The nodes' memory against what the host has left. Guests take what they use and not what they
+/// have, and share what is the same, so only what cannot work at all is refused.
+fn check_memory(
+    context: &Context,
+    lab: &Lab,
+    found: Option<&Found>,
+    spec: &ImageSpec,
+) -> Result<()> {
+    if lab.spec.virt_type == VirtType::Test {
+        return Ok(());
+    }
+    let running = |state: &DomainState| matches!(state, DomainState::Running | DomainState::Paused);
+    let running = found.map_or(0, |found| found.domains.values().filter(|s| running(s)).count());
+    let starting = u64::from(lab.spec.nodes).saturating_sub(running as u64);
+    let (available, wanted) = (host::available_memory()?, starting * lab.spec.memory.bytes());
+    let least = starting * (u64::from(spec.memory_mib) << 20);
+    if least > available {
+        return Err(hinted(
+            format!(
+                "{starting} nodes with the least memory for image `{}` take {}, and this host has {} left",
+                lab.spec.image.name,
+                human_bytes(least),
+                human_bytes(available)
+            ),
+            "choose fewer nodes (--nodes), a smaller image, or try it all the same (--overcommit)",
+        ));
+    }
+    if wanted > available {
+        context.printer.warn(format!(
+            "{starting} nodes of {} may take {}, and this host has {} left; less --memory helps, and so \
+             does KSM, which lets nodes share what is the same: `virtlab ksm on`",
+            lab.spec.memory,
+            human_bytes(wanted),
+            human_bytes(available)
+        ));
+    }
+    Ok(())
 }
 
 /// The flags laid over the lab file, with every path a whole one.
@@ -133,14 +275,16 @@ fn undo(context: &Context, applier: &Applier, keep: bool) {
         return;
     }
     context.printer.note(format!("undoing what was made of lab `{name}`"));
-    let undone = applier
-        .hypervisor
-        .observe()
-        .and_then(|inventory| applier.observed(inventory.labs.get(&applier.lab.uuid)))
-        .and_then(|observed| applier.apply_all(&plan::plan(applier.lab, Goal::Gone, &observed)));
-    if let Err(error) = undone {
+    if let Err(error) = take_down(applier) {
         context.printer.warn(format!("undoing: {error:#}; `virtlab destroy {name}` tries again"));
     }
+}
+
+/// Removes everything that there is of the lab.
+pub(super) fn take_down(applier: &Applier) -> Result<()> {
+    let inventory = applier.hypervisor.observe()?;
+    let observed = applier.observed(inventory.labs.get(&applier.lab.uuid))?;
+    applier.apply_all(&plan::plan(applier.lab, Goal::Gone, &observed))
 }
 
 /// An existing lab, if it is what was asked for.
@@ -216,7 +360,13 @@ fn free_port(inventory: &Inventory, address: Option<IpAddr>) -> Result<u16> {
     })
 }
 
-fn prepare_lab(context: &Context, lab: Lab, spec: &ImageSpec, image: &Image) -> Result<Prepared> {
+fn prepare_lab(
+    context: &Context,
+    lab: Lab,
+    spec: &ImageSpec,
+    image: &Image,
+    ssh_keys: Vec<String>,
+) -> Result<Prepared> {
     let templates = context.templates()?;
     let own =
         lab.spec.config.source.starts_with("config-templates/") || lab.spec.config.source == "none";
@@ -232,7 +382,7 @@ fn prepare_lab(context: &Context, lab: Lab, spec: &ImageSpec, image: &Image) -> 
             format!("`virtlab create {} --recreate …` makes the lab anew", lab.name),
         ));
     }
-    let input = ConfigInput { template, ssh_keys: Vec::new(), discovery_url: None };
+    let input = ConfigInput { template, ssh_keys };
     Prepared::new(&templates, lab, spec, Some(image), &input)
 }
 

@@ -2,19 +2,23 @@
 
 mod apply;
 mod create;
+mod curve;
 mod destroy;
 pub mod image;
 pub mod ksm;
 mod list;
+pub mod memory;
 mod prepare;
 mod render;
 mod serve;
 mod status;
+mod verify;
 mod version;
 mod wait;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::Once;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 
@@ -34,6 +38,7 @@ use crate::hypervisor::Hypervisor;
 use crate::hypervisor::Inventory;
 use crate::images::Catalogue;
 use crate::images::store::Store;
+use crate::ksm::claims::Claims;
 use crate::output::Printer;
 use crate::render::Templates;
 
@@ -42,6 +47,7 @@ struct Context<'a> {
     printer: &'a Printer,
     global: Global,
     interrupted: Arc<AtomicBool>,
+    ksm_repair: Once,
 }
 
 /// Does what the command line says.
@@ -59,16 +65,19 @@ pub fn run(cli: Cli, printer: &Printer) -> Result<()> {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
 
     let interrupted = Arc::new(AtomicBool::new(false));
-    let context = Context { printer, global: cli.global, interrupted };
+    let ksm_repair = Once::new();
+    let context = Context { printer, global: cli.global, interrupted, ksm_repair };
     match cli.command {
         Command::Create(args) => create::run(&context, &args),
         Command::List => list::run(&context),
         Command::Status(args) => status::run(&context, &args.lab),
+        Command::Verify(args) => verify::run(&context, &args),
         Command::Destroy(args) => destroy::run(&context, &args),
         Command::Render(args) => render::run(&context, &args),
         Command::Serve(args) => serve::run(&args.lab),
         Command::Image(command) => context.image(command),
         Command::Ksm(command) => ksm::run(command, printer),
+        Command::Memory(args) => memory::run(&context, &args),
         Command::Completions(args) => {
             printer.data(completion::script(&args.shell)?.trim_end());
             Ok(())
@@ -88,7 +97,19 @@ impl Context<'_> {
         for problem in &inventory.foreign.unreadable {
             self.printer.warn(format!("leaving alone {problem}"));
         }
+        self.ksm_repair.call_once(|| self.repair_ksm(hypervisor, &inventory));
         Ok(inventory)
+    }
+
+    /// Puts KSM back if the labs that asked for it are gone, as after a kill.
+    fn repair_ksm(&self, hypervisor: &Hypervisor, inventory: &Inventory) {
+        // What could not be understood may be a lab that asked for it.
+        if !inventory.foreign.unreadable.is_empty() {
+            return;
+        }
+        let exists = |uuid| inventory.labs.contains_key(&uuid);
+        let repaired = hypervisor.uri().and_then(|uri| Claims::host().repair(&uri, exists));
+        ksm::tell(self.printer, repaired);
     }
 
     fn templates(&self) -> Result<Templates> {
@@ -107,9 +128,13 @@ impl Context<'_> {
         // What a lab boots is kept; where libvirt does not answer, nothing is known to be in use.
         let inventory = self.hypervisor().and_then(|hypervisor| hypervisor.observe());
         let labs = inventory.map(|inventory| inventory.labs).unwrap_or_default();
-        let in_use: Vec<String> =
-            labs.values().map(|found| found.lab.spec.image.to_string()).collect();
-        image::run(command, &self.catalogue()?, &Store::open_default()?, &in_use, self.printer)
+        let digests: Vec<&str> =
+            labs.values().map(|found| found.lab.spec.image.digest.as_str()).collect();
+        let store = Store::open_default()?;
+        let mut records = store.records()?;
+        records.retain(|record| digests.contains(&record.digest().to_string().as_str()));
+        let in_use: Vec<String> = records.into_iter().map(|record| record.reference).collect();
+        image::run(command, &self.catalogue()?, &store, &in_use, self.printer)
     }
 
     /// Where a user's templates and images are; the first folder wins.

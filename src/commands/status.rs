@@ -7,6 +7,9 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::Context;
+use super::memory;
+use super::verify::DiscoveryStatus;
+use super::verify::discovery_status;
 use super::wait::endpoints;
 use crate::boot_server::process::Client;
 use crate::boot_server::timeline::NodeTimeline;
@@ -21,6 +24,7 @@ use crate::lab::Lab;
 use crate::lab::LabName;
 use crate::lab::MacAddr;
 use crate::lab::plan::DomainState;
+use crate::memory::LabMemory;
 use crate::output::Table;
 
 /// What `-o json` prints.
@@ -34,6 +38,9 @@ struct LabStatus {
     nodes: Vec<NodeStatus>,
     #[serde(skip_serializing_if = "Option::is_none")]
     etcd: Option<etcd::Report>,
+    memory: LabMemory,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    discovery: Option<DiscoveryStatus>,
 }
 
 #[derive(Serialize)]
@@ -82,7 +89,8 @@ pub(super) fn print(context: &Context, hypervisor: &Hypervisor, lab: &Lab) -> Re
             lab.name
         ));
     }
-    let status = observe(lab, found, timeline.as_deref())?;
+    let memory = memory::observe(hypervisor, found)?;
+    let status = observe(lab, found, timeline.as_deref(), memory)?;
     let mut table = Table::new(&[
         "node", "ip", "mac", "state", "script", "kernel", "initrd", "config", "ready",
     ]);
@@ -108,10 +116,16 @@ pub(super) fn print(context: &Context, hypervisor: &Hypervisor, lab: &Lab) -> Re
         };
         context.printer.note(summary);
     }
+    context.printer.note(status.memory.line());
     Ok(())
 }
 
-fn observe(lab: &Lab, found: &Found, timeline: Option<&[NodeTimeline]>) -> Result<LabStatus> {
+fn observe(
+    lab: &Lab,
+    found: &Found,
+    timeline: Option<&[NodeTimeline]>,
+    memory: LabMemory,
+) -> Result<LabStatus> {
     let seen =
         |index: u32| timeline.and_then(|nodes| nodes.iter().find(|node| node.index == index));
     let mut nodes: Vec<NodeStatus> = lab
@@ -160,6 +174,8 @@ fn observe(lab: &Lab, found: &Found, timeline: Option<&[NodeTimeline]>) -> Resul
         boot_server: BootServerStatus { url: lab.boot_url(), running: timeline.is_some() },
         nodes,
         etcd: report,
+        memory,
+        discovery: discovery_status(lab)?,
     })
 }
 

@@ -5,6 +5,7 @@
 
 mod domains;
 mod error;
+mod memory;
 mod networks;
 mod observe;
 mod probe;

@@ -67,6 +67,15 @@ pub struct LabOptions {
     #[arg(long, value_name = "FILE", env = "VIRTLAB_CONFIG")]
     pub config: Option<PathBuf>,
 
+    /// Public SSH key that may log in, repeatable [default: ~/.ssh/*.pub]
+    #[arg(long, value_name = "FILE", env = "VIRTLAB_SSH_KEY", value_delimiter = ':')]
+    #[serde(default)]
+    pub ssh_key: Vec<PathBuf>,
+
+    /// etcd discovery service for <`DISCOVERY_URL`> [default: the lab's own]
+    #[arg(long, value_name = "URL", env = "VIRTLAB_DISCOVERY")]
+    pub discovery: Option<String>,
+
     /// nat, isolated, routed, bridge, or an existing libvirt network [default: nat]
     #[arg(long, value_name = "NETWORK", env = "VIRTLAB_NETWORK")]
     pub network: Option<NetworkChoice>,
@@ -99,6 +108,18 @@ pub struct LabOptions {
     /// Address that the boot server listens on, with --network bridge [default: the bridge's]
     #[arg(long, value_name = "IP", env = "VIRTLAB_BOOT_ADDRESS")]
     pub boot_address: Option<IpAddr>,
+
+    /// Let the host keep identical pages of the nodes once (KSM) as long as the lab is there
+    #[arg(
+        long,
+        value_name = "BOOL",
+        env = "VIRTLAB_KSM",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        value_parser = clap::builder::BoolishValueParser::new()
+    )]
+    pub ksm: Option<bool>,
 
     /// Free text that virsh and virt-manager show
     #[arg(long, value_name = "TEXT", env = "VIRTLAB_DESCRIPTION")]
@@ -160,6 +181,7 @@ impl LabOptions {
         Self {
             config: self.config.map(|config| folder.join(config)),
             image: self.image.map(|image| image_in(folder, image)),
+            ssh_key: self.ssh_key.into_iter().map(|key| folder.join(key)).collect(),
             ..self
         }
     }
@@ -175,6 +197,8 @@ impl LabOptions {
             vcpus: self.vcpus.or(lower.vcpus),
             image: self.image.or(lower.image),
             config: self.config.or(lower.config),
+            ssh_key: if self.ssh_key.is_empty() { lower.ssh_key } else { self.ssh_key },
+            discovery: self.discovery.or(lower.discovery),
             network: self.network.or(lower.network),
             bridge: self.bridge.or(lower.bridge),
             subnet: self.subnet.or(lower.subnet),
@@ -183,6 +207,7 @@ impl LabOptions {
             stagger: self.stagger.or(lower.stagger),
             boot_port: self.boot_port.or(lower.boot_port),
             boot_address: self.boot_address.or(lower.boot_address),
+            ksm: self.ksm.or(lower.ksm),
             description: self.description.or(lower.description),
         }
     }
@@ -273,6 +298,7 @@ impl LabOptions {
             boot_address,
             boot_port: self.boot_port.unwrap_or(found.boot_port),
             stagger_ms: self.stagger.map_or(0, |span| span.0),
+            ksm: self.ksm.unwrap_or(false),
             description: self.description.clone(),
         };
         Ok(Lab { name, uuid: found.uuid, spec })
@@ -320,6 +346,8 @@ impl LabOptions {
         compare("--boot-port", self.boot_port.map(|n| n.to_string()), spec.boot_port.to_string());
         let address = self.boot_address.map(|ip| ip.to_string());
         compare("--boot-address", address, spec.boot_address.to_string());
+        let switch = |on: bool| if on { "on" } else { "off" }.to_owned();
+        compare("--ksm", self.ksm.map(switch), switch(spec.ksm));
         let description = spec.description.clone().unwrap_or_default();
         compare("--description", self.description.clone(), description);
         differences
@@ -617,7 +645,8 @@ mod tests {
 
     #[test]
     fn paths_in_a_file_start_from_its_folder() {
-        let options = file("version = 1\nconfig = 'my.ign'").unwrap();
+        let options = file("version = 1\nconfig = 'my.ign'\nssh-key = ['a.pub', '/b']").unwrap();
+        assert_eq!(options.ssh_key, [Path::new("dir/a.pub"), Path::new("/b")]);
         assert_eq!(options.config, Some(PathBuf::from("dir/my.ign")));
         for (image, seen) in [
             ("micro", "micro"),
@@ -724,11 +753,12 @@ mod tests {
             nodes: Some(5),
             memory: Some(1024.try_into().unwrap()),
             network: Some(NetworkChoice::Managed(NetworkMode::Isolated)),
+            ksm: Some(true),
             ..LabOptions::default()
         };
         assert_eq!(
             options.differences(&lab(3)),
-            ["--nodes 5 (it has 3)", "--network isolated (it has nat)"]
+            ["--nodes 5 (it has 3)", "--network isolated (it has nat)", "--ksm on (it has off)"]
         );
         assert_eq!(LabOptions::default().differences(&lab(3)), Vec::<String>::new());
     }

@@ -43,6 +43,9 @@ pub struct LabSpec {
     /// The pause between the starts of two nodes in milliseconds (the article's 1 s; default 0).
     #[serde(default)]
     pub stagger_ms: u64,
+    /// Whether identical pages of the nodes are merged as long as the lab is there.
+    #[serde(default)]
+    pub ksm: bool,
     /// Free text for the people who look at the domains.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
@@ -187,6 +190,7 @@ impl LabSpec {
             boot_address: Ipv4Addr::new(192, 168, 150, 1).into(),
             boot_port: 8470,
             stagger_ms: 0,
+            ksm: false,
             description: None,
         }
     }

@@ -55,8 +55,9 @@ impl Growth {
     ///
     /// KSM should run with [`Ksm::settings_to_measure`], or it takes long and misses twins.
     ///
-    /// What KSM saved on the host before the first node is not counted to the lab. What other
-    /// guests gain or lose meanwhile is, so a quiet host measures best.
+    /// Each node's own account of what it is spared counts. Where the kernel does not give it, the
+    /// host's does, less what was saved before the first node; what other guests gain or lose
+    /// meanwhile is in it then.
     ///
     /// # Errors
     /// Before the first node only: if KSM cannot be read or does not run.
@@ -115,7 +116,9 @@ impl Growth {
         let Some(settled) = self.wait_for_scans(ksm, nodes, stop, on_event)? else {
             return Ok(None);
         };
-        let sample = sample(&lab.memory()?, before, &ksm.status()?)?;
+        let (nodes, now) = (lab.memory()?, ksm.status()?);
+        let saved = now.saved_bytes().saturating_sub(before.saved_bytes());
+        let sample = sample(&nodes, saved, Some(now.full_scans))?;
         Ok(Some((sample, settled)))
     }
 
@@ -199,7 +202,13 @@ pub enum End {
     Failed(anyhow::Error),
 }
 
-fn sample(nodes: &[NodeMemory], before: &KsmStatus, now: &KsmStatus) -> anyhow::Result<Sample> {
+/// The sample of these nodes. What KSM saves of them is what the kernel says of each, in which
+/// other guests of the host have no part; only where it does not say, what is saved on the host.
+pub(super) fn sample(
+    nodes: &[NodeMemory],
+    host_saved_bytes: u64,
+    full_scans: Option<u64>,
+) -> anyhow::Result<Sample> {
     let resident: u64 = nodes
         .iter()
         .map(|node| {
@@ -208,14 +217,15 @@ fn sample(nodes: &[NodeMemory], before: &KsmStatus, now: &KsmStatus) -> anyhow::
             })
         })
         .sum::<anyhow::Result<u64>>()?;
-    let saved = now.saved_bytes().saturating_sub(before.saved_bytes());
+    let saved_bytes: Option<u64> = nodes.iter().map(|node| node.saved_bytes).sum();
+    let saved_bytes = saved_bytes.unwrap_or(host_saved_bytes);
     Ok(Sample {
         nodes: u32::try_from(nodes.len())?,
         without_ksm_bytes: resident,
-        with_ksm_bytes: resident.saturating_sub(saved),
+        with_ksm_bytes: resident.saturating_sub(saved_bytes),
         merged_bytes: nodes.iter().map(|node| node.merged_bytes).sum(),
         proportional_bytes: nodes.iter().map(|node| node.proportional_bytes).sum(),
-        full_scans: Some(now.full_scans),
+        full_scans,
     })
 }
 

@@ -162,7 +162,12 @@ macro_rules! embedded {
 const EMBEDDED: &[(&str, &str)] = embedded![
     "boot-templates/boot.ipxe.j2",
     "boot-templates/node.ipxe.j2",
+    "config-templates/etcd-coreos.yaml.j2",
+    "config-templates/etcd-debian.yaml.j2",
+    "config-templates/etcd-fedora-coreos.ign.j2",
+    "config-templates/etcd-flatcar.ign.j2",
     "config-templates/etcd-micro.ign.j2",
+    "config-templates/etcd.env.j2",
     "domain-templates/domain.xml.j2",
     "network-templates/base.xml.j2",
     "network-templates/isolated.xml.j2",

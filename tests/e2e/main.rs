@@ -5,5 +5,6 @@
 
 mod harness;
 
+mod ksm;
 mod lab;
 mod resume;
