@@ -142,7 +142,6 @@ fn every_ignition_config_is_one_to_ignition_itself() {
             let input = ConfigInput {
                 template: fs::read_to_string(&path).unwrap(),
                 ssh_keys: vec!["ssh-ed25519 AAAA user@host".to_owned()],
-                discovery_url: Some("http://192.168.150.1:8470/discovery/token".to_owned()),
             };
             let text = config::config(&templates(), &lab, &lab.node(nodes), &input).unwrap();
             let text = config::substitute_addresses(&text, "192.168.150.2".parse().unwrap());
