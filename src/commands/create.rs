@@ -334,7 +334,7 @@ fn prepare_lab(
     // Whatever can change from one run to the next stays what it was when the lab was made.
     let kept = StateDir::of(&lab.name)?.content().ok().filter(|content| content.uuid == lab.uuid);
     let ssh_keys = match &kept {
-        Some(content) => content.ssh_keys.clone(),
+        Some(kept) => kept.ssh_keys.clone(),
         None => ssh_keys(options)?,
     };
     let input = ConfigInput { template, ssh_keys };

@@ -273,7 +273,6 @@ impl LabOptions {
             network_template: self.network_template.map(seen),
             ssh_key: self.ssh_key.into_iter().map(seen).collect(),
             image: self.image.map(|image| image_in(folder, image)),
-            ssh_key: self.ssh_key.into_iter().map(|key| folder.join(key)).collect(),
             ..self
         }
     }
