@@ -8,6 +8,7 @@ use clap::Subcommand;
 
 use crate::commands::image::ImageCommand;
 use crate::commands::ksm::KsmCommand;
+use crate::commands::pxe::PxeCommand;
 use crate::lab::LabName;
 use crate::lab::options::LabOptions;
 use crate::lab::options::Span;
@@ -82,6 +83,10 @@ pub enum Command {
 
     /// Run a lab's boot server in the foreground
     Serve(LabArgs),
+
+    /// Boot labs by DHCP and TFTP servers that are not virtlab's
+    #[command(subcommand)]
+    Pxe(PxeCommand),
 
     /// Get, verify and remove images
     #[command(subcommand)]

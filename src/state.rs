@@ -48,6 +48,11 @@ impl StateDir {
         self.path.join("timeline.jsonl")
     }
 
+    /// The registry of the boot server's etcd discovery.
+    pub fn discovery(&self) -> PathBuf {
+        self.path.join("discovery.json")
+    }
+
     /// Keeps what the lab's boot server is to give out. The folder of an earlier lab of the same
     /// name is replaced.
     ///

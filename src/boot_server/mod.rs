@@ -10,6 +10,7 @@ pub mod timeline;
 
 use std::fs::File;
 use std::io::Write;
+use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::path::PathBuf;
@@ -29,8 +30,13 @@ pub use self::content::ServedFile;
 pub use self::content::ServedNode;
 pub use self::routes::Status;
 pub use self::routes::router;
+use self::discovery::Discovery;
 use self::timeline::Event;
 use self::timeline::Timeline;
+use crate::host::neighbour;
+use crate::host::neighbour::Neighbour;
+use crate::lab::DISCOVERY_PATH;
+use crate::lab::discovery_token;
 
 /// What the handlers share.
 #[derive(Debug)]
@@ -38,6 +44,8 @@ pub struct Server {
     content: Content,
     timeline: Mutex<Timeline>,
     journal: Mutex<File>,
+    neighbour: fn(IpAddr) -> Neighbour,
+    discovery: Option<Arc<Discovery>>,
 }
 
 impl Server {
@@ -55,7 +63,29 @@ impl Server {
         }
         let journal = File::options().create(true).append(true).open(journal);
         let journal = Mutex::new(journal.context("opening the boot server's journal")?);
-        Ok(Self { content, timeline: Mutex::new(timeline), journal })
+        let timeline = Mutex::new(timeline);
+        Ok(Self { content, timeline, journal, neighbour: neighbour::look_up, discovery: None })
+    }
+
+    /// The same with etcd discovery for the lab's own cluster, kept in the file `registry`.
+    ///
+    /// # Errors
+    /// If the file is no registry, or another process has it.
+    pub fn with_discovery(mut self, registry: &Path) -> Result<Self> {
+        let content = &self.content;
+        let (uuid, size) = (content.uuid, content.nodes.len());
+        let token = discovery_token(uuid);
+        let base = format!(
+            "http://{}{DISCOVERY_PATH}",
+            SocketAddr::new(content.address, content.port)
+        );
+        // The token follows from the lab, so that configs can be rendered without asking us.
+        let discovery = Discovery::open_with(registry, &base, move || token.into_bytes())?;
+        if discovery.registered(&token.simple().to_string()).is_err() {
+            discovery.new_token(size)?;
+        }
+        self.discovery = Some(Arc::new(discovery));
+        Ok(self)
     }
 
     /// Notes that something happened, for the status and for the next start.
@@ -85,9 +115,13 @@ pub fn serve(server: Server, address: SocketAddr, state: PathBuf) -> Result<()> 
             .await
             .with_context(|| format!("listening on http://{address}"))?;
         tracing::info!("listening on http://{address}");
+        let discovery = server.discovery.clone();
         let app = router(Arc::new(server)).into_make_service_with_connect_info::<SocketAddr>();
         axum::serve(listener, app)
-            .with_graceful_shutdown(until_gone(state))
+            .with_graceful_shutdown(async {
+                until_gone(state).await;
+                discovery.inspect(|discovery| discovery.close());
+            })
             .await
             .context("serving")
     })

@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::Context;
 use super::apply::Applier;
+use super::attach;
 use super::destroy;
 use super::prepare;
 use super::prepare::Prepared;
@@ -36,6 +37,7 @@ use crate::lab::plan::Goal;
 use crate::lab::spec::ImageRef;
 use crate::lab::spec::Network;
 use crate::lab::spec::VirtType;
+use crate::render::Templates;
 use crate::render::config::ConfigInput;
 use crate::state;
 
@@ -70,6 +72,9 @@ pub(super) fn run(context: &Context, args: &CreateArgs) -> Result<()> {
         Some(found) => same_lab(&options, &found.lab, &image)?,
         None => decide(context, &hypervisor, &inventory, &options, &spec, &image)?,
     };
+    let wire = attach::check(&hypervisor, &lab.spec.network)?;
+    attach::check_macs(&lab, &wire, &hypervisor)?;
+    wire.lacks.iter().for_each(|lacks| context.printer.note(lacks));
     let prepared = prepare_lab(context, lab, &spec, &image)?;
     let lab = &prepared.lab;
     check_conflicts(lab, &inventory)?;
@@ -163,8 +168,8 @@ fn decide(
 ) -> Result<Lab> {
     let templates = context.templates()?;
     let (config, _) = prepare::config_template(&templates, options.config.as_deref(), spec)?;
-    let boot_address = match options.bridge_name()? {
-        Some(bridge) => host::interface_address(bridge)?,
+    let boot_address = match options.foreign_network()? {
+        Some(network) => attach::check(hypervisor, &network)?.address,
         None => None,
     };
     let mut occupied = hypervisor.network_subnets()?;
@@ -212,11 +217,21 @@ fn free_port(inventory: &Inventory, address: Option<IpAddr>) -> Result<u16> {
 
 fn prepare_lab(context: &Context, lab: Lab, spec: &ImageSpec, image: &Image) -> Result<Prepared> {
     let templates = context.templates()?;
+    let input = config_input(&templates, &lab, spec)?;
+    Prepared::new(&templates, lab, spec, Some(image), &input)
+}
+
+/// What the configs of a lab are made of, if its template is still what it was made with.
+pub(super) fn config_input(
+    templates: &Templates,
+    lab: &Lab,
+    spec: &ImageSpec,
+) -> Result<ConfigInput> {
     let own =
         lab.spec.config.source.starts_with("config-templates/") || lab.spec.config.source == "none";
     let file = (!own).then(|| lab.spec.config.source.clone());
     let (config, template) =
-        prepare::config_template(&templates, file.as_deref().map(AsRef::as_ref), spec)?;
+        prepare::config_template(templates, file.as_deref().map(AsRef::as_ref), spec)?;
     if config != lab.spec.config {
         return Err(hinted(
             format!(
@@ -226,8 +241,7 @@ fn prepare_lab(context: &Context, lab: Lab, spec: &ImageSpec, image: &Image) -> 
             format!("`virtlab create {} --recreate …` makes the lab anew", lab.name),
         ));
     }
-    let input = ConfigInput { template, ssh_keys: Vec::new(), discovery_url: None };
-    Prepared::new(&templates, lab, spec, Some(image), &input)
+    Ok(ConfigInput { template, ssh_keys: Vec::new(), discovery_url: Some(lab.discovery_url()) })
 }
 
 /// Nothing foreign may have a name that the lab needs.

@@ -1,12 +1,14 @@
 //! One file a verb. The only place where the layers meet.
 
 mod apply;
+mod attach;
 mod create;
 mod destroy;
 pub mod image;
 pub mod ksm;
 mod list;
 mod prepare;
+pub mod pxe;
 mod render;
 mod serve;
 mod status;
@@ -67,6 +69,7 @@ pub fn run(cli: Cli, printer: &Printer) -> Result<()> {
         Command::Destroy(args) => destroy::run(&context, &args),
         Command::Render(args) => render::run(&context, &args),
         Command::Serve(args) => serve::run(&args.lab),
+        Command::Pxe(command) => pxe::run(&context, &command),
         Command::Image(command) => context.image(command),
         Command::Ksm(command) => ksm::run(command, printer),
         Command::Completions(args) => {

@@ -28,6 +28,7 @@ use crate::lab::spec::ConfigRef;
 use crate::render::Templates;
 use crate::render::boot;
 use crate::render::boot::BootFiles;
+use crate::render::boot::Urls;
 use crate::render::config;
 use crate::render::config::ConfigInput;
 use crate::render::xml;
@@ -127,11 +128,23 @@ pub(super) fn node_script(
     lab: &Lab,
     node: &Node,
     spec: &ImageSpec,
+    urls: &Urls,
+) -> Result<String> {
+    let kernel_args = kernel_arguments(lab, node, spec, urls)?;
+    boot::stage2(templates, lab, node, &boot_files(spec)?, &kernel_args, urls)
+}
+
+/// The kernel arguments of a node.
+pub(super) fn kernel_arguments(
+    lab: &Lab,
+    node: &Node,
+    spec: &ImageSpec,
+    urls: &Urls,
 ) -> Result<String> {
     let variables = BootVariables {
-        config_url: boot::config_url(lab),
-        nocloud_url: boot::nocloud_url(lab),
-        files_url: boot::files_url(lab),
+        config_url: urls.config.clone(),
+        nocloud_url: urls.nocloud.clone(),
+        files_url: urls.files.clone(),
         node: NodeVariables {
             name: node.name.clone(),
             ip: node.ip.map(|ip| ip.to_string()).unwrap_or_default(),
@@ -139,7 +152,7 @@ pub(super) fn node_script(
         },
         lab: LabVariables { name: lab.name.to_string() },
     };
-    boot::stage2(templates, lab, node, &boot_files(spec)?, &spec.kernel_arguments(&variables)?)
+    spec.kernel_arguments(&variables)
 }
 
 /// Reads the config template: the user's file, or the image's own one.
@@ -181,7 +194,7 @@ fn served_node(
         name: node.name.clone(),
         mac: node.mac,
         ip: node.ip.map(Into::into),
-        script: node_script(templates, lab, node, spec)?,
+        script: node_script(templates, lab, node, spec, &Urls::of_boot_server(lab))?,
         config: config::config(templates, lab, node, input)?,
     })
 }

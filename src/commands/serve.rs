@@ -20,7 +20,7 @@ pub(super) fn run(name: &LabName) -> Result<()> {
         )
     })?;
     let address = SocketAddr::new(content.address, content.port);
-    let server = Server::new(content, &state.journal())?;
+    let server = Server::new(content, &state.journal())?.with_discovery(&state.discovery())?;
     process::mark_own_process(state.path())?;
     boot_server::serve(server, address, state.path().to_owned())
 }

@@ -12,6 +12,7 @@ use anyhow::bail;
 use indicatif::ProgressBar;
 
 use super::Context;
+use super::attach;
 use super::status;
 use crate::boot_server::process::Client;
 use crate::boot_server::timeline::NodeTimeline;
@@ -41,12 +42,18 @@ pub(super) fn until_ready(
     let client = Client::new(lab)?;
     let mut progress = Progress::new(context, lab);
     let mut next_look = Instant::now() + DOMAIN_CHECK;
+    let mut next_search = Instant::now() + SEARCH;
     let mut problems = Vec::new();
     loop {
         context.check_interrupt()?;
-        let timeline = client.status().map(|status| status.timeline.nodes);
-        if let Some(nodes) = &timeline {
+        let mut timeline = client.status().map(|status| status.timeline.nodes);
+        if let Some(nodes) = &mut timeline {
             progress.show(nodes);
+            let search = Instant::now() >= next_search;
+            if search {
+                next_search = Instant::now() + SEARCH;
+            }
+            find_addresses(hypervisor, lab, nodes, search);
             problems = check(lab, &client, nodes)?;
             if problems.is_empty() {
                 break;
@@ -76,13 +83,37 @@ pub(super) fn until_ready(
     status::print(context, hypervisor, lab)
 }
 
+/// Where somebody else's servers boot a node, our boot server may never see it: then the neighbour
+/// table says which address has its MAC.
+fn find_addresses(
+    hypervisor: &Hypervisor,
+    lab: &Lab,
+    nodes: &mut [NodeTimeline],
+    search: bool,
+) {
+    let unseen = |node: &NodeTimeline| node.ip.is_none();
+    if lab.spec.network.managed().is_some() || !nodes.iter().any(unseen) {
+        return;
+    }
+    let neighbours = attach::neighbours(hypervisor, lab, search);
+    for node in nodes.iter_mut().filter(|node| unseen(node)) {
+        let found = neighbours.iter().find(|(mac, _)| *mac == node.mac);
+        node.ip = found.map(|(_, ip)| *ip);
+    }
+}
+
 /// What is missing for the lab to be ready; tells the boot server of nodes that have become so.
 fn check(lab: &Lab, client: &Client, nodes: &[NodeTimeline]) -> Result<Vec<String>> {
     let mut problems = Vec::new();
     let mut candidates = Vec::new();
     for node in nodes {
-        match (node.stages.contains_key(&Stage::Config), node.ip) {
-            (true, Some(ip)) => candidates.push((node, ip)),
+        let fetched = node.stages.contains_key(&Stage::Config);
+        // Other servers gave it everything, as far as we can tell.
+        let elsewhere = lab.spec.network.managed().is_none()
+            && lab.spec.ready != Readiness::Config
+            && node.stage().is_none_or(|stage| matches!(stage, Stage::PowerOn | Stage::Ready));
+        match node.ip {
+            Some(ip) if fetched || elsewhere => candidates.push((node, ip)),
             _ => problems.push(format!("{}: {}", node.name, waiting_for(node))),
         }
     }
@@ -96,14 +127,19 @@ fn check(lab: &Lab, client: &Client, nodes: &[NodeTimeline]) -> Result<Vec<Strin
             reports.iter().map(|report| report.healthy).collect()
         }
     };
-    for ((node, _), ready) in candidates.iter().zip(ready) {
+    for ((node, ip), ready) in candidates.iter().zip(ready) {
         if !ready {
             let what = if lab.spec.ready == Readiness::Ssh {
                 "ssh does not answer"
             } else {
                 "etcd is not healthy"
             };
-            problems.push(format!("{}: config fetched, {what} yet", node.name));
+            let done = if node.stages.contains_key(&Stage::Config) {
+                "config fetched".to_owned()
+            } else {
+                format!("has address {ip}")
+            };
+            problems.push(format!("{}: {done}, {what} yet", node.name));
         } else if !node.stages.contains_key(&Stage::Ready) {
             client.reach(node.index, Stage::Ready)?;
         }
@@ -233,6 +269,8 @@ fn stages(node: &NodeTimeline) -> String {
 
 const POLL: Duration = Duration::from_millis(250);
 const DOMAIN_CHECK: Duration = Duration::from_secs(5);
+/// How often all addresses of a foreign network are asked for nodes.
+const SEARCH: Duration = Duration::from_secs(5);
 const CONSOLE_TAIL: u64 = 4096;
 const CONSOLE_LINES: usize = 5;
 /// More lines than this do not fit on a terminal.

@@ -3,6 +3,7 @@
 //! Every function here is idempotent: "exists already", "is active already" and "is gone already"
 //! are success, told by libvirt's error code. Nothing that does not carry our mark is changed.
 
+mod attachments;
 mod domains;
 mod error;
 mod networks;
@@ -17,6 +18,8 @@ use std::thread;
 use anyhow::Result;
 use virt::connect::Connect;
 
+pub use self::attachments::Attachment;
+pub use self::attachments::ForeignNetwork;
 use self::error::Doing;
 pub use self::error::LibvirtError;
 pub use self::observe::Foreign;
@@ -69,6 +72,14 @@ impl Hypervisor {
         let host =
             uri.split_once("://").map_or("", |(_, rest)| rest.split('/').next().unwrap_or(""));
         Ok(host.is_empty())
+    }
+
+    /// Whether libvirt is the user's own (`qemu:///session`) and not the host's.
+    ///
+    /// # Errors
+    /// If the connection is gone.
+    pub fn is_session(&self) -> Result<bool> {
+        Ok(self.uri()?.split('?').next().is_some_and(|uri| uri.ends_with("/session")))
     }
 
     /// The name of libvirt's host.

@@ -18,6 +18,24 @@ pub struct BootFiles {
     pub initrds: Vec<String>,
 }
 
+/// Where a node finds what it boots.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Urls {
+    /// The folder of the image's files, without a slash at the end.
+    pub files: String,
+    /// The node's own config.
+    pub config: String,
+    /// The folder of cloud-init's `NoCloud` files, with a slash at the end.
+    pub nocloud: String,
+}
+
+impl Urls {
+    /// Those of the lab's boot server, which knows who asks.
+    pub fn of_boot_server(lab: &Lab) -> Self {
+        Self { files: files_url(lab), config: config_url(lab), nocloud: nocloud_url(lab) }
+    }
+}
+
 /// The script that all nodes of a lab read by TFTP.
 ///
 /// # Errors
@@ -39,12 +57,13 @@ pub fn stage2(
     node: &Node,
     files: &BootFiles,
     kernel_args: &str,
+    urls: &Urls,
 ) -> Result<String> {
     let context = Stage2 {
         lab: LabContext::new(lab),
         node: node.clone().into(),
         boot_url: lab.boot_url(),
-        files_url: files_url(lab),
+        files_url: &urls.files,
         kernel: &files.kernel,
         initrds: &files.initrds,
         kernel_args,
@@ -78,7 +97,7 @@ struct Stage2<'a> {
     lab: LabContext<'a>,
     node: NodeContext,
     boot_url: String,
-    files_url: String,
+    files_url: &'a str,
     kernel: &'a str,
     initrds: &'a [String],
     kernel_args: &'a str,
