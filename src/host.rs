@@ -57,7 +57,8 @@ fn parse_routes(text: &str, direct: bool) -> Vec<(Ipv4Net, String)> {
         let net = Ipv4Net::with_netmask(address(1)?, address(7)?).ok()?;
         let is_wanted = !direct || address(2)?.is_unspecified();
         // The default route is everywhere.
-        (is_wanted && net.prefix_len() > 0).then(|| (net.trunc(), format!("interface `{}`", fields[0])))
+        (is_wanted && net.prefix_len() > 0)
+            .then(|| (net.trunc(), format!("interface `{}`", fields[0])))
     };
     text.lines().skip(1).filter_map(parse).collect()
 }

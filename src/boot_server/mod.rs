@@ -28,9 +28,9 @@ use tokio::net::TcpListener;
 pub use self::content::Content;
 pub use self::content::ServedFile;
 pub use self::content::ServedNode;
+use self::discovery::Discovery;
 pub use self::routes::Status;
 pub use self::routes::router;
-use self::discovery::Discovery;
 use self::timeline::Event;
 use self::timeline::Timeline;
 use crate::host::neighbour;
@@ -75,10 +75,8 @@ impl Server {
         let content = &self.content;
         let (uuid, size) = (content.uuid, content.nodes.len());
         let token = discovery_token(uuid);
-        let base = format!(
-            "http://{}{DISCOVERY_PATH}",
-            SocketAddr::new(content.address, content.port)
-        );
+        let base =
+            format!("http://{}{DISCOVERY_PATH}", SocketAddr::new(content.address, content.port));
         // The token follows from the lab, so that configs can be rendered without asking us.
         let discovery = Discovery::open_with(registry, &base, move || token.into_bytes())?;
         if discovery.registered(&token.simple().to_string()).is_err() {

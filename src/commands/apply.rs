@@ -6,9 +6,11 @@ use std::thread;
 use anyhow::Context as _;
 use anyhow::Result;
 use anyhow::bail;
+use fs_err as fs;
 use virt::connect::Connect;
 
 use super::Context;
+use super::prepare::BootFile;
 use super::prepare::Prepared;
 use crate::boot_server::process;
 use crate::boot_server::process::Client;
@@ -169,7 +171,14 @@ impl<'a> Applier<'a> {
     fn upload(&self) -> Result<()> {
         let prepared = self.prepared()?;
         for (name, content) in &prepared.boot_files {
-            self.hypervisor.upload(self.lab, name, content.len() as u64, content.as_slice())?;
+            match content {
+                BootFile::Text(text) => {
+                    self.hypervisor.upload(self.lab, name, text.len() as u64, text.as_bytes())?;
+                }
+                BootFile::File { path, size, .. } => {
+                    self.hypervisor.upload(self.lab, name, *size, fs::File::open(path)?)?;
+                }
+            }
         }
         self.hypervisor.upload(self.lab, &prepared.upload_mark(), 0, std::io::empty())
     }

@@ -66,7 +66,11 @@ pub(super) fn check_macs(lab: &Lab, wire: &Wire, hypervisor: &Hypervisor) -> Res
 
 /// The addresses of nodes that somebody else's DHCP server gave them, by their MAC addresses, as
 /// far as this host has spoken with them. `search` asks for all of them first.
-pub(super) fn neighbours(hypervisor: &Hypervisor, lab: &Lab, search: bool) -> Vec<(MacAddr, IpAddr)> {
+pub(super) fn neighbours(
+    hypervisor: &Hypervisor,
+    lab: &Lab,
+    search: bool,
+) -> Vec<(MacAddr, IpAddr)> {
     let bridge = match &lab.spec.network {
         Network::Managed(_) => None,
         Network::Bridge(bridge) => Some(bridge.clone()),
@@ -134,19 +138,18 @@ mod tests {
             (card(None, "52:54:00:12:34:03", "br0"), false),
             (card(None, "52:54:00:12:34:02", "br1"), false),
         ] {
-            assert_eq!(clash(&lab, "br0", &[attachment.clone()]).is_some(), clashes, "{attachment:?}");
+            assert_eq!(
+                clash(&lab, "br0", &[attachment.clone()]).is_some(),
+                clashes,
+                "{attachment:?}"
+            );
         }
     }
 
     #[test]
     fn a_network_must_be_there_be_active_and_be_nobodys() {
-        let network = ForeignNetwork {
-            active: true,
-            lab: None,
-            bridge: None,
-            address: None,
-            boots: false,
-        };
+        let network =
+            ForeignNetwork { active: true, lab: None, bridge: None, address: None, boots: false };
         let inactive = ForeignNetwork { active: false, ..network.clone() };
         let of_lab = ForeignNetwork { lab: Some("demo".to_owned()), ..network.clone() };
         for (found, expected) in [

@@ -181,6 +181,8 @@ fn decide(
         image: ImageRef { name: options.image_name().to_owned(), digest: image.digest.to_string() },
         least_memory: u64::from(spec.memory_mib).try_into().map_err(anyhow::Error::msg)?,
         config,
+        domain_template: None,
+        network_template: None,
         ready: spec.ready,
         virt_type: virt_type(context, hypervisor, options)?,
         boot_address,

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::path::PathBuf;
 
 use anyhow::Context as _;
 use anyhow::Result;
@@ -24,10 +25,16 @@ use crate::images::NodeVariables;
 use crate::images::Role;
 use crate::lab::Lab;
 use crate::lab::Node;
+use crate::lab::boot::Boot;
+use crate::lab::boot::Firmware;
+use crate::lab::boot::Loader;
+use crate::lab::boot::Transport;
 use crate::lab::spec::ConfigRef;
+use crate::loaders::Program;
 use crate::render::Templates;
 use crate::render::boot;
 use crate::render::boot::BootFiles;
+use crate::render::boot::Entry;
 use crate::render::boot::Urls;
 use crate::render::config;
 use crate::render::config::ConfigInput;
@@ -42,10 +49,19 @@ pub(super) struct Prepared {
     pub(super) network: Option<NetworkXml>,
     /// The XML of each domain in the order of the nodes.
     pub(super) domains: Vec<String>,
-    /// What goes into the TFTP root.
-    pub(super) boot_files: Vec<(String, Vec<u8>)>,
+    /// What goes into the TFTP root, by name.
+    pub(super) boot_files: BTreeMap<String, BootFile>,
     /// What the boot server gives out.
     pub(super) content: Content,
+}
+
+/// What a file of the TFTP root holds.
+#[derive(Debug)]
+pub(super) enum BootFile {
+    /// A text of ours.
+    Text(String),
+    /// A file of this computer's: too large for memory, or a program of the distribution's.
+    File { path: PathBuf, size: u64, sha256: String },
 }
 
 /// The network's XML in both forms.
@@ -73,7 +89,7 @@ impl Prepared {
         let nodes = lab.nodes();
         let domains =
             nodes.iter().map(|node| xml::domain(templates, &lab, node)).collect::<Result<_>>()?;
-        let stage1 = boot::stage1(templates, &lab)?;
+        let boot_files = tftp_root(templates, &lab, spec, image)?;
         let content = Content {
             lab: lab.name.clone(),
             uuid: lab.uuid,
@@ -86,13 +102,7 @@ impl Prepared {
             files: image.map(served_files).unwrap_or_default(),
             config_type: media_type(spec.config).to_owned(),
         };
-        Ok(Self {
-            network: network.transpose()?,
-            domains,
-            boot_files: vec![("boot.ipxe".to_owned(), stage1.into_bytes())],
-            content,
-            lab,
-        })
+        Ok(Self { network: network.transpose()?, domains, boot_files, content, lab })
     }
 
     /// The name of an empty file that is put into the TFTP root last: if it is there, so is
@@ -102,7 +112,11 @@ impl Prepared {
         for (name, content) in &self.boot_files {
             digest.update(name);
             digest.update([0]);
-            digest.update(Sha256::digest(content));
+            match content {
+                BootFile::Text(text) => digest.update(text),
+                BootFile::File { sha256, .. } => digest.update(sha256),
+            }
+            digest.update([0]);
         }
         let digest = digest.finalize();
         let hex: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
@@ -122,25 +136,8 @@ pub(super) fn boot_files(spec: &ImageSpec) -> Result<BootFiles> {
     })
 }
 
-/// The iPXE script of a node.
-pub(super) fn node_script(
-    templates: &Templates,
-    lab: &Lab,
-    node: &Node,
-    spec: &ImageSpec,
-    urls: &Urls,
-) -> Result<String> {
-    let kernel_args = kernel_arguments(lab, node, spec, urls)?;
-    boot::stage2(templates, lab, node, &boot_files(spec)?, &kernel_args, urls)
-}
-
 /// The kernel arguments of a node.
-pub(super) fn kernel_arguments(
-    lab: &Lab,
-    node: &Node,
-    spec: &ImageSpec,
-    urls: &Urls,
-) -> Result<String> {
+pub(super) fn kernel_args(lab: &Lab, node: &Node, spec: &ImageSpec, urls: &Urls) -> Result<String> {
     let variables = BootVariables {
         config_url: urls.config.clone(),
         nocloud_url: urls.nocloud.clone(),
@@ -153,6 +150,66 @@ pub(super) fn kernel_arguments(
         lab: LabVariables { name: lab.name.to_string() },
     };
     spec.kernel_arguments(&variables)
+}
+
+/// Everything that the nodes of a lab get by TFTP. Without an image, just the texts.
+fn tftp_root(
+    templates: &Templates,
+    lab: &Lab,
+    spec: &ImageSpec,
+    image: Option<&Image>,
+) -> Result<BTreeMap<String, BootFile>> {
+    let Boot { loader, firmware, transport, .. } = lab.spec.boot;
+    let over_tftp = transport == Transport::Tftp;
+    let mut root = BTreeMap::new();
+    let mut add = |name: String, file: BootFile| match root.insert(name.clone(), file) {
+        Some(_) => bail!("two files would be `{name}` for the nodes; rename the image's"),
+        None => Ok(()),
+    };
+    let files = boot_files(spec)?;
+    for node in lab.nodes().iter().filter(|_| over_tftp) {
+        let kernel_args = kernel_args(lab, node, spec, &Urls::of_boot_server(lab))?;
+        let entry =
+            Entry { lab, node: Some(node), files: &files, base: "", kernel_args: &kernel_args };
+        let (name, text) = match loader {
+            Loader::Ipxe => {
+                (boot::ipxe_script_name(node.mac), boot::ipxe_script(templates, &entry)?)
+            }
+            Loader::Pxelinux => {
+                (boot::pxelinux_cfg_name(node.mac), boot::pxelinux_cfg(templates, &entry)?)
+            }
+        };
+        add(name, BootFile::Text(text))?;
+    }
+    if loader == Loader::Ipxe {
+        let url = boot::ipxe_script_url(lab);
+        let next = if over_tftp { boot::IPXE_OWN_SCRIPT } else { &url };
+        add("boot.ipxe".to_owned(), BootFile::Text(boot::ipxe_start(templates, lab, next)?))?;
+    }
+    let Some(image) = image else { return Ok(root) };
+    let programs: &[Program] = match (loader, firmware) {
+        (Loader::Pxelinux, _) => &[Program::Pxelinux, Program::Ldlinux],
+        (Loader::Ipxe, Firmware::Uefi) => &[Program::IpxeEfi],
+        (Loader::Ipxe, Firmware::Bios) => &[],
+    };
+    for program in programs {
+        add(program.name().to_owned(), BootFile::program(*program)?)?;
+    }
+    for file in image.files.iter().filter(|file| over_tftp && file.role != Role::Extra) {
+        let (path, sha256) = (file.path.clone(), file.sha256.to_string());
+        add(file.name.clone(), BootFile::File { path, size: file.size, sha256 })?;
+    }
+    Ok(root)
+}
+
+impl BootFile {
+    fn program(program: Program) -> Result<Self> {
+        let path = program.find()?;
+        let content = fs::read(&path)?;
+        let digest: String =
+            Sha256::digest(&content).iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(Self::File { path, size: content.len() as u64, sha256: digest })
+    }
 }
 
 /// Reads the config template: the user's file, or the image's own one.
@@ -189,12 +246,17 @@ fn served_node(
     spec: &ImageSpec,
     input: &ConfigInput,
 ) -> Result<ServedNode> {
+    let (files, kernel_args) =
+        (boot_files(spec)?, kernel_args(lab, node, spec, &Urls::of_boot_server(lab))?);
+    let base = format!("{}/", boot::files_url(lab));
+    let entry =
+        Entry { lab, node: Some(node), files: &files, base: &base, kernel_args: &kernel_args };
     Ok(ServedNode {
         index: node.index,
         name: node.name.clone(),
         mac: node.mac,
         ip: node.ip.map(Into::into),
-        script: node_script(templates, lab, node, spec, &Urls::of_boot_server(lab))?,
+        script: boot::ipxe_script(templates, &entry)?,
         config: config::config(templates, lab, node, input)?,
     })
 }

@@ -85,12 +85,7 @@ pub(super) fn until_ready(
 
 /// Where somebody else's servers boot a node, our boot server may never see it: then the neighbour
 /// table says which address has its MAC.
-fn find_addresses(
-    hypervisor: &Hypervisor,
-    lab: &Lab,
-    nodes: &mut [NodeTimeline],
-    search: bool,
-) {
+fn find_addresses(hypervisor: &Hypervisor, lab: &Lab, nodes: &mut [NodeTimeline], search: bool) {
     let unseen = |node: &NodeTimeline| node.ip.is_none();
     if lab.spec.network.managed().is_some() || !nodes.iter().any(unseen) {
         return;

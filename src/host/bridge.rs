@@ -16,7 +16,11 @@ use crate::hint::hinted;
 /// If it is not so, with what to do about it.
 pub fn check(bridge: &str, session: bool) -> Result<()> {
     check_interface(Path::new(INTERFACES), bridge)?;
-    if session { check_helper(bridge, Path::new(ACL_FILE), &HELPERS.map(Path::new)) } else { Ok(()) }
+    if session {
+        check_helper(bridge, Path::new(ACL_FILE), &HELPERS.map(Path::new))
+    } else {
+        Ok(())
+    }
 }
 
 fn check_interface(interfaces: &Path, bridge: &str) -> Result<()> {
@@ -114,7 +118,9 @@ mod tests {
     #[test]
     fn a_bridge_must_be_there_be_one_and_be_up() {
         let folder = tempfile::tempdir().unwrap();
-        for (name, flags) in [("br0/bridge", "0x1003\n"), ("br1/bridge", "0x1002\n"), ("eth0", "0x1003\n")] {
+        for (name, flags) in
+            [("br0/bridge", "0x1003\n"), ("br1/bridge", "0x1002\n"), ("eth0", "0x1003\n")]
+        {
             let interface = folder.path().join(name.split('/').next().unwrap());
             fs::create_dir_all(folder.path().join(name)).unwrap();
             fs::write(interface.join("flags"), flags).unwrap();

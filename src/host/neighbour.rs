@@ -71,7 +71,8 @@ fn entries(table: &str) -> impl Iterator<Item = Entry<'_>> {
         let [ip, _type, flags, mac, _mask, interface] = fields.try_into().ok()?;
         let flags = u32::from_str_radix(flags.trim_start_matches("0x"), 16).ok()?;
         let is_complete = flags & ATF_COM != 0;
-        is_complete.then(|| Some(Entry { ip: ip.parse().ok()?, mac: mac.parse().ok()?, interface }))?
+        is_complete
+            .then(|| Some(Entry { ip: ip.parse().ok()?, mac: mac.parse().ok()?, interface }))?
     })
 }
 
@@ -114,7 +115,8 @@ mod tests {
 
     #[test]
     fn only_complete_entries_count() {
-        let found: Vec<String> = entries(ARP).map(|entry| format!("{} {}", entry.ip, entry.interface)).collect();
+        let found: Vec<String> =
+            entries(ARP).map(|entry| format!("{} {}", entry.ip, entry.interface)).collect();
         assert_eq!(found, ["192.168.5.7 br0", "10.9.0.1 eth1"]);
         assert_eq!(entries("").count(), 0);
     }

@@ -90,7 +90,8 @@ fn parse_network(xml: &str, active: bool) -> Result<ForeignNetwork> {
     let parsed: NetworkXml = quick_xml::de::from_str(xml).context("reading a network's XML")?;
     let lab = Mark::from_object_xml(xml).ok().flatten().map(|mark| mark.lab.name.to_string());
     let address = parsed.ip.iter().find_map(|ip| ip.address.as_deref()?.parse().ok());
-    let boots = parsed.ip.iter().any(|ip| ip.dhcp.as_ref().is_some_and(|dhcp| dhcp.bootp.is_some()));
+    let boots =
+        parsed.ip.iter().any(|ip| ip.dhcp.as_ref().is_some_and(|dhcp| dhcp.bootp.is_some()));
     Ok(ForeignNetwork {
         active,
         lab,

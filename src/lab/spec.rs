@@ -12,6 +12,8 @@ use serde::Serialize;
 
 use super::address;
 use super::address::MacPrefix;
+use super::boot::Boot;
+use super::hardware::Hardware;
 use super::size::MemoryMib;
 use crate::images::Readiness;
 
@@ -43,6 +45,18 @@ pub struct LabSpec {
     /// The pause between the starts of two nodes in milliseconds (the article's 1 s; default 0).
     #[serde(default)]
     pub stagger_ms: u64,
+    /// How the nodes boot over the network.
+    #[serde(default, skip_serializing_if = "Boot::is_default")]
+    pub boot: Boot,
+    /// What the nodes' virtual computers have.
+    #[serde(default, skip_serializing_if = "Hardware::is_default")]
+    pub hardware: Hardware,
+    /// The user's own domain template.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub domain_template: Option<ConfigRef>,
+    /// The user's own network template.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network_template: Option<ConfigRef>,
     /// Free text for the people who look at the domains.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
@@ -63,7 +77,7 @@ impl fmt::Display for ImageRef {
     }
 }
 
-/// A config template, by name and digest only: its text may hold secrets, and anybody may read a
+/// A template of the user's, by name and digest only: its text may hold secrets, and anybody may read a
 /// domain's XML over libvirt's read-only socket.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConfigRef {
@@ -187,6 +201,10 @@ impl LabSpec {
             boot_address: Ipv4Addr::new(192, 168, 150, 1).into(),
             boot_port: 8470,
             stagger_ms: 0,
+            boot: Boot::default(),
+            hardware: Hardware::default(),
+            domain_template: None,
+            network_template: None,
             description: None,
         }
     }

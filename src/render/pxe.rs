@@ -12,9 +12,7 @@ use super::LabContext;
 use super::NodeContext;
 use super::Templates;
 use super::all_nodes;
-use super::boot::BootFiles;
 use crate::lab::Lab;
-use crate::lab::Node;
 
 /// Where an exported tree will be served.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,37 +40,6 @@ pub struct HttpSite {
     /// The path of the folder `http` on the server.
     #[serde(rename = "http_root")]
     pub root: String,
-}
-
-/// The first script of nodes that no boot server of ours serves.
-///
-/// # Errors
-/// If the template is wrong.
-pub fn boot_script(templates: &Templates, lab: &Lab) -> Result<String> {
-    templates.render("boot-templates/pxe/boot.ipxe.j2", LabOnly { lab: LabContext::new(lab) })
-}
-
-/// The pxelinux config of a node. Its files come by TFTP, from the folder `files`.
-///
-/// # Errors
-/// If the template is wrong.
-pub fn pxelinux_node(
-    templates: &Templates,
-    lab: &Lab,
-    node: &Node,
-    files: &BootFiles,
-    kernel_args: &str,
-) -> Result<String> {
-    // pxelinux takes the initrds from this argument; iPXE's is for the kernel's EFI stub.
-    let words = kernel_args.split_whitespace().filter(|word| !word.starts_with("initrd="));
-    let context = Pxelinux {
-        lab: LabContext::new(lab),
-        node: node.clone().into(),
-        kernel: &files.kernel,
-        initrds: &files.initrds,
-        kernel_args: words.collect::<Vec<_>>().join(" "),
-    };
-    templates.render("boot-templates/pxe/pxelinux.cfg.j2", context)
 }
 
 /// The pxelinux config of machines that are no node.
@@ -146,15 +113,6 @@ struct LabOnly<'a> {
 }
 
 #[derive(Serialize)]
-struct Pxelinux<'a> {
-    lab: LabContext<'a>,
-    node: NodeContext,
-    kernel: &'a str,
-    initrds: &'a [String],
-    kernel_args: String,
-}
-
-#[derive(Serialize)]
 struct Snippet<'a> {
     lab: LabContext<'a>,
     nodes: Vec<NodeContext>,
@@ -205,7 +163,10 @@ mod tests {
 
     /// Without comments and empty lines.
     fn lines(text: &str) -> Vec<&str> {
-        text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).collect()
+        text.lines()
+            .map(str::trim)
+            .filter(|line| !line.is_empty() && !line.starts_with('#'))
+            .collect()
     }
 
     #[test]
@@ -249,30 +210,11 @@ mod tests {
         let json: Vec<&str> = text.lines().filter(|line| !line.trim().starts_with("//")).collect();
         let json: serde_json::Value = serde_json::from_str(&json.join("\n")).unwrap();
         let class = &json["Dhcp4"]["client-classes"][0];
-        assert_eq!(class["test"], "substring(pkt4.mac, 0, 5) == 0x5254001234 and option[175].exists");
-        assert_eq!(class["boot-file-name"], "boot.ipxe");
-    }
-
-    #[test]
-    fn pxelinux_gets_the_initrds_once() {
-        let lab = lab(1);
-        let files = BootFiles {
-            kernel: "vmlinuz".to_owned(),
-            initrds: vec!["a.img".to_owned(), "b.img".to_owned()],
-        };
-        let args = "initrd=a.img console=ttyS0 x=http://10.0.0.1/config";
-        let text =
-            pxelinux_node(&Templates::new(vec![]), &lab, &lab.node(1), &files, args).unwrap();
         assert_eq!(
-            lines(&text),
-            [
-                "default demo",
-                "prompt 0",
-                "label demo",
-                "kernel files/vmlinuz",
-                "append initrd=files/a.img,files/b.img console=ttyS0 x=http://10.0.0.1/config",
-            ]
+            class["test"],
+            "substring(pkt4.mac, 0, 5) == 0x5254001234 and option[175].exists"
         );
+        assert_eq!(class["boot-file-name"], "boot.ipxe");
     }
 
     #[test]

@@ -12,7 +12,6 @@ use clap::Args;
 use fs_err as fs;
 use reqwest::Url;
 
-use super::loaders;
 use crate::commands::Context;
 use crate::commands::create;
 use crate::commands::prepare;
@@ -28,8 +27,10 @@ use crate::lab::Lab;
 use crate::lab::Node;
 use crate::lab::options::LabOptions;
 use crate::lab::options::NetworkChoice;
+use crate::loaders::Program;
 use crate::render::Templates;
 use crate::render::boot;
+use crate::render::boot::Entry;
 use crate::render::boot::Urls;
 use crate::render::config;
 use crate::render::config::ConfigInput;
@@ -138,29 +139,35 @@ impl Export<'_> {
     /// Writes the TFTP root: loaders, their configs, and the files for loaders that know no HTTP.
     pub(super) fn write_tftp(&self, tftp: &Path, image: &Image) -> Result<()> {
         let Self { templates, lab, spec, site } = self;
-        for folder in ["ipxe", "pxelinux.cfg", "files"] {
-            fs::create_dir_all(tftp.join(folder))?;
+        fs::create_dir_all(tftp.join("pxelinux.cfg"))?;
+        for program in PROGRAMS {
+            copy(&program.find()?, &tftp.join(program.name()))?;
         }
-        loaders::copy_all(tftp)?;
-        let first = match site.http {
-            Some(_) => pxe::boot_script(templates, lab)?,
-            None => boot::stage1(templates, lab)?,
-        };
-        write(&tftp.join("boot.ipxe"), &first)?;
+        let url = boot::ipxe_script_url(lab);
+        let next = if site.http.is_some() { boot::IPXE_OWN_SCRIPT } else { &url };
+        write(&tftp.join("boot.ipxe"), &boot::ipxe_start(templates, lab, next)?)?;
         write(&tftp.join("pxelinux.cfg/default"), &pxe::pxelinux_default(templates, lab)?)?;
+        let files = prepare::boot_files(spec)?;
         for node in lab.nodes() {
             let urls = self.urls(&node);
-            let mac = node.mac.hyphenated();
-            let script = prepare::node_script(templates, lab, &node, spec, &urls)?;
-            write(&tftp.join(format!("ipxe/{mac}.ipxe")), &script)?;
-            let arguments = prepare::kernel_arguments(lab, &node, spec, &urls)?;
-            let files = prepare::boot_files(spec)?;
-            let text = pxe::pxelinux_node(templates, lab, &node, &files, &arguments)?;
-            // 01 is ARP's hardware type of Ethernet.
-            write(&tftp.join(format!("pxelinux.cfg/01-{mac}")), &text)?;
+            let kernel_args = prepare::kernel_args(lab, &node, spec, &urls)?;
+            let base = format!("{}/", urls.files);
+            // iPXE loads by HTTP; pxelinux.0 knows TFTP only.
+            let by_http = Entry {
+                lab,
+                node: Some(&node),
+                files: &files,
+                base: &base,
+                kernel_args: &kernel_args,
+            };
+            let by_tftp = Entry { base: "", ..by_http };
+            let script = boot::ipxe_script(templates, &by_http)?;
+            write(&tftp.join(boot::ipxe_script_name(node.mac)), &script)?;
+            let menu = boot::pxelinux_cfg(templates, &by_tftp)?;
+            write(&tftp.join("pxelinux.cfg").join(boot::pxelinux_cfg_name(node.mac)), &menu)?;
         }
-        let loaded = image.files.iter().filter(|file| file.role != Role::Extra);
-        loaded.map(|file| copy(&file.path, &tftp.join("files").join(&file.name))).collect()
+        let mut loaded = image.files.iter().filter(|file| file.role != Role::Extra);
+        loaded.try_for_each(|file| copy(&file.path, &tftp.join(&file.name)))
     }
 
     /// Writes the HTTP root. `true`: configs are left without a discovery URL.
@@ -185,9 +192,12 @@ impl Export<'_> {
                 "instance-id: {}-{}\nlocal-hostname: {}\n",
                 self.lab.uuid, node.name, node.name
             );
-            for (name, text) in
-                [("user-data", text.as_str()), ("meta-data", &meta), ("vendor-data", ""), ("network-config", "")]
-            {
+            for (name, text) in [
+                ("user-data", text.as_str()),
+                ("meta-data", &meta),
+                ("vendor-data", ""),
+                ("network-config", ""),
+            ] {
                 write(&folder.join(name), text)?;
             }
         }
@@ -264,3 +274,6 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
     std::io::copy(&mut source, &mut fs::File::create(to)?).context("copying the image's files")?;
     Ok(())
 }
+
+const PROGRAMS: [Program; 4] =
+    [Program::Pxelinux, Program::Ldlinux, Program::IpxeEfi, Program::IpxeBios];

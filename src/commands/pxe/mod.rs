@@ -1,15 +1,14 @@
 //! `virtlab pxe`: network boot by servers that are not virtlab's.
 
 pub(super) mod export;
-mod loaders;
 pub(super) mod serve;
 
 use anyhow::Result;
 use clap::Subcommand;
 
-use super::Context;
 pub use self::export::ExportArgs;
 pub use self::serve::ServeArgs;
+use super::Context;
 
 /// `pxe`.
 #[derive(Debug, Subcommand)]

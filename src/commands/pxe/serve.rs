@@ -54,7 +54,10 @@ pub(super) fn run(context: &Context, args: &ServeArgs) -> Result<()> {
     }
     let wire = attach::check(&hypervisor, &lab.spec.network)?;
     let Some(bridge) = args.bridge.clone().or(wire.bridge) else {
-        bail!("{} is no bridge of this host; name the one to answer on by --bridge", lab.spec.network);
+        bail!(
+            "{} is no bridge of this host; name the one to answer on by --bridge",
+            lab.spec.network
+        );
     };
     host::bridge::check(&bridge, false)?;
     let Some(address) = host::interface_subnet(&bridge)? else {

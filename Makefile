@@ -1,0 +1,52 @@
+# virtlab: `make demo` shows it, `make test` proves it. Both install what is missing.
+
+CARGO ?= cargo
+PREFIX ?= /usr/local
+BIN := target/debug/virtlab
+SANDBOX := scripts/sandbox.sh
+
+.PHONY: help demo test build check unit e2e bench sandbox install uninstall clean setup-%
+
+help:             ## Show this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+demo: setup-build,run,images build ## Bring up a lab of three nodes that ends in a healthy etcd cluster
+	scripts/demo.sh
+
+test: setup-build,run,images,test unit e2e ## Run every test, the ones with real guests in a sandbox
+
+build:            ## Build the program (target/debug/virtlab)
+	$(CARGO) build --locked
+
+check:            ## Formatting, lints, documentation
+	$(CARGO) fmt -- --check
+	$(CARGO) clippy --locked --all-targets --all-features -- -D warnings
+	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --locked --no-deps --document-private-items
+
+unit:             ## Run the tests that need no guests
+	$(CARGO) test --locked
+
+e2e: build        ## Run the tests with real guests, in a sandbox
+	$(BIN) image build micro
+	$(CARGO) test --locked --features e2e --test e2e --no-run
+	$(SANDBOX) $(CARGO) test --locked --offline --features e2e --test e2e -- --test-threads=1
+
+bench: build      ## Repeat the measurements of docs/performance.md
+	scripts/bench.sh
+
+sandbox: build    ## A shell beside a libvirtd of its own; nothing is left when it ends
+	PATH="$(CURDIR)/target/debug:$$PATH" $(SANDBOX) bash
+
+install:          ## Build for speed and install below $(PREFIX)
+	$(CARGO) build --locked --release
+	install -D -m 755 target/release/virtlab $(DESTDIR)$(PREFIX)/bin/virtlab
+
+uninstall:        ## Remove what install put there
+	rm -f $(DESTDIR)$(PREFIX)/bin/virtlab
+
+clean:            ## Remove what was built here (images: virtlab image prune)
+	$(CARGO) clean
+
+comma := ,
+setup-%:
+	scripts/setup.sh $(subst $(comma), ,$*)

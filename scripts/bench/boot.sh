@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# From power-on to the running kernel: virtlab's network beside a stock libvirt network, same guest,
+# in turn, in one sandbox. Run by `make bench`.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+readonly virtlab=$PWD/target/debug/virtlab image=$PWD/scripts/bench/micro-loud.toml runs=${RUNS:-3}
+
+# Seconds from the start of the domain to a line on its serial console.
+seconds_to() {
+    local start=$1 log=$2 line=$3
+    until grep -qa "$line" "$log" 2>/dev/null; do
+        sleep 0.05
+        [ $((${EPOCHREALTIME/./} - start)) -lt 90000000 ] || { echo "no '$line' within 90 s" >&2; exit 1; }
+    done
+    echo $(((${EPOCHREALTIME/./} - start) / 10000))
+}
+
+one() {
+    local name=$1 start log=/var/lib/libvirt/virtlab-$1/$1-1.console.log
+    shift
+    "$virtlab" -q create "$name" --nodes 1 --memory 512MiB --image "$image" --virt-type qemu --no-wait "$@"
+    # create has started it already; a clean start is one from power-off.
+    virsh -q destroy "$name-1" >/dev/null
+    start=${EPOCHREALTIME/./}
+    virsh -q start "$name-1" >/dev/null
+    printf '%-8s %8s %8s\n' "$name" "$(hundredths "$(seconds_to "$start" "$log" 'Linux version')")" \
+        "$(hundredths "$(seconds_to "$start" "$log" 'micro:')")"
+    "$virtlab" -q destroy "$name"
+}
+
+hundredths() { printf '%d.%02d' $(($1 / 100)) $(($1 % 100)); }
+
+if [ "${1-}" != --inside ]; then
+    "$virtlab" --quiet image build "$image"
+    exec scripts/sandbox.sh "$0" --inside
+fi
+echo "seconds from \`virsh start\` to the kernel's first line and to init's first line"
+printf '%-8s %8s %8s\n' network kernel init
+for ((run = 0; run < runs; run++)); do
+    one stock --template-dir scripts/bench/stock
+    one virtlab
+done

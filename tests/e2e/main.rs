@@ -1,0 +1,9 @@
+//! Real guests on a real libvirtd, in a sandbox: `make e2e`.
+//!
+//! The tests run one after the other. Each cleans up behind itself even if it fails, by a guard
+//! that destroys its lab; the serial console and libvirt itself are the oracles.
+
+mod harness;
+
+mod lab;
+mod resume;
