@@ -60,7 +60,6 @@ pub struct Status {
 pub fn router(server: Arc<Server>) -> Router {
     let discovery = server.discovery.clone().map(discovery::router).unwrap_or_default();
     Router::new()
-        .nest(DISCOVERY_PATH, discovery)
         .route("/healthz", get(status))
         .route("/status", get(status))
         .route("/ipxe", get(script))
@@ -68,6 +67,7 @@ pub fn router(server: Arc<Server>) -> Router {
         .route("/config", get(config))
         .route("/nodes/{index}/stages/{stage}", post(reach))
         .with_state(server)
+        .nest(DISCOVERY_PATH, discovery)
 }
 
 /// Who asks: the address and, from iPXE, the MAC address.

@@ -253,15 +253,19 @@ fn http_site(url: &Url, root: &Path) -> Result<HttpSite> {
 
 /// What is there is somebody's: nothing is written over.
 fn require_empty(dir: &Path) -> Result<()> {
-    match fs::read_dir(dir) {
-        Ok(mut entries) if entries.next().is_some() => Err(hinted(
+    let entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Ok(fs::create_dir_all(dir)?);
+        }
+        other => other?,
+    };
+    if entries.count() > 0 {
+        return Err(hinted(
             format!("folder `{}` is not empty", dir.display()),
             "name a new one by --dir; servers that read the old one go on with a whole tree",
-        )),
-        Ok(_) => Ok(()),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(fs::create_dir_all(dir)?),
-        Err(error) => Err(error.into()),
+        ));
     }
+    Ok(())
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {
