@@ -50,7 +50,10 @@ backports_suite() {
     # A pattern that matches no package makes dpkg-query fail; it still lists the others.
     versions=$(dpkg-query -W -f '${Version}\n' 'qemu*' 'libvirt*' 2>/dev/null || true)
     case $versions in
-    *~bpo*) (. /etc/os-release && echo "$VERSION_CODENAME-backports") ;;
+    *~bpo*)
+        # shellcheck source=/dev/null
+        (. /etc/os-release && echo "$VERSION_CODENAME-backports")
+        ;;
     esac
 }
 
@@ -82,6 +85,28 @@ apt_install() {
         apt-get install -q -y --no-remove --no-install-recommends "${target[@]}" "$@"
 }
 
+missing_of() {
+    local package
+    for package in $(packages "$1"); do
+        is_installed "$package" || echo "$package"
+    done
+}
+
+# The tests run nginx and etcd themselves: their packages are not to start them here
+# (policy-rc.d is Debian's way to say so).
+without_services() {
+    local policy=/usr/sbin/policy-rc.d
+    if [ -e $policy ]; then
+        "$@"
+        return
+    fi
+    printf '#!/bin/sh\nexit 101\n' | as_root tee $policy >/dev/null
+    as_root chmod +x $policy
+    trap 'as_root rm -f /usr/sbin/policy-rc.d' EXIT
+    "$@"
+    as_root rm -f $policy
+}
+
 check_rust() {
     command -v cargo >/dev/null && return
     cat >&2 <<'TEXT'
@@ -92,6 +117,8 @@ TEXT
 }
 
 main() {
+    local group
+    for group; do packages "$group" >/dev/null; done
     [ $# -gt 0 ] || set -- build run images test
     case " $* " in *" build "*) check_rust ;; esac
 
@@ -108,18 +135,15 @@ main() {
         return
     fi
 
-    local wanted missing=()
-    for group; do
-        wanted=$(packages "$group")
-        for package in $wanted; do
-            is_installed "$package" || missing+=("$package")
-        done
+    local missing=()
+    for group in build run images; do
+        case " $* " in *" $group "*) mapfile -t -O ${#missing[@]} missing < <(missing_of "$group") ;; esac
     done
-    if [ ${#missing[@]} = 0 ]; then
-        echo "setup: nothing is missing"
-    else
-        apt_install "${missing[@]}"
-    fi
+    [ ${#missing[@]} = 0 ] || apt_install "${missing[@]}"
+    local for_tests=()
+    case " $* " in *" test "*) mapfile -t for_tests < <(missing_of test) ;; esac
+    [ ${#for_tests[@]} = 0 ] || without_services apt_install "${for_tests[@]}"
+    [ $((${#missing[@]} + ${#for_tests[@]})) != 0 ] || echo "setup: nothing is missing"
 }
 
 main "$@"

@@ -8,6 +8,7 @@ use clap::Subcommand;
 
 use crate::commands::image::ImageCommand;
 use crate::commands::ksm::KsmCommand;
+use crate::commands::memory::MemoryArgs;
 use crate::commands::pxe::PxeCommand;
 use crate::lab::LabName;
 use crate::lab::options::LabOptions;
@@ -96,6 +97,8 @@ pub enum Command {
     #[command(subcommand)]
     Ksm(KsmCommand),
 
+    /// Show how much memory a lab takes, and what merging saves
+    Memory(MemoryArgs),
     /// Print a script that completes virtlab's commands in a shell
     Completions(CompletionsArgs),
 
@@ -113,6 +116,7 @@ pub struct LabArgs {
 
 /// `create`.
 #[derive(Args, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "flags are what they are")]
 pub struct CreateArgs {
     /// What the lab should be like.
     #[command(flatten)]

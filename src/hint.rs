@@ -3,6 +3,7 @@
 use virt::error::ErrorNumber;
 
 use crate::hypervisor::LibvirtError;
+use crate::ksm::KsmError;
 
 /// An error that knows the way out of it.
 #[derive(Debug, thiserror::Error)]
@@ -31,11 +32,15 @@ pub struct Interrupted;
 pub fn hints(error: &anyhow::Error) -> Vec<String> {
     error
         .chain()
-        .filter_map(|cause| {
+        .flat_map(|cause| {
             if let Some(hinted) = cause.downcast_ref::<Hinted>() {
-                return Some(hinted.hint.clone());
+                return vec![hinted.hint.clone()];
             }
-            libvirt_hint(cause.downcast_ref::<LibvirtError>()?).map(ToOwned::to_owned)
+            if let Some(error) = cause.downcast_ref::<KsmError>() {
+                return error.hints();
+            }
+            let hint = cause.downcast_ref::<LibvirtError>().and_then(libvirt_hint);
+            hint.map(ToOwned::to_owned).into_iter().collect()
         })
         .collect()
 }

@@ -10,6 +10,7 @@ mod csv;
 mod curve;
 mod growth;
 
+use anyhow::bail;
 use serde::Serialize;
 
 use crate::ksm::KsmStatus;
@@ -121,6 +122,28 @@ impl LabMemory {
                 )
             }
         }
+    }
+
+    /// What `status` has of it, in one line.
+    pub fn line(&self) -> String {
+        let resident = cell(self.resident_bytes);
+        let merged = match self.merged_bytes {
+            Some(merged) if merged > 0 => format!(", {} of it merged", human_bytes(merged)),
+            _ => String::new(),
+        };
+        format!("memory: {resident} resident{merged}; {}", self.summary())
+    }
+
+    /// A point of the lab's curve: the nodes that run now.
+    ///
+    /// # Errors
+    /// If none runs, or one's memory cannot be known.
+    pub fn sample(&self) -> anyhow::Result<Sample> {
+        if self.nodes.is_empty() {
+            bail!("there is no running node to measure");
+        }
+        let saved = self.ksm.as_ref().map_or(0, KsmStatus::saved_bytes);
+        growth::sample(&self.nodes, saved, self.ksm.as_ref().map(|ksm| ksm.full_scans))
     }
 
     /// Each reason for a missing number once, in the order of the nodes.

@@ -66,6 +66,12 @@ impl Printer {
         });
     }
 
+    /// Text on stdout in place of what the terminal shows; elsewhere it follows as data does.
+    pub fn screen(&self, text: impl Display) {
+        let clear = if std::io::stdout().is_terminal() { CLEAR_SCREEN } else { "" };
+        self.data(format!("{clear}{text}"));
+    }
+
     /// A line of conversation on stderr, unless `--quiet`.
     pub fn note(&self, line: impl Display) {
         if !self.quiet {
@@ -218,6 +224,14 @@ pub fn seconds(duration: Duration) -> String {
     }
 }
 
+/// How many columns the terminal at stdout has; 80 where it is none.
+pub fn terminal_width() -> usize {
+    let size = rustix::termios::tcgetwinsize(std::io::stdout());
+    size.map(|size| usize::from(size.ws_col)).ok().filter(|width| *width > 0).unwrap_or(80)
+}
+
+/// Erases all and goes to the first line (ECMA-48).
+const CLEAR_SCREEN: &str = "\x1b[2J\x1b[H";
 const COLUMN_GAP: &str = "  ";
 const SPINNER_TICK: Duration = Duration::from_millis(120);
 

@@ -135,16 +135,16 @@ async fn file(
     Path(name): Path<String>,
     request: Request,
 ) -> Response {
-    let Some(served) = server.content.files.get(&name).cloned() else {
+    let Some(wanted) = server.content.files.get(&name).cloned() else {
         return (StatusCode::NOT_FOUND, format!("there is no file {name}\n")).into_response();
     };
     let is_get = request.method() == Method::GET;
     let answer =
-        ServeFile::new(&served.path).with_buf_chunk_size(READ_CHUNK).try_call(request).await;
+        ServeFile::new(&wanted.path).with_buf_chunk_size(READ_CHUNK).try_call(request).await;
     let response = match answer {
         Ok(response) => response.map(Body::new),
         Err(error) => {
-            tracing::error!("reading {}: {error}", served.path.display());
+            tracing::error!("reading {}: {error}", wanted.path.display());
             return StatusCode::INTERNAL_SERVER_ERROR.into_response();
         }
     };
@@ -155,7 +155,7 @@ async fn file(
     };
     let length = response.headers().get(header::CONTENT_LENGTH).and_then(|text| text.to_str().ok());
     let length = length.and_then(|text| text.parse().ok()).unwrap_or(u64::MAX);
-    let reached = move |bytes| server.reached(index, served.stage, ip, bytes);
+    let reached = move |bytes| server.reached(index, wanted.stage, ip, bytes);
     response.map(|body| counted(body, length, reached))
 }
 

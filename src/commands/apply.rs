@@ -10,6 +10,7 @@ use fs_err as fs;
 use virt::connect::Connect;
 
 use super::Context;
+use super::ksm;
 use super::prepare::BootFile;
 use super::prepare::Prepared;
 use crate::boot_server::process;
@@ -17,6 +18,8 @@ use crate::boot_server::process::Client;
 use crate::boot_server::timeline::Stage;
 use crate::hypervisor::Found;
 use crate::hypervisor::Hypervisor;
+use crate::ksm::Settings;
+use crate::ksm::claims::Claims;
 use crate::lab::Lab;
 use crate::lab::plan::Observed;
 use crate::lab::plan::Step;
@@ -54,6 +57,7 @@ impl<'a> Applier<'a> {
                 || Client::new(self.lab)?.status().is_some(),
             domains: found.map(|found| found.domains.clone()).unwrap_or_default(),
             state: self.state.exists(),
+            ksm: Claims::host().labs().is_ok_and(|labs| labs.contains(&self.lab.uuid)),
         })
     }
 
@@ -90,6 +94,7 @@ impl<'a> Applier<'a> {
     fn apply_one(&self, step: Step) -> Result<()> {
         let (hypervisor, lab) = (self.hypervisor, self.lab);
         match step {
+            Step::ClaimKsm => ksm::claim(self.context.printer, hypervisor, lab, Settings::on()),
             Step::DefineNetwork => hypervisor.define_network(lab, &self.network()?.with_ipv6),
             Step::MakePool => hypervisor.make_pool(lab),
             Step::UploadBootFiles => self.upload(),
@@ -99,6 +104,10 @@ impl<'a> Applier<'a> {
             Step::DeletePool => hypervisor.delete_pool(lab),
             Step::RemoveNetwork => hypervisor.remove_network(lab),
             Step::RemoveState => self.state.remove(),
+            Step::ReleaseKsm => {
+                ksm::tell(self.context.printer, Claims::host().release(lab.uuid));
+                Ok(())
+            }
             Step::DefineNode(_)
             | Step::StartNode(_)
             | Step::ResumeNode(_)

@@ -3,7 +3,6 @@
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use anyhow::Result;
@@ -22,6 +21,7 @@ use crate::boot_server::process;
 use crate::cli::CreateArgs;
 use crate::hint::hinted;
 use crate::host;
+use crate::hypervisor::Found;
 use crate::hypervisor::Hypervisor;
 use crate::hypervisor::Inventory;
 use crate::images::Image;
@@ -29,11 +29,13 @@ use crate::images::ImageSpec;
 use crate::images::lock::Pin;
 use crate::images::store::Store;
 use crate::lab::Lab;
+use crate::lab::LabName;
 use crate::lab::options::LabOptions;
 use crate::lab::options::Surroundings;
 use crate::lab::options::VirtTypeChoice;
 use crate::lab::plan;
 use crate::lab::plan::Goal;
+use crate::lab::plan::Step;
 use crate::lab::spec::ImageRef;
 use crate::lab::spec::Network;
 use crate::lab::spec::VirtType;
@@ -46,51 +48,32 @@ pub(super) fn run(context: &Context, args: &CreateArgs) -> Result<()> {
     let options = read_options(&args.lab, args.file.as_deref())?;
     let name = options.lab_name();
     let hypervisor = context.hypervisor()?;
-    if !hypervisor.is_local()? {
-        bail!(
-            "lab `{name}` cannot be made at {}: its boot server has to run on libvirt's own host",
-            hypervisor.uri()?
-        );
-    }
+    refuse_remote(&hypervisor, &name)?;
     context.catch_signals()?;
 
     if args.recreate {
         destroy::destroy(context, &hypervisor, &name, args.dry_run)?;
     }
-    // Getting an image can take minutes: before the lock.
-    let existing = context.observe(&hypervisor)?.lab(&name).map(|found| found.lab.clone());
-    let image_name =
-        existing.as_ref().map_or(options.image_name(), |lab| lab.spec.image.name.as_str());
-    let spec = context.catalogue()?.find(image_name)?;
-    let image = Store::open_default()?.ensure(&spec, &Pin::default(), context.printer)?;
-
-    let waiting = || context.printer.note("waiting for another virtlab to choose its network");
-    let lock = state::lock(waiting)?;
-    let inventory = context.observe(&hypervisor)?;
-    let found = inventory.lab(&name);
-    let lab = match found {
-        Some(found) => same_lab(&options, &found.lab, &image)?,
-        None => decide(context, &hypervisor, &inventory, &options, &spec, &image)?,
-    };
-    let wire = attach::check(&hypervisor, &lab.spec.network)?;
-    attach::check_macs(&lab, &wire, &hypervisor)?;
-    wire.lacks.iter().for_each(|lacks| context.printer.note(lacks));
-    let prepared = prepare_lab(context, lab, &spec, &image)?;
+    let Draft { prepared, found, lock } = draft(context, &hypervisor, &options)?;
     let lab = &prepared.lab;
-    check_conflicts(lab, &inventory)?;
-
     let applier = Applier::new(context, &hypervisor, lab, Some(&prepared))?;
-    let steps = plan::plan(lab, Goal::Up, &applier.observed(found)?);
+    let steps = plan::plan(lab, Goal::Up, &applier.observed(found.as_ref())?);
     if args.dry_run {
-        steps.iter().for_each(|step| context.printer.data(step.describe(lab)));
+        for step in &steps {
+            context.printer.data(step.describe(lab));
+        }
         return Ok(());
     }
     if steps.is_empty() {
         context.printer.note(format!("lab `{name}` is there already, nothing to do"));
     } else {
+        // What may not be permitted comes before anything is made.
+        let switches = usize::from(steps[0] == Step::ClaimKsm);
+        let (switch, steps) = steps.split_at(switches);
+        applier.apply(switch)?;
         applier.state.save(lab, &prepared.content)?;
         // The first step claims the subnet; what follows needs no lock.
-        let (claim, rest) = steps.split_at(1);
+        let (claim, rest) = steps.split_at(steps.len().min(1));
         let made = applier.apply(claim).and_then(|()| {
             drop(lock);
             applier.apply(rest)
@@ -103,13 +86,73 @@ pub(super) fn run(context: &Context, args: &CreateArgs) -> Result<()> {
     if args.no_wait {
         return Ok(());
     }
-    wait::until_ready(context, &hypervisor, lab, Duration::from(args.timeout)).inspect_err(
-        |error| {
-            if error.is::<crate::hint::Interrupted>() {
-                undo(context, &applier, found.is_some() || args.keep_on_failure);
-            }
-        },
-    )
+    let wait = wait::Wait { timeout: args.timeout.into(), was_up: steps.is_empty() };
+    wait::until_ready(context, &hypervisor, lab, &wait).inspect_err(|error| {
+        if error.is::<crate::hint::Interrupted>() {
+            undo(context, &applier, found.is_some() || args.keep_on_failure);
+        }
+    })
+}
+
+/// What an existing lab was made with, if that is still here; else the newest there is.
+fn image_for(context: &Context, existing: Option<&Lab>, spec: &ImageSpec) -> Result<Image> {
+    let store = Store::open_default()?;
+    if let Some(lab) = existing
+        && let Some(image) = store.with_digest(spec, &lab.spec.image.digest)?
+    {
+        return Ok(image);
+    }
+    store.ensure(spec, &Pin::default(), context.printer)
+}
+
+/// The boot server has to run where the nodes are.
+pub(super) fn refuse_remote(hypervisor: &Hypervisor, name: &LabName) -> Result<()> {
+    if !hypervisor.is_local()? {
+        bail!(
+            "lab `{name}` cannot be made at {}: its boot server has to run on libvirt's own host",
+            hypervisor.uri()?
+        );
+    }
+    Ok(())
+}
+
+/// A lab that is decided and checked, and everything that making it needs.
+pub(super) struct Draft {
+    pub(super) prepared: Prepared,
+    /// What there is of it already.
+    pub(super) found: Option<Found>,
+    /// Other virtlabs choose no subnet as long as it is held.
+    pub(super) lock: std::fs::File,
+}
+
+/// Decides and checks everything about a lab, and makes nothing of it.
+pub(super) fn draft(
+    context: &Context,
+    hypervisor: &Hypervisor,
+    options: &LabOptions,
+) -> Result<Draft> {
+    let name = options.lab_name();
+    // Getting an image can take minutes: before the lock.
+    let existing = context.observe(hypervisor)?.lab(&name).map(|found| found.lab.clone());
+    let image_name =
+        existing.as_ref().map_or(options.image_name(), |lab| lab.spec.image.name.as_str());
+    let spec = context.catalogue()?.find(image_name)?;
+    let image = image_for(context, existing.as_ref(), &spec)?;
+
+    let waiting = || context.printer.note("waiting for another virtlab to choose its network");
+    let lock = state::lock(waiting)?;
+    let inventory = context.observe(hypervisor)?;
+    let found = inventory.lab(&name).cloned();
+    let lab = match &found {
+        Some(found) => same_lab(options, &found.lab, &image)?,
+        None => decide(context, hypervisor, &inventory, options, &spec, &image)?,
+    };
+    let wire = attach::check(hypervisor, &lab.spec.network)?;
+    attach::check_macs(&lab, &wire, hypervisor)?;
+    wire.lacks.iter().for_each(|lacks| context.printer.note(lacks));
+    let prepared = prepare_lab(context, lab, &spec, &image)?;
+    check_conflicts(&prepared.lab, &inventory)?;
+    Ok(Draft { prepared, found, lock })
 }
 
 /// The flags laid over the lab file.
@@ -132,14 +175,16 @@ fn undo(context: &Context, applier: &Applier, keep: bool) {
         return;
     }
     context.printer.note(format!("undoing what was made of lab `{name}`"));
-    let undone = applier
-        .hypervisor
-        .observe()
-        .and_then(|inventory| applier.observed(inventory.labs.get(&applier.lab.uuid)))
-        .and_then(|observed| applier.apply_all(&plan::plan(applier.lab, Goal::Gone, &observed)));
-    if let Err(error) = undone {
+    if let Err(error) = take_down(applier) {
         context.printer.warn(format!("undoing: {error:#}; `virtlab destroy {name}` tries again"));
     }
+}
+
+/// Removes everything that there is of the lab.
+pub(super) fn take_down(applier: &Applier) -> Result<()> {
+    let inventory = applier.hypervisor.observe()?;
+    let observed = applier.observed(inventory.labs.get(&applier.lab.uuid))?;
+    applier.apply_all(&plan::plan(applier.lab, Goal::Gone, &observed))
 }
 
 /// An existing lab, if it is what was asked for.

@@ -44,7 +44,9 @@ pub(super) fn destroy(
     let applier = Applier::new(context, hypervisor, lab, None)?;
     let steps = plan::plan(lab, Goal::Gone, &applier.observed(Some(found))?);
     if dry_run {
-        steps.iter().for_each(|step| context.printer.data(step.describe(lab)));
+        for step in &steps {
+            context.printer.data(step.describe(lab));
+        }
         return Ok(true);
     }
     applier.apply_all(&steps)?;

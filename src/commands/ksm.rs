@@ -1,13 +1,19 @@
 //! `virtlab ksm`: kernel samepage merging of this host, for good or until it is switched off.
 
+use anyhow::Context as _;
 use anyhow::Result;
 use clap::Args;
 use clap::Subcommand;
 
+use crate::hint;
+use crate::hypervisor::Hypervisor;
 use crate::ksm::KsmStatus;
 use crate::ksm::Run;
 use crate::ksm::Settings;
+use crate::ksm::claims::Claimed;
 use crate::ksm::claims::Claims;
+use crate::ksm::claims::Released;
+use crate::lab::Lab;
 use crate::output::Printer;
 use crate::units::human_bytes;
 
@@ -79,6 +85,40 @@ pub fn run_on(claims: &Claims, command: KsmCommand, printer: &Printer) -> Result
         printer.warn(format!("KSM is off, but was asked for by {labs} running lab(s)"));
     }
     Ok(())
+}
+
+/// Makes the host's KSM as `settings` for a lab, which need not be there yet.
+pub(super) fn claim(
+    printer: &Printer,
+    hypervisor: &Hypervisor,
+    lab: &Lab,
+    settings: Settings,
+) -> Result<()> {
+    let claimed = Claims::host()
+        .claim(lab.uuid, &hypervisor.uri()?, settings)
+        .context("switching on kernel samepage merging")?;
+    if claimed == Claimed::AlreadyOnUnrecorded {
+        printer.note(format!(
+            "KSM is on already; without permission for it nobody knows that lab `{}` wants it",
+            lab.name
+        ));
+    }
+    Ok(())
+}
+
+/// Says what the end of a claim did. The lab is gone, so that KSM cannot be put back is a warning.
+pub(super) fn tell(printer: &Printer, released: Result<Released>) {
+    match released {
+        Ok(Released::Nothing | Released::StillClaimed { .. }) => {}
+        Ok(Released::Restored { foreign }) => {
+            printer.note("KSM is as it was before the first lab that asked for it");
+            foreign.iter().for_each(|foreign| printer.warn(foreign));
+        }
+        Err(error) => {
+            printer.warn(format!("putting KSM back as it was: {error:#}"));
+            hint::hints(&error).iter().for_each(|hint| printer.note(format!("hint: {hint}")));
+        }
+    }
 }
 
 fn print(status: &KsmStatus, printer: &Printer) -> Result<()> {

@@ -3,10 +3,12 @@
 mod apply;
 mod attach;
 mod create;
+mod curve;
 mod destroy;
 pub mod image;
 pub mod ksm;
 mod list;
+pub mod memory;
 mod prepare;
 pub mod pxe;
 mod render;
@@ -17,6 +19,7 @@ mod wait;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::Once;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 
@@ -36,6 +39,7 @@ use crate::hypervisor::Hypervisor;
 use crate::hypervisor::Inventory;
 use crate::images::Catalogue;
 use crate::images::store::Store;
+use crate::ksm::claims::Claims;
 use crate::output::Printer;
 use crate::render::Templates;
 
@@ -44,6 +48,7 @@ struct Context<'a> {
     printer: &'a Printer,
     global: Global,
     interrupted: Arc<AtomicBool>,
+    ksm_repair: Once,
 }
 
 /// Does what the command line says.
@@ -61,7 +66,8 @@ pub fn run(cli: Cli, printer: &Printer) -> Result<()> {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
 
     let interrupted = Arc::new(AtomicBool::new(false));
-    let context = Context { printer, global: cli.global, interrupted };
+    let ksm_repair = Once::new();
+    let context = Context { printer, global: cli.global, interrupted, ksm_repair };
     match cli.command {
         Command::Create(args) => create::run(&context, &args),
         Command::List => list::run(&context),
@@ -72,6 +78,7 @@ pub fn run(cli: Cli, printer: &Printer) -> Result<()> {
         Command::Pxe(command) => pxe::run(&context, &command),
         Command::Image(command) => context.image(command),
         Command::Ksm(command) => ksm::run(command, printer),
+        Command::Memory(args) => memory::run(&context, &args),
         Command::Completions(args) => {
             clap_complete::generate(
                 args.shell,
@@ -96,7 +103,19 @@ impl Context<'_> {
         for problem in &inventory.foreign.unreadable {
             self.printer.warn(format!("leaving alone {problem}"));
         }
+        self.ksm_repair.call_once(|| self.repair_ksm(hypervisor, &inventory));
         Ok(inventory)
+    }
+
+    /// Puts KSM back if the labs that asked for it are gone, as after a kill.
+    fn repair_ksm(&self, hypervisor: &Hypervisor, inventory: &Inventory) {
+        // What could not be understood may be a lab that asked for it.
+        if !inventory.foreign.unreadable.is_empty() {
+            return;
+        }
+        let exists = |uuid| inventory.labs.contains_key(&uuid);
+        let repaired = hypervisor.uri().and_then(|uri| Claims::host().repair(&uri, exists));
+        ksm::tell(self.printer, repaired);
     }
 
     fn templates(&self) -> Result<Templates> {
@@ -115,9 +134,13 @@ impl Context<'_> {
         // What a lab boots is kept; where libvirt does not answer, nothing is known to be in use.
         let inventory = self.hypervisor().and_then(|hypervisor| hypervisor.observe());
         let labs = inventory.map(|inventory| inventory.labs).unwrap_or_default();
-        let in_use: Vec<String> =
-            labs.values().map(|found| found.lab.spec.image.to_string()).collect();
-        image::run(command, &self.catalogue()?, &Store::open_default()?, &in_use, self.printer)
+        let digests: Vec<&str> =
+            labs.values().map(|found| found.lab.spec.image.digest.as_str()).collect();
+        let store = Store::open_default()?;
+        let mut records = store.records()?;
+        records.retain(|record| digests.contains(&record.digest().to_string().as_str()));
+        let in_use: Vec<String> = records.into_iter().map(|record| record.reference).collect();
+        image::run(command, &self.catalogue()?, &store, &in_use, self.printer)
     }
 
     /// Where a user's templates and images are; the first folder wins.

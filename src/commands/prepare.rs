@@ -9,8 +9,6 @@ use anyhow::Context as _;
 use anyhow::Result;
 use anyhow::bail;
 use fs_err as fs;
-use sha2::Digest;
-use sha2::Sha256;
 
 use crate::boot_server::Content;
 use crate::boot_server::ServedFile;
@@ -23,6 +21,8 @@ use crate::images::ImageSpec;
 use crate::images::LabVariables;
 use crate::images::NodeVariables;
 use crate::images::Role;
+use crate::images::Sha256;
+use crate::images::digest::Hasher;
 use crate::lab::Lab;
 use crate::lab::Node;
 use crate::lab::boot::Boot;
@@ -108,19 +108,15 @@ impl Prepared {
     /// The name of an empty file that is put into the TFTP root last: if it is there, so is
     /// everything else, whole and the same.
     pub(super) fn upload_mark(&self) -> String {
-        let mut digest = Sha256::new();
+        let mut digests = Hasher::default();
         for (name, content) in &self.boot_files {
-            digest.update(name);
-            digest.update([0]);
-            match content {
-                BootFile::Text(text) => digest.update(text),
-                BootFile::File { sha256, .. } => digest.update(sha256),
-            }
-            digest.update([0]);
+            let digest = match content {
+                BootFile::Text(text) => Sha256::of(text.as_bytes()).to_string(),
+                BootFile::File { sha256, .. } => sha256.clone(),
+            };
+            digests.update(format!("{digest} {name}\n").as_bytes());
         }
-        let digest = digest.finalize();
-        let hex: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-        format!("complete-{hex}")
+        format!("complete-{}", digests.finish().short())
     }
 }
 
@@ -206,9 +202,8 @@ impl BootFile {
     fn program(program: Program) -> Result<Self> {
         let path = program.find()?;
         let content = fs::read(&path)?;
-        let digest: String =
-            Sha256::digest(&content).iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(Self::File { path, size: content.len() as u64, sha256: digest })
+        let sha256 = Sha256::of(&content).to_string();
+        Ok(Self::File { path, size: content.len() as u64, sha256 })
     }
 }
 
@@ -235,8 +230,8 @@ pub(super) fn config_template(
             bail!("image `{}` has no config template of its own; name one by --config", spec.name)
         }
     };
-    let digest: String = Sha256::digest(&text).iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok((ConfigRef { source, digest: format!("sha256:{digest}") }, text))
+    let digest = format!("sha256:{}", Sha256::of(text.as_bytes()));
+    Ok((ConfigRef { source, digest }, text))
 }
 
 fn served_node(

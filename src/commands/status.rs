@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::Context;
 use super::attach;
+use super::memory;
 use super::wait::endpoints;
 use crate::boot_server::process::Client;
 use crate::boot_server::timeline::NodeTimeline;
@@ -22,6 +23,7 @@ use crate::lab::Lab;
 use crate::lab::LabName;
 use crate::lab::MacAddr;
 use crate::lab::plan::DomainState;
+use crate::memory::LabMemory;
 use crate::output::Table;
 
 /// What `-o json` prints.
@@ -35,6 +37,7 @@ struct LabStatus {
     nodes: Vec<NodeStatus>,
     #[serde(skip_serializing_if = "Option::is_none")]
     etcd: Option<etcd::Report>,
+    memory: LabMemory,
 }
 
 #[derive(Serialize)]
@@ -83,7 +86,8 @@ pub(super) fn print(context: &Context, hypervisor: &Hypervisor, lab: &Lab) -> Re
             lab.name
         ));
     }
-    let status = observe(hypervisor, lab, found, timeline.as_deref())?;
+    let memory = memory::observe(hypervisor, found)?;
+    let status = observe(hypervisor, lab, found, timeline.as_deref(), memory)?;
     let mut table = Table::new(&[
         "node", "ip", "mac", "state", "script", "kernel", "initrd", "config", "ready",
     ]);
@@ -109,6 +113,7 @@ pub(super) fn print(context: &Context, hypervisor: &Hypervisor, lab: &Lab) -> Re
         };
         context.printer.note(summary);
     }
+    context.printer.note(status.memory.line());
     Ok(())
 }
 
@@ -117,6 +122,7 @@ fn observe(
     lab: &Lab,
     found: &Found,
     timeline: Option<&[NodeTimeline]>,
+    memory: LabMemory,
 ) -> Result<LabStatus> {
     let neighbours = attach::neighbours(hypervisor, lab, false);
     let neighbour = |mac: MacAddr| Some(neighbours.iter().find(|(found, _)| *found == mac)?.1);
@@ -168,6 +174,7 @@ fn observe(
         boot_server: BootServerStatus { url: lab.boot_url(), running: timeline.is_some() },
         nodes,
         etcd: report,
+        memory,
     })
 }
 
@@ -177,15 +184,15 @@ fn is_ready_now(lab: &Lab, nodes: &mut [NodeStatus]) -> Result<Option<etcd::Repo
     match lab.spec.ready {
         Readiness::Config => {
             let config = Stage::Config.name();
-            nodes
-                .iter_mut()
-                .for_each(|node| node.ready = running(node) && node.seconds.contains_key(config));
+            for node in nodes {
+                node.ready = running(node) && node.seconds.contains_key(config);
+            }
             Ok(None)
         }
         Readiness::Ssh => {
-            nodes
-                .iter_mut()
-                .for_each(|node| node.ready = running(node) && node.ip.is_some_and(ssh::answers));
+            for node in nodes {
+                node.ready = running(node) && node.ip.is_some_and(ssh::answers);
+            }
             Ok(None)
         }
         Readiness::Etcd => {

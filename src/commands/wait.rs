@@ -24,23 +24,38 @@ use crate::hint::TimedOut;
 use crate::hypervisor::Hypervisor;
 use crate::images::Readiness;
 use crate::lab::Lab;
+use crate::lab::Node;
 use crate::lab::plan::DomainState;
 use crate::output::sanitize;
 use crate::output::seconds;
 
+/// How to wait.
+#[derive(Debug)]
+pub(super) struct Wait {
+    /// For how long at the most.
+    pub(super) timeout: Duration,
+    /// The lab was complete before: what its nodes did then is no news.
+    pub(super) was_up: bool,
+}
+
 /// Waits until every node of the lab is ready, and ends with the table of nodes.
 ///
 /// # Errors
-/// [`TimedOut`] after `timeout`, with what is missing on each node; at once if a node went down.
+/// [`TimedOut`] after the time, with what is missing on each node; at once if a node went down.
 pub(super) fn until_ready(
     context: &Context,
     hypervisor: &Hypervisor,
     lab: &Lab,
-    timeout: Duration,
+    wait: &Wait,
 ) -> Result<()> {
-    let deadline = Instant::now() + timeout;
+    let deadline = Instant::now() + wait.timeout;
     let client = Client::new(lab)?;
     let mut progress = Progress::new(context, lab);
+    if wait.was_up
+        && let Some(status) = client.status()
+    {
+        progress.skip(&status.timeline.nodes);
+    }
     let mut next_look = Instant::now() + DOMAIN_CHECK;
     let mut next_search = Instant::now() + SEARCH;
     let mut problems = Vec::new();
@@ -65,14 +80,14 @@ pub(super) fn until_ready(
             return Err(TimedOut(format!(
                 "lab `{}` is not ready after {}\n{}",
                 lab.name,
-                seconds(timeout),
+                seconds(wait.timeout),
                 lines.join("\n")
             ))
             .into());
         }
         if Instant::now() >= next_look {
             next_look = Instant::now() + DOMAIN_CHECK;
-            refuse_dead_nodes(hypervisor, lab)?;
+            refuse_dead_nodes(hypervisor, lab, &lab.nodes())?;
         }
         thread::sleep(POLL);
     }
@@ -94,6 +109,43 @@ fn find_addresses(hypervisor: &Hypervisor, lab: &Lab, nodes: &mut [NodeTimeline]
     for node in nodes.iter_mut().filter(|node| unseen(node)) {
         let found = neighbours.iter().find(|(mac, _)| *mac == node.mac);
         node.ip = found.map(|(_, ip)| *ip);
+    }
+}
+
+/// Waits until a node has fetched its config: its system is up then, whatever that waits for.
+///
+/// # Errors
+/// [`TimedOut`] after `timeout`; at once if the node went down.
+pub(super) fn until_configured(
+    context: &Context,
+    hypervisor: &Hypervisor,
+    lab: &Lab,
+    node: &Node,
+    timeout: Duration,
+) -> Result<()> {
+    let deadline = Instant::now() + timeout;
+    let client = Client::new(lab)?;
+    let mut next_look = Instant::now() + DOMAIN_CHECK;
+    loop {
+        context.check_interrupt()?;
+        let timeline = client.status().map(|status| status.timeline.nodes);
+        let seen = timeline.iter().flatten().find(|seen| seen.index == node.index);
+        if seen.is_some_and(|seen| seen.stages.contains_key(&Stage::Config)) {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            let problem = seen.map(|seen| format!("{}: {}", node.name, waiting_for(seen)));
+            let problems: Vec<String> = problem.into_iter().collect();
+            let lines = missing(hypervisor, lab, timeline.as_deref(), &problems).join("\n");
+            let waited = seconds(timeout);
+            let message = format!("node `{}` is not up after {waited}\n{lines}", node.name);
+            return Err(TimedOut(message).into());
+        }
+        if Instant::now() >= next_look {
+            next_look = Instant::now() + DOMAIN_CHECK;
+            refuse_dead_nodes(hypervisor, lab, std::slice::from_ref(node))?;
+        }
+        thread::sleep(POLL);
     }
 }
 
@@ -196,17 +248,18 @@ fn last_lines(text: &str) -> impl Iterator<Item = String> {
     lines.into_iter().skip(skip)
 }
 
-fn refuse_dead_nodes(hypervisor: &Hypervisor, lab: &Lab) -> Result<()> {
+fn refuse_dead_nodes(hypervisor: &Hypervisor, lab: &Lab, nodes: &[Node]) -> Result<()> {
     let inventory = hypervisor.observe()?;
     let Some(found) = inventory.labs.get(&lab.uuid) else {
         bail!("lab `{}` was removed while it was waited for", lab.name);
     };
-    for node in lab.nodes() {
+    for node in nodes {
         let state = found.domains.get(&node.index);
         if matches!(state, None | Some(DomainState::Off)) {
-            let tail = hypervisor.console_tail(lab, &node, CONSOLE_TAIL).unwrap_or_default();
-            let tail: String = last_lines(&tail).map(|line| format!("\n  | {line}")).collect();
-            bail!("node `{}` went down while it was waited for{tail}", node.name);
+            let tail = hypervisor.console_tail(lab, node, CONSOLE_TAIL).unwrap_or_default();
+            let mut lines = vec![format!("node `{}` went down while it was waited for", node.name)];
+            lines.extend(last_lines(&tail).map(|line| format!("  | {line}")));
+            bail!(lines.join("\n"));
         }
     }
     Ok(())
@@ -225,6 +278,15 @@ impl<'a> Progress<'a> {
         let nodes = if live { lab.nodes() } else { Vec::new() };
         let bars = nodes.iter().map(|node| context.printer.spinner(&node.name)).collect();
         Self { context, bars, told: BTreeSet::new() }
+    }
+
+    /// What was reached already is not told.
+    fn skip(&mut self, nodes: &[NodeTimeline]) {
+        let reached = |node: &NodeTimeline| {
+            let index = node.index;
+            node.stages.keys().map(move |stage| (index, *stage)).collect::<Vec<_>>()
+        };
+        self.told.extend(nodes.iter().flat_map(reached));
     }
 
     fn show(&mut self, nodes: &[NodeTimeline]) {

@@ -102,7 +102,7 @@ fn undefine_with_all(domain: &Domain) -> Result<(), Error> {
 }
 
 /// The domain of a node, if it carries the lab's mark.
-fn own_domain(connection: &Connect, lab: &Lab, index: u32) -> Result<Option<Domain>> {
+pub(super) fn own_domain(connection: &Connect, lab: &Lab, index: u32) -> Result<Option<Domain>> {
     let name = lab.name.node(index);
     let doing = || format!("looking up domain `{name}`");
     let domain = connection.lookup_domain_by_name(&name).already(&[ErrorNumber::NoDomain]);

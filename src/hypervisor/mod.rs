@@ -6,6 +6,7 @@
 mod attachments;
 mod domains;
 mod error;
+mod memory;
 mod networks;
 mod observe;
 mod probe;

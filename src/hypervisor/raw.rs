@@ -1,7 +1,9 @@
 //! libvirt calls that the `virt` crate does not wrap. The only unsafe code there is.
 #![expect(unsafe_code, reason = "see the module's first line")]
 
+use std::ffi::CStr;
 use std::ffi::CString;
+use std::ptr;
 
 use virt::connect::Connect;
 use virt::error::Error;
@@ -22,4 +24,46 @@ pub(super) fn define_network_validated(connection: &Connect, xml: &str) -> Resul
         );
         if network.is_null() { Err(Error::last_error()) } else { Ok(Network::from_ptr(network)) }
     }
+}
+
+/// What libvirt tells of its host's memory as whole numbers, by name: KSM's, as `shm_…`.
+/// <https://libvirt.org/html/libvirt-libvirt-host.html#virNodeGetMemoryParameters>
+pub(super) fn node_memory_parameters(connection: &Connect) -> Result<Vec<(String, u64)>, Error> {
+    let mut count = 0;
+    // SAFETY: the connection is open; without an array libvirt writes to `count` alone.
+    let outcome = unsafe {
+        let pointer = connection.as_ptr();
+        sys::virNodeGetMemoryParameters(pointer, ptr::null_mut(), &raw mut count, 0)
+    };
+    if outcome < 0 {
+        return Err(Error::last_error());
+    }
+    // SAFETY: all of its fields are numbers, arrays or unions of numbers and pointers, for which
+    // zero bytes are a value.
+    let empty: sys::virTypedParameter = unsafe { std::mem::zeroed() };
+    let mut parameters = vec![empty; usize::try_from(count).unwrap_or(0)];
+    // SAFETY: the array has room for the `count` parameters that libvirt may write.
+    let outcome = unsafe {
+        let pointer = connection.as_ptr();
+        sys::virNodeGetMemoryParameters(pointer, parameters.as_mut_ptr(), &raw mut count, 0)
+    };
+    if outcome < 0 {
+        return Err(Error::last_error());
+    }
+    parameters.truncate(usize::try_from(count).unwrap_or(0));
+    Ok(parameters.iter().filter_map(whole_number).collect())
+}
+
+fn whole_number(parameter: &sys::virTypedParameter) -> Option<(String, u64)> {
+    // SAFETY: libvirt ends the name within its array by a zero, and writes the member of the union
+    // that `type_` names.
+    let (name, value) = unsafe {
+        let value = match sys::virTypedParameterType::try_from(parameter.type_).ok()? {
+            sys::VIR_TYPED_PARAM_UINT => parameter.value.ui.into(),
+            sys::VIR_TYPED_PARAM_ULLONG => parameter.value.ul,
+            _ => return None,
+        };
+        (CStr::from_ptr(parameter.field.as_ptr()), value)
+    };
+    Some((name.to_string_lossy().into_owned(), value))
 }

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::images::digest::Sha256;
+use crate::images::image::digest_of_all;
 use crate::images::lock::write_atomically;
 use crate::images::spec::Role;
 
@@ -50,6 +51,13 @@ pub struct RecordFile {
     pub path: Option<PathBuf>,
     /// What vouched for it.
     pub verified_by: String,
+}
+
+impl Record {
+    /// The digest of all its files, names and contents: that of the image it stands for.
+    pub fn digest(&self) -> Sha256 {
+        digest_of_all(self.files.iter().map(|file| (file.name.as_str(), file.sha256)))
+    }
 }
 
 /// The folder of the records.

@@ -108,6 +108,17 @@ impl Store {
         self.look(spec, pin).with_context(|| format!("image `{}`", spec.name))
     }
 
+    /// The image with this digest, whichever version it is: what a lab was made with.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub fn with_digest(&self, spec: &ImageSpec, digest: &str) -> Result<Option<Image>> {
+        let records = self.index.records()?;
+        let mut records = records.into_iter().filter(|record| record.name == spec.name);
+        let record = records.find(|record| record.digest().to_string() == digest);
+        Ok(record.and_then(|record| self.intact(spec, record)))
+    }
+
     /// [`Store::find`], for those who say themselves which image it is about.
     pub(crate) fn look(&self, spec: &ImageSpec, pin: &Pin) -> Result<Option<Image>> {
         match &spec.source {

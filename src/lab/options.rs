@@ -183,6 +183,17 @@ pub struct LabOptions {
     /// Your own network template, see docs/templates.md
     #[arg(long, value_name = "FILE", env = "VIRTLAB_NETWORK_TEMPLATE")]
     pub network_template: Option<PathBuf>,
+    /// Let the host keep identical pages of the nodes once (KSM) as long as the lab is there
+    #[arg(
+        long,
+        value_name = "BOOL",
+        env = "VIRTLAB_KSM",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        value_parser = clap::builder::BoolishValueParser::new()
+    )]
+    pub ksm: Option<bool>,
 
     /// Free text that virsh and virt-manager show
     #[arg(long, value_name = "TEXT", env = "VIRTLAB_DESCRIPTION")]
@@ -278,6 +289,7 @@ impl LabOptions {
             no_share_pages: self.no_share_pages.or(lower.no_share_pages),
             domain_template: self.domain_template.or(lower.domain_template),
             network_template: self.network_template.or(lower.network_template),
+            ksm: self.ksm.or(lower.ksm),
             description: self.description.or(lower.description),
         }
     }
@@ -381,6 +393,7 @@ impl LabOptions {
             hardware: self.hardware(),
             domain_template: found.domain_template,
             network_template: found.network_template,
+            ksm: self.ksm.unwrap_or(false),
             description: self.description.clone(),
         };
         Ok(Lab { name, uuid: found.uuid, spec })
@@ -455,6 +468,8 @@ impl LabOptions {
             let wanted = wanted.as_ref().map(|path| absolute(path));
             compare(flag, wanted, or_none(there.as_ref().map(|there| there.source.clone())));
         }
+        let switch = |on: bool| if on { "on" } else { "off" }.to_owned();
+        compare("--ksm", self.ksm.map(switch), switch(spec.ksm));
         let description = spec.description.clone().unwrap_or_default();
         compare("--description", self.description.clone(), description);
         differences
@@ -795,11 +810,12 @@ mod tests {
             nodes: Some(5),
             memory: Some(1024.try_into().unwrap()),
             network: Some(NetworkChoice::Managed(NetworkMode::Isolated)),
+            ksm: Some(true),
             ..LabOptions::default()
         };
         assert_eq!(
             options.differences(&lab(3)),
-            ["--nodes 5 (it has 3)", "--network isolated (it has nat)"]
+            ["--nodes 5 (it has 3)", "--network isolated (it has nat)", "--ksm on (it has off)"]
         );
         assert_eq!(LabOptions::default().differences(&lab(3)), Vec::<String>::new());
     }

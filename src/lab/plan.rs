@@ -22,6 +22,8 @@ pub struct Observed {
     pub domains: BTreeMap<u32, DomainState>,
     /// Whether there is a state folder of the lab on this machine.
     pub state: bool,
+    /// Whether the lab is among those that the host's KSM was switched on for.
+    pub ksm: bool,
 }
 
 /// Whether an object of libvirt's is only defined or also active.
@@ -49,6 +51,8 @@ pub enum DomainState {
 pub enum Goal {
     /// All of it is there and runs.
     Up,
+    /// All of it is there, and so many nodes, from the first on, run.
+    Grown(u32),
     /// Nothing of it is there.
     Gone,
 }
@@ -56,6 +60,8 @@ pub enum Goal {
 /// One thing to do. Each is idempotent: it succeeds where it was done already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
+    /// Switch the host's kernel samepage merging on for the lab.
+    ClaimKsm,
     /// Define the lab's network.
     DefineNetwork,
     /// Define, build and start the lab's storage pool.
@@ -84,6 +90,8 @@ pub enum Step {
     RemoveNetwork,
     /// Delete the lab's folder of configs and logs on this machine.
     RemoveState,
+    /// Put the host's kernel samepage merging back as it was, if no other lab has a claim on it.
+    ReleaseKsm,
 }
 
 impl Step {
@@ -103,6 +111,7 @@ impl Step {
     pub fn describe(self, lab: &Lab) -> String {
         let node = |index| lab.name.node(index);
         match self {
+            Self::ClaimKsm => "switch on the host's kernel samepage merging".to_owned(),
             Self::DefineNetwork => format!("define network `{}` ({})", lab.name, lab.spec.network),
             Self::MakePool => {
                 format!("make storage pool `{}` at {}", lab.pool_name(), lab.pool_path())
@@ -119,6 +128,7 @@ impl Step {
             Self::UndefineNode(index) => format!("undefine domain `{}`", node(index)),
             Self::RemoveNetwork => format!("remove network `{}`", lab.name),
             Self::RemoveState => "remove configs and logs".to_owned(),
+            Self::ReleaseKsm => "give up kernel samepage merging".to_owned(),
         }
     }
 }
@@ -129,12 +139,13 @@ impl Step {
 /// anywhere leaves something that leads to all the rest.
 pub fn plan(lab: &Lab, goal: Goal, observed: &Observed) -> Vec<Step> {
     match goal {
-        Goal::Up => plan_up(lab, observed),
+        Goal::Up => plan_up(lab, lab.spec.nodes, observed),
+        Goal::Grown(nodes) => plan_up(lab, nodes.min(lab.spec.nodes), observed),
         Goal::Gone => plan_gone(observed),
     }
 }
 
-fn plan_up(lab: &Lab, observed: &Observed) -> Vec<Step> {
+fn plan_up(lab: &Lab, running: u32, observed: &Observed) -> Vec<Step> {
     let managed = matches!(lab.spec.network, Network::Managed(_));
     let mut steps = Vec::new();
     let mut add = |needed: bool, step: Step| {
@@ -145,6 +156,8 @@ fn plan_up(lab: &Lab, observed: &Observed) -> Vec<Step> {
     let state = |index: u32| observed.domains.get(&index);
     let nodes = || 1..=lab.spec.nodes;
 
+    // Before anything is made, since it may not be permitted.
+    add(lab.spec.ksm && !observed.ksm, Step::ClaimKsm);
     add(managed && observed.network.is_none(), Step::DefineNetwork);
     // Without a network of ours the domains are what leads to the pool.
     nodes().for_each(|index| add(!managed && state(index).is_none(), Step::DefineNode(index)));
@@ -153,10 +166,10 @@ fn plan_up(lab: &Lab, observed: &Observed) -> Vec<Step> {
     add(managed && observed.network != Some(Activity::Active), Step::StartNetwork);
     add(!observed.boot_server, Step::StartBootServer);
     nodes().for_each(|index| add(managed && state(index).is_none(), Step::DefineNode(index)));
-    nodes().for_each(|index| {
+    (1..=running).for_each(|index| {
         add(matches!(state(index), None | Some(DomainState::Off)), Step::StartNode(index));
     });
-    nodes().for_each(|index| {
+    (1..=running).for_each(|index| {
         add(state(index) != Some(&DomainState::Running), Step::ResumeNode(index));
     });
     steps
@@ -179,6 +192,9 @@ fn plan_gone(observed: &Observed) -> Vec<Step> {
     if observed.state {
         steps.push(Step::RemoveState);
     }
+    if observed.ksm {
+        steps.push(Step::ReleaseKsm);
+    }
     steps
 }
 
@@ -195,6 +211,7 @@ mod tests {
             boot_server: true,
             domains: (1..=nodes).map(|index| (index, DomainState::Running)).collect(),
             state: true,
+            ksm: false,
         }
     }
 
@@ -277,6 +294,32 @@ mod tests {
     }
 
     #[test]
+    fn merging_comes_before_everything_and_is_given_up_last() {
+        let mut lab = lab(1);
+        lab.spec.ksm = true;
+        let first = plan(&lab, Goal::Up, &Observed::default())[0];
+        assert_eq!(first, Step::ClaimKsm);
+        let claimed = Observed { ksm: true, ..complete(1) };
+        assert_eq!(plan(&lab, Goal::Up, &claimed), []);
+        assert_eq!(plan(&lab, Goal::Up, &complete(1)), [Step::ClaimKsm]);
+        let gone = plan(&lab, Goal::Gone, &claimed);
+        assert_eq!(gone[gone.len() - 2..], [Step::RemoveState, Step::ReleaseKsm]);
+    }
+
+    #[test]
+    fn a_lab_that_grows_is_all_defined_and_partly_started() {
+        let mut observed = complete(1);
+        assert_eq!(
+            plan(&lab(3), Goal::Grown(2), &observed),
+            [Step::DefineNode(2), Step::DefineNode(3), Step::StartNode(2), Step::ResumeNode(2)]
+        );
+        observed.domains.insert(2, DomainState::Running);
+        observed.domains.insert(3, DomainState::Off);
+        assert_eq!(plan(&lab(3), Goal::Grown(2), &observed), []);
+        assert_eq!(plan(&lab(3), Goal::Grown(9), &observed), plan(&lab(3), Goal::Up, &observed));
+    }
+
+    #[test]
     fn every_subset_of_a_lab_is_completed_and_removed() {
         for bits in 0_u32..128 {
             let has = |bit: u32| bits & (1 << bit) != 0;
@@ -290,10 +333,11 @@ mod tests {
                 boot_server: has(5),
                 domains: BTreeMap::new(),
                 state: has(6),
+                ksm: false,
             };
-            for (index, state) in [DomainState::Off, DomainState::Paused].into_iter().enumerate() {
-                if has(index as u32 + 3) {
-                    observed.domains.insert(index as u32 + 1, state);
+            for (index, state) in [(1, DomainState::Off), (2, DomainState::Paused)] {
+                if has(index + 2) {
+                    observed.domains.insert(index, state);
                 }
             }
             let up = plan(&lab(2), Goal::Up, &observed);

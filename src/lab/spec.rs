@@ -57,6 +57,9 @@ pub struct LabSpec {
     /// The user's own network template.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network_template: Option<ConfigRef>,
+    /// Whether identical pages of the nodes are merged as long as the lab is there.
+    #[serde(default)]
+    pub ksm: bool,
     /// Free text for the people who look at the domains.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
@@ -205,6 +208,7 @@ impl LabSpec {
             hardware: Hardware::default(),
             domain_template: None,
             network_template: None,
+            ksm: false,
             description: None,
         }
     }

@@ -115,7 +115,9 @@ impl Growth {
         let Some(settled) = self.wait_for_scans(ksm, nodes, stop, on_event)? else {
             return Ok(None);
         };
-        let sample = sample(&lab.memory()?, before, &ksm.status()?)?;
+        let (nodes, now) = (lab.memory()?, ksm.status()?);
+        let saved = now.saved_bytes().saturating_sub(before.saved_bytes());
+        let sample = sample(&nodes, saved, Some(now.full_scans))?;
         Ok(Some((sample, settled)))
     }
 
@@ -199,7 +201,12 @@ pub enum End {
     Failed(anyhow::Error),
 }
 
-fn sample(nodes: &[NodeMemory], before: &KsmStatus, now: &KsmStatus) -> anyhow::Result<Sample> {
+/// The sample of these nodes, for which KSM saves so many bytes.
+pub(super) fn sample(
+    nodes: &[NodeMemory],
+    saved_bytes: u64,
+    full_scans: Option<u64>,
+) -> anyhow::Result<Sample> {
     let resident: u64 = nodes
         .iter()
         .map(|node| {
@@ -208,14 +215,13 @@ fn sample(nodes: &[NodeMemory], before: &KsmStatus, now: &KsmStatus) -> anyhow::
             })
         })
         .sum::<anyhow::Result<u64>>()?;
-    let saved = now.saved_bytes().saturating_sub(before.saved_bytes());
     Ok(Sample {
         nodes: u32::try_from(nodes.len())?,
         without_ksm_bytes: resident,
-        with_ksm_bytes: resident.saturating_sub(saved),
+        with_ksm_bytes: resident.saturating_sub(saved_bytes),
         merged_bytes: nodes.iter().map(|node| node.merged_bytes).sum(),
         proportional_bytes: nodes.iter().map(|node| node.proportional_bytes).sum(),
-        full_scans: Some(now.full_scans),
+        full_scans,
     })
 }
 

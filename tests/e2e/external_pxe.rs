@@ -11,7 +11,6 @@ use crate::wire::refused;
 use crate::wire::run;
 
 #[test]
-#[ignore = "needs the sandbox: make e2e"]
 fn nodes_on_a_bridge_boot_from_an_external_pxe_server_and_form_a_cluster() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
@@ -68,7 +67,6 @@ fn nodes_on_a_bridge_boot_from_an_external_pxe_server_and_form_a_cluster() {
 }
 
 #[test]
-#[ignore = "needs the sandbox: make e2e"]
 fn what_is_wrong_with_a_bridge_is_told_before_anything_is_made() {
     let create = |bridge: &str, lab: &str| {
         let wanted = ["--network", "bridge", "--bridge", bridge, "--nodes", "1", "--no-wait"];
@@ -109,7 +107,6 @@ fn what_is_wrong_with_a_bridge_is_told_before_anything_is_made() {
 }
 
 #[test]
-#[ignore = "needs the sandbox: make e2e"]
 fn a_libvirt_network_of_others_is_attached_to_and_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     let xml = folder.path().join("lan.xml");

@@ -4,6 +4,10 @@
 //! that destroys its lab; the serial console and libvirt itself are the oracles.
 
 mod harness;
+mod wire;
 
+mod external_pxe;
 mod lab;
+mod parallel;
+mod proxy_dhcp;
 mod resume;

@@ -8,7 +8,6 @@ use crate::wire::command;
 use crate::wire::run;
 
 #[test]
-#[ignore = "needs the sandbox: make e2e"]
 fn ten_labs_made_at_once_from_ten_shells_do_not_get_in_each_others_way() {
     let names: Vec<String> = (0..LABS).map(|number| format!("xten{number}")).collect();
     let _labs: Vec<Lab> = names.iter().cloned().map(Lab).collect();

@@ -12,7 +12,6 @@ use crate::wire::run;
 use crate::wire::wait_until;
 
 #[test]
-#[ignore = "needs the sandbox: make e2e"]
 fn a_proxy_dhcp_boots_the_labs_nodes_and_nobody_else() {
     let folder = tempfile::tempdir().unwrap();
     let log = |name: &str| folder.path().join(name);

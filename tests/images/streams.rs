@@ -16,6 +16,7 @@ use crate::faulty::answer;
 use crate::nginx::Nginx;
 use crate::support::bytes;
 use crate::support::fetcher;
+use crate::support::is_rerun;
 use crate::support::printer;
 use crate::support::redirected;
 use crate::support::rerun;
@@ -180,25 +181,26 @@ fn talos_is_verified_by_its_file_of_digests() {
 }
 
 /// The inner tests need another environment, and so another process.
-fn elsewhere(test: &str, nginx: &Nginx, folder: &TempDir) -> Command {
+fn elsewhere(nginx: &Nginx, folder: &TempDir) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.env("BASE", nginx.https()).env("FOLDER", folder.path()).env("TEST", test);
+    command.env("BASE", nginx.https()).env("FOLDER", folder.path());
     command
 }
 
 #[test]
 fn an_authority_of_ones_own_is_trusted_if_the_environment_says_so() {
+    if is_rerun() {
+        return inside_with_a_trusted_authority();
+    }
     let (nginx, folder) = (Nginx::start(), tempfile::tempdir().unwrap());
     publish(&nginx, &nginx.https(), "43.1", 1);
-    let inner = "streams::inside_with_a_trusted_authority";
+    let test = "streams::an_authority_of_ones_own_is_trusted_if_the_environment_says_so";
     let ca = nginx.authority();
-    rerun(inner, elsewhere(inner, &nginx, &folder).env("SSL_CERT_FILE", ca));
+    rerun(test, elsewhere(&nginx, &folder).env("SSL_CERT_FILE", ca));
     let all = nginx.requests();
     assert_eq!(all.iter().filter(|line| line.ends_with(" 200")).count(), 4, "{all:?}");
 }
 
-#[test]
-#[ignore = "a part of `an_authority_of_ones_own_is_trusted_if_the_environment_says_so`"]
 fn inside_with_a_trusted_authority() {
     let (base, folder) = (variable("BASE"), PathBuf::from(variable("FOLDER")));
     let image = store(&folder).pull(&fedora(&folder, &base), &Pin::default(), &printer()).unwrap();
@@ -221,15 +223,16 @@ fn a_stranger_s_certificate_is_refused() {
 
 #[test]
 fn a_proxy_of_the_environment_is_used() {
+    if is_rerun() {
+        return inside_with_a_proxy();
+    }
     let (nginx, folder) = (Nginx::start(), tempfile::tempdir().unwrap());
     let proxy = Faulty::start(vec![answer("200 OK", &["Content-Length: 5"], b"proxy")]);
-    let inner = "streams::inside_with_a_proxy";
-    rerun(inner, elsewhere(inner, &nginx, &folder).env("http_proxy", proxy.url("")));
+    let test = "streams::a_proxy_of_the_environment_is_used";
+    rerun(test, elsewhere(&nginx, &folder).env("http_proxy", proxy.url("")));
     assert!(proxy.requests()[0].starts_with("get http://images.example/vmlinuz http/1.1"));
 }
 
-#[test]
-#[ignore = "a part of `a_proxy_of_the_environment_is_used`"]
 fn inside_with_a_proxy() {
     variable("BASE");
     assert_eq!(fetcher().document("http://images.example/vmlinuz").unwrap(), b"proxy");

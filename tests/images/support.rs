@@ -69,12 +69,20 @@ pub(crate) fn run(package: &str, command: &mut Command) -> Vec<u8> {
     output.stdout
 }
 
-/// Runs one test of this binary in another process, where its environment can be chosen.
+/// Whether this is the process that [`rerun`] has started, in which a test does its inner half.
+pub(crate) fn is_rerun() -> bool {
+    std::env::var_os(RERUN).is_some()
+}
+
+/// Runs the calling test once more in another process, where its environment can be chosen.
 pub(crate) fn rerun(test: &str, command: &mut Command) {
-    let output = command.args(["--exact", test, "--ignored", "--nocapture"]).output().unwrap();
+    command.env(RERUN, "1").args(["--exact", test, "--nocapture"]);
+    let output = command.output().unwrap();
     let report = String::from_utf8_lossy(&output.stdout);
     assert!(report.contains("1 passed"), "{report}{}", String::from_utf8_lossy(&output.stderr));
 }
+
+const RERUN: &str = "VIRTLAB_TEST_RERUN";
 
 /// A variable that [`rerun`]'s caller has set.
 pub(crate) fn variable(name: &str) -> String {
