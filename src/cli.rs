@@ -7,6 +7,7 @@ use clap::Parser;
 use clap::Subcommand;
 
 use crate::commands::image::ImageCommand;
+use crate::commands::image::PinArgs;
 use crate::commands::ksm::KsmCommand;
 use crate::commands::memory::MemoryArgs;
 use crate::commands::pxe::PxeCommand;
@@ -75,6 +76,9 @@ pub enum Command {
     /// Show how far the nodes of a lab are
     Status(LabArgs),
 
+    /// Check a lab's etcd cluster: registrations, members, leader, data
+    Verify(VerifyArgs),
+
     /// Remove a lab and everything that belongs to it
     #[command(visible_aliases = ["delete", "rm"])]
     Destroy(DestroyArgs),
@@ -114,6 +118,18 @@ pub struct LabArgs {
     pub lab: LabName,
 }
 
+/// `verify`.
+#[derive(Args, Debug)]
+pub struct VerifyArgs {
+    /// Name of the lab
+    #[arg(value_name = "LAB", default_value = "lab", env = "VIRTLAB_LAB")]
+    pub lab: LabName,
+
+    /// Port on which etcd listens for clients
+    #[arg(long, value_name = "PORT", default_value_t = 2379, env = "VIRTLAB_CLIENT_PORT")]
+    pub client_port: u16,
+}
+
 /// `create`.
 #[derive(Args, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "flags are what they are")]
@@ -126,9 +142,17 @@ pub struct CreateArgs {
     #[arg(short, long, value_name = "FILE", env = "VIRTLAB_FILE")]
     pub file: Option<PathBuf>,
 
+    /// Which version of the image.
+    #[command(flatten)]
+    pub pin: PinArgs,
+
     /// Print the steps and do nothing
     #[arg(long)]
     pub dry_run: bool,
+
+    /// Make the lab even if the host has too little memory for it
+    #[arg(long, env = "VIRTLAB_OVERCOMMIT", value_parser = clap::builder::FalseyValueParser::new())]
+    pub overcommit: bool,
 
     /// Do not wait until the lab is ready
     #[arg(long, env = "VIRTLAB_NO_WAIT", value_parser = clap::builder::FalseyValueParser::new())]

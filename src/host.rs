@@ -45,6 +45,22 @@ pub fn interface_subnet(interface: &str) -> Result<Option<Ipv4Net>> {
     Ok(parse_brief_address(&String::from_utf8_lossy(&output.stdout)))
 }
 
+/// The bytes of memory that programs may take before the host swaps.
+///
+/// # Errors
+/// If the kernel does not tell.
+pub fn available_memory() -> Result<u64> {
+    let text = fs::read_to_string("/proc/meminfo")?;
+    parse_available_memory(&text).context("`/proc/meminfo` has no `MemAvailable`")
+}
+
+/// `MemAvailable:   12345 kB`; proc(5), where kB are 1024 bytes.
+fn parse_available_memory(text: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kib.checked_mul(1024)
+}
+
 /// Reads `/proc/net/route`; proc(5). Numbers are hexadecimal in the byte order of the machine.
 /// `direct` leaves out what is behind a router.
 fn parse_routes(text: &str, direct: bool) -> Vec<(Ipv4Net, String)> {
@@ -81,6 +97,13 @@ mod tests {
             parse_routes(text, false),
             [("192.168.5.0/24".parse().unwrap(), "interface `eth0`".to_owned())]
         );
+    }
+
+    #[test]
+    fn available_memory_is_read_in_bytes() {
+        let text = "MemTotal:       24683744 kB\nMemFree: 1 kB\nMemAvailable:   23962624 kB\n";
+        assert_eq!(parse_available_memory(text), Some(23_962_624 << 10));
+        assert_eq!(parse_available_memory("MemTotal: 1 kB\n"), None);
     }
 
     #[test]

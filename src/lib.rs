@@ -8,6 +8,7 @@ pub mod boot_server;
 pub mod cli;
 pub mod cluster;
 pub mod commands;
+pub mod config;
 pub mod hint;
 pub mod host;
 pub mod hypervisor;

@@ -2,15 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use serde::Deserialize;
 use serde::Serialize;
 use uuid::Uuid;
 
+use super::DISCOVERY_PATH;
 use super::timeline::Stage;
 use crate::lab::LabName;
 use crate::lab::MacAddr;
+use crate::render::config;
 
 /// Everything that a lab's boot server gives out.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -29,6 +32,32 @@ pub struct Content {
     pub files: BTreeMap<String, ServedFile>,
     /// The media type of the configs.
     pub config_type: String,
+    /// The public SSH keys in the configs.
+    #[serde(default)]
+    pub ssh_keys: Vec<String>,
+    /// The etcd discovery URL in the configs, if they have one.
+    #[serde(default)]
+    pub discovery_url: Option<String>,
+}
+
+impl Content {
+    /// The URL below which the boot server's own etcd discovery is.
+    pub fn discovery_base(&self) -> String {
+        format!("http://{}{DISCOVERY_PATH}", SocketAddr::new(self.address, self.port))
+    }
+
+    /// Whether a config has a place for a discovery URL, and none in it yet.
+    pub fn wants_discovery(&self) -> bool {
+        self.nodes.iter().any(|node| config::wants_discovery(&node.config))
+    }
+
+    /// Puts a discovery URL into all configs.
+    pub fn put_discovery_url(&mut self, url: String) {
+        for node in &mut self.nodes {
+            node.config = config::put_discovery_url(&node.config, &url);
+        }
+        self.discovery_url = Some(url);
+    }
 }
 
 /// What a node gets.

@@ -28,15 +28,13 @@ use tokio::net::TcpListener;
 pub use self::content::Content;
 pub use self::content::ServedFile;
 pub use self::content::ServedNode;
-use self::discovery::Discovery;
+pub use self::discovery::Discovery;
 pub use self::routes::Status;
 pub use self::routes::router;
 use self::timeline::Event;
 use self::timeline::Timeline;
 use crate::host::neighbour;
 use crate::host::neighbour::Neighbour;
-use crate::lab::DISCOVERY_PATH;
-use crate::lab::discovery_token;
 
 /// What the handlers share.
 #[derive(Debug)]
@@ -45,7 +43,6 @@ pub struct Server {
     timeline: Mutex<Timeline>,
     journal: Mutex<File>,
     neighbour: fn(IpAddr) -> Neighbour,
-    discovery: Option<Arc<Discovery>>,
 }
 
 impl Server {
@@ -64,26 +61,7 @@ impl Server {
         let journal = File::options().create(true).append(true).open(journal);
         let journal = Mutex::new(journal.context("opening the boot server's journal")?);
         let timeline = Mutex::new(timeline);
-        Ok(Self { content, timeline, journal, neighbour: neighbour::look_up, discovery: None })
-    }
-
-    /// The same with etcd discovery for the lab's own cluster, kept in the file `registry`.
-    ///
-    /// # Errors
-    /// If the file is no registry, or another process has it.
-    pub fn with_discovery(mut self, registry: &Path) -> Result<Self> {
-        let content = &self.content;
-        let (uuid, size) = (content.uuid, content.nodes.len());
-        let token = discovery_token(uuid);
-        let base =
-            format!("http://{}{DISCOVERY_PATH}", SocketAddr::new(content.address, content.port));
-        // The token follows from the lab, so that configs can be rendered without asking us.
-        let discovery = Discovery::open_with(registry, &base, move || token.into_bytes())?;
-        if discovery.registered(&token.simple().to_string()).is_err() {
-            discovery.new_token(size)?;
-        }
-        self.discovery = Some(Arc::new(discovery));
-        Ok(self)
+        Ok(Self { content, timeline, journal, neighbour: neighbour::look_up })
     }
 
     /// Notes that something happened, for the status and for the next start.
@@ -98,12 +76,18 @@ impl Server {
     }
 }
 
-/// Serves until a signal ends the process or `state` (the lab's folder, where the journal is) is
-/// gone: a server whose lab was destroyed must not outlive it.
+/// Serves the lab's files and, below [`DISCOVERY_PATH`], its etcd discovery, until a signal ends the
+/// process or `state` (the lab's folder, where the journal is) is gone: a server whose lab was
+/// destroyed must not outlive it.
 ///
 /// # Errors
 /// If the address cannot be listened on.
-pub fn serve(server: Server, address: SocketAddr, state: PathBuf) -> Result<()> {
+pub fn serve(
+    server: Server,
+    discovery: Discovery,
+    address: SocketAddr,
+    state: PathBuf,
+) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -113,15 +97,15 @@ pub fn serve(server: Server, address: SocketAddr, state: PathBuf) -> Result<()> 
             .await
             .with_context(|| format!("listening on http://{address}"))?;
         tracing::info!("listening on http://{address}");
-        let discovery = server.discovery.clone();
-        let app = router(Arc::new(server)).into_make_service_with_connect_info::<SocketAddr>();
-        axum::serve(listener, app)
-            .with_graceful_shutdown(async {
-                until_gone(state).await;
-                discovery.inspect(|discovery| discovery.close());
-            })
-            .await
-            .context("serving")
+        let discovery = Arc::new(discovery);
+        let app = router(Arc::new(server))
+            .nest(DISCOVERY_PATH, discovery::router(Arc::clone(&discovery)))
+            .into_make_service_with_connect_info::<SocketAddr>();
+        let gone = async move {
+            until_gone(state).await;
+            discovery.close();
+        };
+        axum::serve(listener, app).with_graceful_shutdown(gone).await.context("serving")
     })
 }
 
@@ -138,4 +122,6 @@ pub(crate) fn now_ms() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// Where the boot server's own etcd discovery is, below the server's URL.
+pub const DISCOVERY_PATH: &str = "/discovery";
 const STATE_CHECK: Duration = Duration::from_secs(1);

@@ -31,13 +31,11 @@ use uuid::Uuid;
 use super::Server;
 use super::content::ServedNode;
 use super::counted::counted;
-use super::discovery;
 use super::now_ms;
 use super::timeline::Event;
 use super::timeline::Stage;
 use super::timeline::Timeline;
 use crate::host::neighbour::Neighbour;
-use crate::lab::DISCOVERY_PATH;
 use crate::lab::LabName;
 use crate::lab::MacAddr;
 use crate::render::config::substitute_addresses;
@@ -58,16 +56,15 @@ pub struct Status {
 
 /// All routes of a boot server.
 pub fn router(server: Arc<Server>) -> Router {
-    let discovery = server.discovery.clone().map(discovery::router).unwrap_or_default();
     Router::new()
         .route("/healthz", get(status))
         .route("/status", get(status))
         .route("/ipxe", get(script))
         .route("/files/{name}", get(file))
         .route("/config", get(config))
+        .route("/nocloud/{file}", get(nocloud))
         .route("/nodes/{index}/stages/{stage}", post(reach))
         .with_state(server)
-        .nest(DISCOVERY_PATH, discovery)
 }
 
 /// Who asks: the address and, from iPXE, the MAC address.
@@ -125,6 +122,29 @@ async fn config(
         }
         None => refuse(&asking, "a config"),
     }
+}
+
+/// cloud-init's data source `NoCloud`: a folder of four files.
+/// <https://cloudinit.readthedocs.io/en/latest/reference/datasources/nocloud.html>
+async fn nocloud(
+    State(server): State<Arc<Server>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Path(file): Path<String>,
+    method: Method,
+) -> Response {
+    let asking = Asking { ip: canonical(peer), mac: None };
+    let Some(node) = server.node(&asking) else { return refuse(&asking, "a config") };
+    let text = match file.as_str() {
+        "user-data" => substitute_addresses(&node.config, asking.ip),
+        "meta-data" => server.meta_data(node),
+        // What is not there is asked for ten times, a second apart; empty means the same.
+        "vendor-data" | "network-config" => String::new(),
+        _ => return (StatusCode::NOT_FOUND, format!("there is no file {file}\n")).into_response(),
+    };
+    if file == "user-data" && method == Method::GET {
+        server.reached(node.index, Stage::Config, asking.ip, text.len() as u64);
+    }
+    ([(header::CONTENT_TYPE, PLAIN)], text).into_response()
 }
 
 /// A file of the image, whole or in ranges. The files are no secret; they are counted for the
@@ -196,6 +216,12 @@ impl Server {
         let timeline = self.timeline.lock().expect("no handler panics");
         let seen = timeline.nodes.iter().find(|node| node.ip == Some(asking.ip))?.index;
         unaddressed().find(|node| node.index == seen)
+    }
+
+    /// A new instance id makes cloud-init run everything again, so it is the lab's UUID that is in it.
+    fn meta_data(&self, node: &ServedNode) -> String {
+        let name = &node.name;
+        format!("instance-id: {}-{name}\nlocal-hostname: {name}\n", self.content.uuid)
     }
 
     fn reached(&self, node: u32, stage: Stage, from: IpAddr, bytes: u64) {
@@ -275,6 +301,8 @@ mod tests {
                 ServedFile { path: kernel, stage: Stage::Kernel },
             )]),
             config_type: "application/json".to_owned(),
+            ssh_keys: Vec::new(),
+            discovery_url: None,
         };
         let server = Server::new(content, &folder.path().join("journal")).unwrap();
         Bench { server: Arc::new(server), folder }
@@ -344,9 +372,14 @@ mod tests {
     #[tokio::test]
     async fn who_is_no_node_gets_nothing_of_a_node() {
         let bench = managed();
-        for request in
-            ["GET /ipxe", "GET /config", "GET /ipxe?mac=52:54:00:12:34:01", "GET /ipxe?mac=x"]
-        {
+        for request in [
+            "GET /ipxe",
+            "GET /config",
+            "GET /nocloud/user-data",
+            "GET /nocloud/meta-data",
+            "GET /ipxe?mac=52:54:00:12:34:01",
+            "GET /ipxe?mac=x",
+        ] {
             let (status, _, text) = bench.ask("10.0.0.9", request, &[]).await;
             assert_eq!(
                 (status, text.as_str()),
@@ -354,6 +387,31 @@ mod tests {
                 "{request}"
             );
         }
+    }
+
+    #[tokio::test]
+    async fn cloud_init_gets_its_four_files() {
+        let bench = managed();
+        for (file, expected) in [
+            (
+                "meta-data",
+                "instance-id: 00000000-0000-0000-0000-000000000000-demo-2\nlocal-hostname: demo-2\n",
+            ),
+            ("vendor-data", ""),
+            ("network-config", ""),
+        ] {
+            let (status, _, text) =
+                bench.ask("10.0.0.3", &format!("GET /nocloud/{file}"), &[]).await;
+            assert_eq!((status, text.as_str()), (200, expected), "{file}");
+        }
+        assert_eq!(bench.ask("10.0.0.3", "HEAD /nocloud/user-data", &[]).await.0, 200);
+        assert_eq!(bench.stages(1), []);
+        assert_eq!(
+            bench.ask("10.0.0.3", "GET /nocloud/user-data", &[]).await.2,
+            "node 2 at 10.0.0.3"
+        );
+        assert_eq!(bench.stages(1), [(Stage::Config, 18)]);
+        assert_eq!(bench.ask("10.0.0.3", "GET /nocloud/x", &[]).await.0, 404);
     }
 
     #[tokio::test]

@@ -46,11 +46,11 @@ impl Endpoint {
 pub struct Report {
     /// Each node in the order in which they were asked for.
     pub nodes: Vec<NodeReport>,
-    /// The names of all members.
-    pub members: Vec<String>,
-    /// The name of the leader, if all agree on one.
+    /// All members.
+    pub members: Vec<Member>,
+    /// The node that leads, if all agree on one.
     pub leader: Option<String>,
-    /// What was written on one node was read on the others; the reason if not.
+    /// Why what was written on one node was not read on the others.
     pub read_write: Option<String>,
     /// Everything is as it should be.
     pub healthy: bool,
@@ -61,21 +61,59 @@ pub struct Report {
 pub struct NodeReport {
     /// Its name.
     pub name: String,
+    /// Its address.
+    pub ip: IpAddr,
     /// It says that it is healthy.
     pub healthy: bool,
+    /// The id of the member that it is, hexadecimal.
+    pub member: Option<String>,
+    /// All agree that it leads.
+    pub leader: bool,
     /// Why it is not, as far as can be told.
     pub problem: Option<String>,
+}
+
+/// A member of a cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Member {
+    /// Its id, hexadecimal as etcd prints it.
+    pub id: String,
+    /// Its own name, which need not be the node's; empty until it has started.
+    pub name: String,
+    /// Where the other members reach it.
+    pub peer_urls: Vec<String>,
+    /// Where clients reach it.
+    pub client_urls: Vec<String>,
+}
+
+impl Member {
+    /// Whether the member runs on the node with this address.
+    fn is_on(&self, ip: IpAddr) -> bool {
+        self.peer_urls.iter().chain(&self.client_urls).any(|url| is_at(url, ip))
+    }
+}
+
+/// Whether a URL's host is this address.
+pub fn is_at(url: &str, ip: IpAddr) -> bool {
+    let url = reqwest::Url::parse(url).ok();
+    let host = url.as_ref().and_then(reqwest::Url::host_str).unwrap_or_default();
+    host.trim_start_matches('[').trim_end_matches(']').parse() == Ok(ip)
 }
 
 /// Asks whether each node is healthy, all at the same time.
 pub fn health(endpoints: &[Endpoint]) -> Vec<NodeReport> {
     let Ok(http) = client() else { return Vec::new() };
-    on_each(endpoints, |endpoint| match is_healthy(&http, endpoint) {
-        Ok(()) => NodeReport { name: endpoint.name.clone(), healthy: true, problem: None },
-        Err(error) => {
-            NodeReport { name: endpoint.name.clone(), healthy: false, problem: Some(short(&error)) }
-        }
+    on_each(endpoints, |endpoint| NodeReport {
+        name: endpoint.name.clone(),
+        ip: endpoint.ip,
+        problem: is_healthy(&http, endpoint).err().map(|error| short(&error)),
+        healthy: false,
+        member: None,
+        leader: false,
     })
+    .into_iter()
+    .map(|node| NodeReport { healthy: node.problem.is_none(), ..node })
+    .collect()
 }
 
 /// Checks the whole cluster. Writes a key that only this check has, and deletes it again.
@@ -84,7 +122,7 @@ pub fn health(endpoints: &[Endpoint]) -> Vec<NodeReport> {
 /// If there can be no HTTP client, which is a bug.
 pub fn check(endpoints: &[Endpoint], mark: &str) -> Result<Report> {
     let http = client()?;
-    let nodes = health(endpoints);
+    let mut nodes = health(endpoints);
     let answering: Vec<&Endpoint> = endpoints
         .iter()
         .zip(&nodes)
@@ -93,16 +131,20 @@ pub fn check(endpoints: &[Endpoint], mark: &str) -> Result<Report> {
         .collect();
     let members =
         answering.first().and_then(|endpoint| members(&http, endpoint).ok()).unwrap_or_default();
-    let leader = leader(&http, &answering, &members);
+    let leader_id = leader(&http, &answering);
+    for node in &mut nodes {
+        // A member names itself as it likes; one found by discovery often by its machine's id.
+        let member = members.iter().find(|member| member.is_on(node.ip));
+        node.leader = leader_id.is_some() && member.map(|member| &member.id) == leader_id.as_ref();
+        node.member = member.map(|member| member.id.clone());
+    }
     let read_write =
         write_here_read_there(&http, &answering, mark).err().map(|error| short(&error));
-    let names: BTreeSet<&str> = members.iter().map(|member| member.name.as_str()).collect();
-    let healthy = nodes.iter().all(|node| node.healthy)
-        && names.len() == endpoints.len()
-        && endpoints.iter().all(|endpoint| names.contains(endpoint.name.as_str()))
+    let leader = nodes.iter().find(|node| node.leader).map(|node| node.name.clone());
+    let healthy = nodes.iter().all(|node| node.healthy && node.member.is_some())
+        && members.len() == endpoints.len()
         && leader.is_some()
         && read_write.is_none();
-    let members = members.into_iter().map(|member| member.name).collect();
     Ok(Report { nodes, members, leader, read_write, healthy })
 }
 
@@ -121,6 +163,10 @@ impl Report {
                 )
             })
             .collect();
+        let strangers = self.nodes.iter().filter(|node| node.healthy && node.member.is_none());
+        problems.extend(strangers.map(|node| {
+            format!("{}: it is healthy, but no member of the same cluster", node.name)
+        }));
         if self.members.len() != self.nodes.len() {
             problems.push(format!(
                 "etcd has {} members of {}",
@@ -153,26 +199,35 @@ fn is_healthy(http: &Client, endpoint: &Endpoint) -> Result<()> {
     Ok(())
 }
 
-#[derive(Deserialize)]
-struct Member {
-    #[serde(rename = "ID")]
-    id: String,
-    #[serde(default)]
-    name: String,
-}
-
 fn members(http: &Client, endpoint: &Endpoint) -> Result<Vec<Member>> {
     #[derive(Deserialize)]
     struct Members {
         #[serde(default)]
-        members: Vec<Member>,
+        members: Vec<MemberAnswer>,
+    }
+    #[derive(Deserialize)]
+    struct MemberAnswer {
+        #[serde(rename = "ID")]
+        id: String,
+        #[serde(default)]
+        name: String,
+        #[serde(default, rename = "peerURLs")]
+        peer_urls: Vec<String>,
+        #[serde(default, rename = "clientURLs")]
+        client_urls: Vec<String>,
     }
     let answer: Members = call(http, endpoint, "/v3/cluster/member/list", &json!({}))?;
-    Ok(answer.members)
+    let member = |answer: MemberAnswer| Member {
+        id: hex(&answer.id),
+        name: answer.name,
+        peer_urls: answer.peer_urls,
+        client_urls: answer.client_urls,
+    };
+    Ok(answer.members.into_iter().map(member).collect())
 }
 
-/// The member that all of `endpoints` call their leader.
-fn leader(http: &Client, endpoints: &[&Endpoint], members: &[Member]) -> Option<String> {
+/// The id of the member that all of `endpoints` call their leader.
+fn leader(http: &Client, endpoints: &[&Endpoint]) -> Option<String> {
     #[derive(Deserialize)]
     struct Status {
         leader: String,
@@ -185,7 +240,12 @@ fn leader(http: &Client, endpoints: &[&Endpoint], members: &[Member]) -> Option<
     .collect::<Result<_>>()
     .ok()?;
     let [leader] = Vec::from_iter(leaders).try_into().ok()?;
-    members.iter().find(|member| member.id == leader).map(|member| member.name.clone())
+    Some(hex(&leader))
+}
+
+/// JSON has no numbers of 64 bits, so etcd writes its ids as decimal strings there.
+fn hex(id: &str) -> String {
+    id.parse::<u64>().map_or_else(|_| id.to_owned(), |id| format!("{id:x}"))
 }
 
 fn write_here_read_there(http: &Client, endpoints: &[&Endpoint], mark: &str) -> Result<()> {
@@ -242,3 +302,27 @@ fn short(error: &anyhow::Error) -> String {
 const CLIENT_PORT: u16 = 2379;
 /// An emulated node that is electing a leader is slow to answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_at_an_address_or_not() {
+        for (url, ip, expected) in [
+            ("http://10.0.0.2:2380", "10.0.0.2", true),
+            ("http://10.0.0.23:2380", "10.0.0.2", false),
+            ("http://[fd00::1]:2380", "fd00::1", true),
+            ("http://node:2380", "10.0.0.2", false),
+            ("nonsense", "10.0.0.2", false),
+        ] {
+            assert_eq!(is_at(url, ip.parse().unwrap()), expected, "{url}");
+        }
+    }
+
+    #[test]
+    fn ids_are_shown_as_etcd_prints_them() {
+        assert_eq!(hex("10276657743932975437"), "8e9e05c52164694d");
+        assert_eq!(hex("x"), "x");
+    }
+}

@@ -14,11 +14,15 @@ use super::Context;
 use super::apply::Applier;
 use super::attach;
 use super::destroy;
+use super::image::PinArgs;
 use super::prepare;
 use super::prepare::Prepared;
 use super::wait;
+use crate::boot_server::Discovery;
 use crate::boot_server::process;
 use crate::cli::CreateArgs;
+use crate::cluster::discovery;
+use crate::config;
 use crate::hint::hinted;
 use crate::host;
 use crate::hypervisor::Found;
@@ -26,7 +30,6 @@ use crate::hypervisor::Hypervisor;
 use crate::hypervisor::Inventory;
 use crate::images::Image;
 use crate::images::ImageSpec;
-use crate::images::lock::Pin;
 use crate::images::store::Store;
 use crate::lab::Lab;
 use crate::lab::LabName;
@@ -34,6 +37,7 @@ use crate::lab::options::LabOptions;
 use crate::lab::options::Surroundings;
 use crate::lab::options::VirtTypeChoice;
 use crate::lab::plan;
+use crate::lab::plan::DomainState;
 use crate::lab::plan::Goal;
 use crate::lab::plan::Step;
 use crate::lab::spec::ImageRef;
@@ -42,6 +46,8 @@ use crate::lab::spec::VirtType;
 use crate::render::Templates;
 use crate::render::config::ConfigInput;
 use crate::state;
+use crate::state::StateDir;
+use crate::units::human_bytes;
 
 /// Makes a lab, or completes one that is half made.
 pub(super) fn run(context: &Context, args: &CreateArgs) -> Result<()> {
@@ -54,7 +60,12 @@ pub(super) fn run(context: &Context, args: &CreateArgs) -> Result<()> {
     if args.recreate {
         destroy::destroy(context, &hypervisor, &name, args.dry_run)?;
     }
-    let Draft { prepared, found, lock } = draft(context, &hypervisor, &options)?;
+    let terms = Terms { pin: &args.pin, overcommit: args.overcommit };
+    let Draft { mut prepared, found, lock } = draft(context, &hypervisor, &options, &terms)?;
+    // From here on there are effects.
+    if !args.dry_run && prepared.content.wants_discovery() {
+        discovery_url(&options, &mut prepared)?;
+    }
     let lab = &prepared.lab;
     let applier = Applier::new(context, &hypervisor, lab, Some(&prepared))?;
     let steps = plan::plan(lab, Goal::Up, &applier.observed(found.as_ref())?);
@@ -95,14 +106,21 @@ pub(super) fn run(context: &Context, args: &CreateArgs) -> Result<()> {
 }
 
 /// What an existing lab was made with, if that is still here; else the newest there is.
-fn image_for(context: &Context, existing: Option<&Lab>, spec: &ImageSpec) -> Result<Image> {
+fn image_for(
+    context: &Context,
+    existing: Option<&Lab>,
+    spec: &ImageSpec,
+    wanted: &PinArgs,
+) -> Result<Image> {
     let store = Store::open_default()?;
     if let Some(lab) = existing
         && let Some(image) = store.with_digest(spec, &lab.spec.image.digest)?
     {
         return Ok(image);
     }
-    store.ensure(spec, &Pin::default(), context.printer)
+    let image = store.ensure(spec, &wanted.pin(&spec.name)?, context.printer)?;
+    wanted.record(&image)?;
+    Ok(image)
 }
 
 /// The boot server has to run where the nodes are.
@@ -114,6 +132,15 @@ pub(super) fn refuse_remote(hypervisor: &Hypervisor, name: &LabName) -> Result<(
         );
     }
     Ok(())
+}
+
+/// What else was asked for, beside what the lab should be like.
+#[derive(Debug)]
+pub(super) struct Terms<'a> {
+    /// Which version of the image.
+    pub(super) pin: &'a PinArgs,
+    /// The host's memory need not suffice.
+    pub(super) overcommit: bool,
 }
 
 /// A lab that is decided and checked, and everything that making it needs.
@@ -130,6 +157,7 @@ pub(super) fn draft(
     context: &Context,
     hypervisor: &Hypervisor,
     options: &LabOptions,
+    terms: &Terms,
 ) -> Result<Draft> {
     let name = options.lab_name();
     // Getting an image can take minutes: before the lock.
@@ -137,7 +165,7 @@ pub(super) fn draft(
     let image_name =
         existing.as_ref().map_or(options.image_name(), |lab| lab.spec.image.name.as_str());
     let spec = context.catalogue()?.find(image_name)?;
-    let image = image_for(context, existing.as_ref(), &spec)?;
+    let image = image_for(context, existing.as_ref(), &spec, terms.pin)?;
 
     let waiting = || context.printer.note("waiting for another virtlab to choose its network");
     let lock = state::lock(waiting)?;
@@ -150,9 +178,82 @@ pub(super) fn draft(
     let wire = attach::check(hypervisor, &lab.spec.network)?;
     attach::check_macs(&lab, &wire, hypervisor)?;
     wire.lacks.iter().for_each(|lacks| context.printer.note(lacks));
-    let prepared = prepare_lab(context, lab, &spec, &image)?;
+    let kept = StateDir::of(&name)?.content().ok().filter(|content| content.uuid == lab.uuid);
+    let keys = match &kept {
+        Some(kept) => kept.ssh_keys.clone(),
+        None => ssh_keys(options)?,
+    };
+    let mut prepared = prepare_lab(context, lab, &spec, &image, keys)?;
+    if let Some(url) = kept.and_then(|content| content.discovery_url) {
+        prepared.content.put_discovery_url(url);
+    }
     check_conflicts(&prepared.lab, &inventory)?;
+    if !terms.overcommit {
+        check_memory(context, &prepared.lab, found.as_ref(), &spec)?;
+    }
     Ok(Draft { prepared, found, lock })
+}
+
+/// The public keys that may log in to the nodes.
+pub(super) fn ssh_keys(options: &LabOptions) -> Result<Vec<String>> {
+    let home = etcetera::home_dir().context("looking for the home directory")?;
+    config::public_keys(&options.ssh_key, &home.join(".ssh"))
+}
+
+/// Gets a discovery URL that no lab had before and puts it into the configs.
+fn discovery_url(options: &LabOptions, prepared: &mut Prepared) -> Result<()> {
+    let lab = &prepared.lab;
+    let size = lab.spec.nodes as usize;
+    let url = if let Some(service) = &options.discovery {
+        discovery::request_token(service, size, discovery::TIMEOUT)?
+    } else {
+        // The boot server does not run yet, and finds the token when it does.
+        let state = StateDir::of(&lab.name)?;
+        state.save(lab, &prepared.content)?;
+        let base = prepared.content.discovery_base();
+        Discovery::open(&state.discovery(), &base)?.new_token(size)?
+    };
+    prepared.content.put_discovery_url(url);
+    Ok(())
+}
+
+/// The nodes' memory against what the host has left. Guests take what they use and not what they
+/// have, and share what is the same, so only what cannot work at all is refused.
+fn check_memory(
+    context: &Context,
+    lab: &Lab,
+    found: Option<&Found>,
+    spec: &ImageSpec,
+) -> Result<()> {
+    if lab.spec.virt_type == VirtType::Test {
+        return Ok(());
+    }
+    let running = |state: &DomainState| matches!(state, DomainState::Running | DomainState::Paused);
+    let running = found.map_or(0, |found| found.domains.values().filter(|s| running(s)).count());
+    let starting = u64::from(lab.spec.nodes).saturating_sub(running as u64);
+    let (available, wanted) = (host::available_memory()?, starting * lab.spec.memory.bytes());
+    let least = starting * (u64::from(spec.memory_mib) << 20);
+    if least > available {
+        return Err(hinted(
+            format!(
+                "{starting} nodes with the least memory for image `{}` take {}, and this host has {} left",
+                lab.spec.image.name,
+                human_bytes(least),
+                human_bytes(available)
+            ),
+            "choose fewer nodes (--nodes), a smaller image, or try it all the same (--overcommit)",
+        ));
+    }
+    if wanted > available {
+        context.printer.warn(format!(
+            "{starting} nodes of {} may take {}, and this host has {} left; less --memory helps, and so \
+             does KSM, which lets nodes share what is the same: `virtlab ksm on`",
+            lab.spec.memory,
+            human_bytes(wanted),
+            human_bytes(available)
+        ));
+    }
+    Ok(())
 }
 
 /// The flags laid over the lab file.
@@ -262,17 +363,24 @@ fn free_port(inventory: &Inventory, address: Option<IpAddr>) -> Result<u16> {
     })
 }
 
-fn prepare_lab(context: &Context, lab: Lab, spec: &ImageSpec, image: &Image) -> Result<Prepared> {
+fn prepare_lab(
+    context: &Context,
+    lab: Lab,
+    spec: &ImageSpec,
+    image: &Image,
+    ssh_keys: Vec<String>,
+) -> Result<Prepared> {
     let templates = context.templates()?;
-    let input = config_input(&templates, &lab, spec)?;
+    let input = config_input(&templates, &lab, spec, ssh_keys)?;
     Prepared::new(&templates, lab, spec, Some(image), &input)
 }
 
 /// What the configs of a lab are made of, if its template is still what it was made with.
-pub(super) fn config_input(
+fn config_input(
     templates: &Templates,
     lab: &Lab,
     spec: &ImageSpec,
+    ssh_keys: Vec<String>,
 ) -> Result<ConfigInput> {
     let own =
         lab.spec.config.source.starts_with("config-templates/") || lab.spec.config.source == "none";
@@ -288,7 +396,7 @@ pub(super) fn config_input(
             format!("`virtlab create {} --recreate …` makes the lab anew", lab.name),
         ));
     }
-    Ok(ConfigInput { template, ssh_keys: Vec::new(), discovery_url: Some(lab.discovery_url()) })
+    Ok(ConfigInput { template, ssh_keys })
 }
 
 /// Nothing foreign may have a name that the lab needs.

@@ -15,6 +15,8 @@ use super::Context;
 use super::apply::Applier;
 use super::create;
 use super::create::Draft;
+use super::create::Terms;
+use super::image::PinArgs;
 use super::ksm;
 use super::memory;
 use super::memory::CurveFiles;
@@ -99,7 +101,10 @@ pub(super) fn run(context: &Context, args: &CurveArgs) -> Result<()> {
     create::refuse_remote(&hypervisor, &args.name)?;
     context.catch_signals()?;
     refuse_existing(context, &hypervisor, &args.name)?;
-    let Draft { prepared, found: _, lock } = create::draft(context, &hypervisor, &args.options())?;
+    let pin = PinArgs::default();
+    let terms = Terms { pin: &pin, overcommit: false };
+    let Draft { prepared, found: _, lock } =
+        create::draft(context, &hypervisor, &args.options(), &terms)?;
     let lab = &prepared.lab;
     let claims = Claims::host();
     ksm::claim(context.printer, &hypervisor, lab, claims.ksm().settings_to_measure()?)?;
@@ -223,7 +228,8 @@ impl<'a> Progress<'a> {
         match event {
             Event::Growing { nodes } => self.bar.set_message(format!("node {nodes} boots")),
             Event::Scanning { nodes, done, wanted } => {
-                self.bar.set_message(format!("{nodes} node(s): full scan {} of {wanted}", done + 1))
+                self.bar
+                    .set_message(format!("{nodes} node(s): full scan {} of {wanted}", done + 1));
             }
             Event::Measured { sample, .. } => {
                 self.curve.add(sample.clone());

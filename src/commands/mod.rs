@@ -14,6 +14,7 @@ pub mod pxe;
 mod render;
 mod serve;
 mod status;
+mod verify;
 mod version;
 mod wait;
 
@@ -72,6 +73,7 @@ pub fn run(cli: Cli, printer: &Printer) -> Result<()> {
         Command::Create(args) => create::run(&context, &args),
         Command::List => list::run(&context),
         Command::Status(args) => status::run(&context, &args.lab),
+        Command::Verify(args) => verify::run(&context, &args),
         Command::Destroy(args) => destroy::run(&context, &args),
         Command::Render(args) => render::run(&context, &args),
         Command::Serve(args) => serve::run(&args.lab),

@@ -34,8 +34,7 @@ pub(super) fn run(context: &Context, args: &RenderArgs) -> Result<()> {
     if args.node == 0 || args.node > lab.spec.nodes {
         bail!("--node {} is not one of the lab's {} nodes", args.node, lab.spec.nodes);
     }
-    let input =
-        ConfigInput { template, ssh_keys: Vec::new(), discovery_url: Some(lab.discovery_url()) };
+    let input = ConfigInput { template, ssh_keys: create::ssh_keys(&options)? };
     let prepared = Prepared::new(&templates, lab, &spec, None, &input)?;
     let index = args.node as usize - 1;
     let node = &prepared.content.nodes[index];

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use anyhow::Result;
 
 use crate::boot_server;
+use crate::boot_server::Discovery;
 use crate::boot_server::Server;
 use crate::boot_server::process;
 use crate::hint::hinted;
@@ -20,7 +21,8 @@ pub(super) fn run(name: &LabName) -> Result<()> {
         )
     })?;
     let address = SocketAddr::new(content.address, content.port);
-    let server = Server::new(content, &state.journal())?.with_discovery(&state.discovery())?;
+    let discovery = Discovery::open(&state.discovery(), &content.discovery_base())?;
+    let server = Server::new(content, &state.journal())?;
     process::mark_own_process(state.path())?;
-    boot_server::serve(server, address, state.path().to_owned())
+    boot_server::serve(server, discovery, address, state.path().to_owned())
 }

@@ -9,6 +9,8 @@ use serde::Serialize;
 use super::Context;
 use super::attach;
 use super::memory;
+use super::verify::DiscoveryStatus;
+use super::verify::discovery_status;
 use super::wait::endpoints;
 use crate::boot_server::process::Client;
 use crate::boot_server::timeline::NodeTimeline;
@@ -38,6 +40,8 @@ struct LabStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     etcd: Option<etcd::Report>,
     memory: LabMemory,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    discovery: Option<DiscoveryStatus>,
 }
 
 #[derive(Serialize)]
@@ -175,6 +179,7 @@ fn observe(
         nodes,
         etcd: report,
         memory,
+        discovery: discovery_status(lab)?,
     })
 }
 

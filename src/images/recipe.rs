@@ -145,10 +145,21 @@ const SHOWN_LINES: usize = 15;
 type Files = &'static [(&'static str, &'static str)];
 
 /// The recipes that are part of virtlab, `images/NAME/`.
-const RECIPES: &[(&str, Files)] = &[(
-    "micro",
-    &[
-        ("build.sh", include_str!("../../images/micro/build.sh")),
-        ("init", include_str!("../../images/micro/init")),
-    ],
-)];
+const RECIPES: &[(&str, Files)] = &[
+    (
+        "debian",
+        &[
+            ("build.sh", include_str!("../../images/debian/build.sh")),
+            ("customize", include_str!("../../images/debian/customize")),
+            ("initramfs-hook", include_str!("../../images/debian/initramfs-hook")),
+            ("initramfs.conf", include_str!("../../images/debian/initramfs.conf")),
+        ],
+    ),
+    (
+        "micro",
+        &[
+            ("build.sh", include_str!("../../images/micro/build.sh")),
+            ("init", include_str!("../../images/micro/init")),
+        ],
+    ),
+];

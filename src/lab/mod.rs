@@ -94,20 +94,7 @@ impl Lab {
     pub fn boot_url(&self) -> String {
         format!("http://{}:{}", self.spec.boot_address, self.spec.boot_port)
     }
-
-    /// Where the nodes of the lab find each other, unless another discovery service is named.
-    pub fn discovery_url(&self) -> String {
-        format!("{}{DISCOVERY_PATH}/{}", self.boot_url(), discovery_token(self.uuid).simple())
-    }
 }
-
-/// The token of the lab's own etcd cluster at its boot server's discovery.
-pub fn discovery_token(lab: Uuid) -> Uuid {
-    Uuid::new_v5(&lab, b"etcd discovery")
-}
-
-/// Where below the boot server's URL etcd's discovery is.
-pub const DISCOVERY_PATH: &str = "/discovery";
 
 #[cfg(test)]
 pub(crate) mod tests {

@@ -75,6 +75,15 @@ pub struct LabOptions {
     #[arg(long, value_name = "FILE", env = "VIRTLAB_CONFIG")]
     pub config: Option<PathBuf>,
 
+    /// Public SSH key that may log in, repeatable [default: ~/.ssh/*.pub]
+    #[arg(long, value_name = "FILE", env = "VIRTLAB_SSH_KEY", value_delimiter = ':')]
+    #[serde(default)]
+    pub ssh_key: Vec<PathBuf>,
+
+    /// etcd discovery service for <`DISCOVERY_URL`> [default: the lab's own]
+    #[arg(long, value_name = "URL", env = "VIRTLAB_DISCOVERY")]
+    pub discovery: Option<String>,
+
     /// nat, isolated, routed, bridge, or an existing libvirt network [default: nat]
     #[arg(long, value_name = "NETWORK", env = "VIRTLAB_NETWORK")]
     pub network: Option<NetworkChoice>,
@@ -254,6 +263,7 @@ impl LabOptions {
         {
             *path = path.take().map(|path| folder.join(path));
         }
+        options.ssh_key = options.ssh_key.into_iter().map(|key| folder.join(key)).collect();
         Ok(options)
     }
 
@@ -268,6 +278,8 @@ impl LabOptions {
             vcpus: self.vcpus.or(lower.vcpus),
             image: self.image.or(lower.image),
             config: self.config.or(lower.config),
+            ssh_key: if self.ssh_key.is_empty() { lower.ssh_key } else { self.ssh_key },
+            discovery: self.discovery.or(lower.discovery),
             network: self.network.or(lower.network),
             bridge: self.bridge.or(lower.bridge),
             subnet: self.subnet.or(lower.subnet),
@@ -740,7 +752,8 @@ mod tests {
 
     #[test]
     fn paths_in_a_file_start_from_its_folder() {
-        let options = file("version = 1\nconfig = 'my.ign'").unwrap();
+        let options = file("version = 1\nconfig = 'my.ign'\nssh-key = ['a.pub', '/b']").unwrap();
+        assert_eq!(options.ssh_key, [Path::new("dir/a.pub"), Path::new("/b")]);
         assert_eq!(options.config, Some(PathBuf::from("dir/my.ign")));
     }
 

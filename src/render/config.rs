@@ -20,12 +20,11 @@ pub struct ConfigInput {
     pub template: String,
     /// Public SSH keys, one a line of `authorized_keys`.
     pub ssh_keys: Vec<String>,
-    /// What takes the place of `<DISCOVERY_URL>`.
-    pub discovery_url: Option<String>,
 }
 
-/// The config of one node, still with `$private_ipv4` and `$public_ipv4` in it: those depend on who
-/// asks, see [`substitute_addresses`].
+/// The config of one node, still with the article's placeholders in it: `$private_ipv4` and
+/// `$public_ipv4` depend on who asks, see [`substitute_addresses`]; a discovery URL is made only for
+/// a lab that is made, see [`put_discovery_url`].
 ///
 /// # Errors
 /// If the template is wrong.
@@ -42,16 +41,18 @@ pub fn config(
         boot_url: lab.boot_url(),
         ssh_keys: &input.ssh_keys,
     };
-    let text = templates.render_text(&lab.spec.config.source, &input.template, context)?;
-    Ok(match &input.discovery_url {
-        Some(url) => text.replace(DISCOVERY_PLACEHOLDER, url),
-        None => text,
-    })
+    templates.render_text(&lab.spec.config.source, &input.template, context)
 }
 
-/// Whether a template wants an etcd discovery URL.
-pub fn wants_discovery(template: &str) -> bool {
-    template.contains(DISCOVERY_PLACEHOLDER)
+/// Whether a config wants an etcd discovery URL.
+pub fn wants_discovery(config: &str) -> bool {
+    config.contains(DISCOVERY_PLACEHOLDER)
+}
+
+/// Puts a discovery URL in the place of every `<DISCOVERY_URL>`, as the article's `sed` does.
+#[must_use]
+pub fn put_discovery_url(config: &str, url: &str) -> String {
+    config.replace(DISCOVERY_PLACEHOLDER, url)
 }
 
 /// Puts the asking address in the place of `$private_ipv4` and `$public_ipv4`, as the article's

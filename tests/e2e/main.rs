@@ -7,6 +7,7 @@ mod harness;
 mod wire;
 
 mod external_pxe;
+mod ksm;
 mod lab;
 mod parallel;
 mod proxy_dhcp;

@@ -7,7 +7,6 @@
 //! A change is saved before anybody is told of it, be it the one who asked or a waiting node: a
 //! boot server that is killed and started again has forgotten nothing that a node was promised.
 
-use std::fmt;
 use std::io::Write;
 use std::path::Path;
 use std::path::PathBuf;
@@ -46,12 +45,6 @@ pub struct Discovery {
     saved: watch::Sender<Snapshot>,
     /// Held as long as this lives, so that two processes do not save over each other.
     _lock: fs::File,
-}
-
-impl fmt::Debug for Discovery {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Discovery").field("path", &self.path).finish_non_exhaustive()
-    }
 }
 
 impl Discovery {

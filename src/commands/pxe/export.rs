@@ -12,9 +12,12 @@ use clap::Args;
 use fs_err as fs;
 use reqwest::Url;
 
+use crate::boot_server::Content;
+use crate::cluster::discovery;
 use crate::commands::Context;
 use crate::commands::create;
 use crate::commands::prepare;
+use crate::commands::prepare::Prepared;
 use crate::commands::render;
 use crate::hint::hinted;
 use crate::images::ConfigFormat;
@@ -32,11 +35,11 @@ use crate::render::Templates;
 use crate::render::boot;
 use crate::render::boot::Entry;
 use crate::render::boot::Urls;
-use crate::render::config;
 use crate::render::config::ConfigInput;
 use crate::render::pxe;
 use crate::render::pxe::HttpSite;
 use crate::render::pxe::Site;
+use crate::state::StateDir;
 
 /// `pxe export`.
 #[derive(Args, Debug)]
@@ -99,13 +102,12 @@ pub(super) fn run(context: &Context, args: &ExportArgs) -> Result<()> {
     let export = Export { templates: context.templates()?, lab: &lab, spec: &spec, site: &site };
     export.write_tftp(&dir.join("tftp"), &image)?;
     if site.http.is_some() {
-        let input = create::config_input(&export.templates, &lab, &spec)?;
-        let input = if exists { input } else { ConfigInput { discovery_url: None, ..input } };
-        let undiscovered = export.write_http(&dir.join("http"), &image, &input)?;
-        if undiscovered {
+        let content = content(&export.templates, &options, &lab, &spec, exists)?;
+        export.write_http(&dir.join("http"), &image, &content)?;
+        if content.wants_discovery() {
             context.printer.warn(format!(
-                "lab `{0}` is not there yet, so its configs keep <DISCOVERY_URL>: export it after \
-                 `virtlab create {0} --no-wait`, or put the URL of a discovery service in",
+                "the configs keep <DISCOVERY_URL>: export lab `{0}` after `virtlab create {0} --no-wait`, \
+                 or name a discovery service by --discovery",
                 lab.name
             ));
         }
@@ -170,20 +172,18 @@ impl Export<'_> {
         loaded.try_for_each(|file| copy(&file.path, &tftp.join(&file.name)))
     }
 
-    /// Writes the HTTP root. `true`: configs are left without a discovery URL.
-    fn write_http(&self, http: &Path, image: &Image, input: &ConfigInput) -> Result<bool> {
+    /// Writes the HTTP root.
+    fn write_http(&self, http: &Path, image: &Image, content: &Content) -> Result<()> {
         fs::create_dir_all(http.join("configs"))?;
         fs::create_dir_all(http.join("files"))?;
         for file in &image.files {
             copy(&file.path, &http.join("files").join(&file.name))?;
         }
-        let mut undiscovered = false;
-        for node in self.lab.nodes() {
-            let text = config::config(&self.templates, self.lab, &node, input)?;
-            undiscovered |= config::wants_discovery(&text);
+        for node in &content.nodes {
+            let text = &node.config;
             let mac = node.mac.hyphenated();
             if self.spec.config != ConfigFormat::UserData {
-                write(&http.join("configs").join(mac), &text)?;
+                write(&http.join("configs").join(mac), text)?;
                 continue;
             }
             let folder = http.join("nocloud").join(mac);
@@ -201,7 +201,7 @@ impl Export<'_> {
                 write(&folder.join(name), text)?;
             }
         }
-        Ok(undiscovered)
+        Ok(())
     }
 
     fn urls(&self, node: &Node) -> Urls {
@@ -215,6 +215,33 @@ impl Export<'_> {
             nocloud: format!("{url}/nocloud/{mac}/"),
         }
     }
+}
+
+/// The nodes' configs: those that the boot server of the lab gives out, if it is there already.
+fn content(
+    templates: &Templates,
+    options: &LabOptions,
+    lab: &Lab,
+    spec: &ImageSpec,
+    exists: bool,
+) -> Result<Content> {
+    if exists {
+        let kept = StateDir::of(&lab.name)?.content().ok();
+        return kept.filter(|content| content.uuid == lab.uuid).ok_or_else(|| {
+            hinted(
+                format!("what lab `{}` gives out is not kept on this computer", lab.name),
+                format!("`virtlab create {} --no-wait` makes it again", lab.name),
+            )
+        });
+    }
+    let (_, template) = prepare::config_template(templates, options.config.as_deref(), spec)?;
+    let input = ConfigInput { template, ssh_keys: create::ssh_keys(options)? };
+    let mut content = Prepared::new(templates, lab.clone(), spec, None, &input)?.content;
+    if let Some(service) = options.discovery.as_ref().filter(|_| content.wants_discovery()) {
+        let size = lab.spec.nodes as usize;
+        content.put_discovery_url(discovery::request_token(service, size, discovery::TIMEOUT)?);
+    }
+    Ok(content)
 }
 
 /// The lab of this name, if libvirt answers and has it.

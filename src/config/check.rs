@@ -1,0 +1,153 @@
+//! Whether a config is what the system will take it for.
+
+use std::process::Command;
+
+use anyhow::Context;
+use anyhow::Result;
+use anyhow::bail;
+use anyhow::ensure;
+use serde_json::Value;
+
+use super::filter;
+use crate::images::ConfigFormat;
+use crate::output::sanitize;
+
+/// Refuses a config that is not valid. `thorough` lets `ignition-validate` judge an Ignition config, where
+/// that is installed; it takes some hundredths of a second.
+///
+/// # Errors
+/// What is wrong, with line and column where it is about syntax.
+pub fn check(format: ConfigFormat, text: &str, thorough: bool) -> Result<()> {
+    match format {
+        ConfigFormat::Ignition => {
+            ignition_syntax(text)?;
+            if thorough { ignition_validate(VALIDATOR, text) } else { Ok(()) }
+        }
+        ConfigFormat::CloudConfig => cloud_config(text, &["#cloud-config", "#!"]),
+        ConfigFormat::UserData => cloud_config(text, &USER_DATA),
+        ConfigFormat::Talos => yaml(text),
+        ConfigFormat::None => Ok(()),
+    }
+}
+
+fn ignition_syntax(text: &str) -> Result<()> {
+    let config: Value = serde_json::from_str(text).context("it is not JSON")?;
+    let version = config.pointer("/ignition/version").and_then(Value::as_str);
+    ensure!(version.is_some(), "it is no Ignition config: it has no `ignition.version`");
+    Ok(())
+}
+
+fn ignition_validate(program: &str, text: &str) -> Result<()> {
+    let output = filter(Command::new(program).arg("-"), text);
+    let Some(output) = output.with_context(|| format!("running `{program}`"))? else {
+        tracing::debug!("`{program}` is not installed, so the config is checked for syntax only");
+        return Ok(());
+    };
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    let lines: Vec<String> = said.lines().map(sanitize).collect();
+    bail!("`{program}` says: {}", lines.join("; "))
+}
+
+/// The first line says what it is; only one of the forms is YAML.
+fn cloud_config(text: &str, beginnings: &[&str]) -> Result<()> {
+    let first = text.lines().next().unwrap_or_default();
+    ensure!(
+        beginnings.iter().any(|beginning| first.starts_with(beginning)),
+        "its first line is `{}`, but it must start with {}",
+        sanitize(first),
+        beginnings.iter().map(|text| format!("`{text}`")).collect::<Vec<_>>().join(" or ")
+    );
+    if first.trim_end() == "#cloud-config" { yaml(text) } else { Ok(()) }
+}
+
+fn yaml(text: &str) -> Result<()> {
+    let documents: Vec<Value> = serde_saphyr::from_multiple(text).context("it is not YAML")?;
+    let is_mapping = |document: &Value| document.is_object() || document.is_null();
+    ensure!(documents.iter().all(is_mapping), "it is not a list of names and values");
+    Ok(())
+}
+
+const VALIDATOR: &str = "ignition-validate";
+
+/// <https://cloudinit.readthedocs.io/en/latest/explanation/format.html>
+const USER_DATA: [&str; 8] = [
+    "#cloud-config",
+    "#!",
+    "#include",
+    "#cloud-boothook",
+    "#part-handler",
+    "## template: jinja",
+    "Content-Type: multipart/",
+    "MIME-Version:",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wrong(format: ConfigFormat, text: &str) -> String {
+        format!("{:#}", check(format, text, true).unwrap_err())
+    }
+
+    #[test]
+    fn what_is_right_passes() {
+        for (format, text) in [
+            (ConfigFormat::Ignition, r#"{"ignition":{"version":"3.3.0"}}"#),
+            (ConfigFormat::CloudConfig, "#cloud-config\nhostname: $private_ipv4\n"),
+            (ConfigFormat::CloudConfig, "#cloud-config\n"),
+            (
+                ConfigFormat::CloudConfig,
+                "#cloud-config\ncoreos: {etcd2: {discovery: <DISCOVERY_URL>}}\n",
+            ),
+            (ConfigFormat::CloudConfig, "#!/bin/sh\n{ not: yaml"),
+            (ConfigFormat::UserData, "#cloud-config\nruncmd: [[a, b]]\n"),
+            (ConfigFormat::UserData, "## template: jinja\n#cloud-config\n{% if x %}"),
+            (ConfigFormat::UserData, "#cloud-config-archive\n- text\n"),
+            (ConfigFormat::Talos, "version: v1alpha1\n---\nkind: X\n"),
+            (ConfigFormat::None, "\0"),
+        ] {
+            check(format, text, true).unwrap_or_else(|error| panic!("{text}: {error:#}"));
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_with_its_place() {
+        assert_eq!(
+            wrong(ConfigFormat::Ignition, "{\n  \"ignition\": {,}\n}"),
+            "it is not JSON: key must be a string at line 2 column 16"
+        );
+        assert_eq!(
+            wrong(ConfigFormat::Ignition, "{}"),
+            "it is no Ignition config: it has no `ignition.version`"
+        );
+        assert_eq!(
+            wrong(ConfigFormat::CloudConfig, "hostname: x\n"),
+            "its first line is `hostname: x`, but it must start with `#cloud-config` or `#!`"
+        );
+        let error = wrong(ConfigFormat::UserData, "#cloud-config\nhostname: a: b\n");
+        assert!(error.starts_with("it is not YAML: ") && error.contains("line 2"), "{error}");
+        assert_eq!(
+            wrong(ConfigFormat::CloudConfig, "#cloud-config\n- a\n"),
+            "it is not a list of names and values"
+        );
+    }
+
+    #[test]
+    fn ignition_judges_itself() {
+        assert!(
+            Command::new(VALIDATOR).arg("-version").output().is_ok(),
+            "`ignition-validate` is needed (package ignition)"
+        );
+        let text = r#"{"ignition":{"version":"3.3.0"},"storage":{"files":[{"path":"a"}]}}"#;
+        assert_eq!(
+            wrong(ConfigFormat::Ignition, text),
+            "`ignition-validate` says: error at $.storage.files.0.path, line 1 col 61: path not absolute"
+        );
+        check(ConfigFormat::Ignition, text, false).unwrap();
+        ignition_validate("ignition-validate-that-is-not-there", text).unwrap();
+    }
+}
