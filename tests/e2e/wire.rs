@@ -121,11 +121,6 @@ impl Machine {
         machine
     }
 
-    /// Runs a command on it that may fail.
-    pub(crate) fn output(&self, args: &[&str]) -> Output {
-        output("ip", &[&["netns", "exec", &self.name], args].concat())
-    }
-
     /// Starts a server on it, with all that it says in the file `log`.
     pub(crate) fn start(&self, args: &[&str], log: &Path) -> Server {
         Server::start("ip", &[&["netns", "exec", &self.name], args].concat(), log)
