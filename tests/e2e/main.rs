@@ -4,12 +4,16 @@
 //! that destroys its lab; the serial console and libvirt itself are the oracles.
 
 mod harness;
+mod wire;
 
 mod boot_matrix;
 mod debian;
 mod debian_installer;
+mod external_pxe;
 mod ksm;
 mod lab;
 mod micro_ignition;
 mod no_ipv6;
+mod parallel;
+mod proxy_dhcp;
 mod resume;
