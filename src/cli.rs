@@ -128,7 +128,6 @@ pub struct VerifyArgs {
 
 /// `create`.
 #[derive(Args, Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "flags are what they are")]
 pub struct CreateArgs {
     /// Lab file; flags win over what it says
     #[arg(short, long, value_name = "FILE", env = "VIRTLAB_FILE")]

@@ -16,6 +16,7 @@ pub mod hypervisor;
 pub mod images;
 pub mod ksm;
 pub mod lab;
+pub mod loaders;
 pub mod memory;
 pub mod output;
 pub mod render;

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
 use std::net::SocketAddr;
+use std::path::Path;
 
 use anyhow::Context as _;
 use anyhow::Result;
@@ -39,6 +40,7 @@ use crate::lab::plan;
 use crate::lab::plan::DomainState;
 use crate::lab::plan::Goal;
 use crate::lab::plan::Step;
+use crate::lab::spec::ConfigRef;
 use crate::lab::spec::ImageRef;
 use crate::lab::spec::Network;
 use crate::lab::spec::VirtType;
@@ -81,6 +83,9 @@ pub(super) fn run(context: &Context, args: &CreateArgs) -> Result<()> {
         let (switch, steps) = steps.split_at(switches);
         applier.apply(switch)?;
         applier.state.save(lab, &prepared.content)?;
+        for (name, text) in &prepared.own_templates {
+            applier.state.keep_template(name, text)?;
+        }
         // The first step claims the subnet; what follows needs no lock.
         let (claim, rest) = steps.split_at(steps.len().min(1));
         let made = applier.apply(claim).and_then(|()| {
@@ -326,11 +331,24 @@ fn decide(
         image: ImageRef { name: options.image_name().to_owned(), digest: image.digest.to_string() },
         least_memory: u64::from(spec.memory_mib).try_into().map_err(anyhow::Error::msg)?,
         config,
+        domain_template: own_template(
+            prepare::DOMAIN_TEMPLATE,
+            options.domain_template.as_deref(),
+        )?,
+        network_template: own_template(
+            prepare::NETWORK_TEMPLATE,
+            options.network_template.as_deref(),
+        )?,
         ready: spec.ready,
         virt_type: virt_type(context, hypervisor, options)?,
         boot_address,
         boot_port: free_port(inventory, options.boot_address.or(boot_address))?,
     })
+}
+
+/// The template that a flag names, as the lab knows it.
+pub(super) fn own_template(flag: &str, path: Option<&Path>) -> Result<Option<ConfigRef>> {
+    path.map(|path| Ok(prepare::OwnTemplate::read(flag, path)?.reference)).transpose()
 }
 
 fn virt_type(context: &Context, hypervisor: &Hypervisor, options: &LabOptions) -> Result<VirtType> {
@@ -367,7 +385,8 @@ fn prepare_lab(
     image: &Image,
     ssh_keys: Vec<String>,
 ) -> Result<Prepared> {
-    let templates = context.templates()?;
+    let state = StateDir::of(&lab.name)?;
+    let (templates, own_templates) = prepare::own_templates(context.templates()?, &lab, &state)?;
     let own =
         lab.spec.config.source.starts_with("config-templates/") || lab.spec.config.source == "none";
     let file = (!own).then(|| lab.spec.config.source.clone());
@@ -383,7 +402,8 @@ fn prepare_lab(
         ));
     }
     let input = ConfigInput { template, ssh_keys };
-    Prepared::new(&templates, lab, spec, Some(image), &input)
+    let prepared = Prepared::new(&templates, lab, spec, Some(image), &input)?;
+    Ok(Prepared { own_templates, ..prepared })
 }
 
 /// Nothing foreign may have a name that the lab needs.

@@ -274,12 +274,13 @@ fn print(context: &Context, curve: &Curve) -> Result<()> {
 /// What the curve says, in one line.
 fn said(analysis: &Analysis) -> String {
     let saved = human_bytes(analysis.saved_bytes);
-    let text = format!("{} node(s): {saved} ({} %) saved", analysis.nodes, analysis.saved_percent);
+    let mut text =
+        format!("{} node(s): {saved} ({} %) saved", analysis.nodes, analysis.saved_percent);
     let further =
         (analysis.per_further_node_without_ksm_bytes, analysis.per_further_node_with_ksm_bytes);
     if let (Some(without), Some(with)) = further {
         let (without, with) = (human_signed_bytes(without), human_signed_bytes(with));
-        return format!("{text}; each further node takes {with} instead of {without}");
+        text = format!("{text}; each further node takes {with} instead of {without}");
     }
     text
 }

@@ -8,6 +8,7 @@ use std::thread;
 use std::time::Duration;
 use std::time::Instant;
 
+
 use anyhow::Context as _;
 use anyhow::Result;
 use clap::Args;

@@ -10,14 +10,18 @@ use uuid::Uuid;
 use super::Context;
 use super::create;
 use super::prepare;
+use super::prepare::BootFile;
 use super::prepare::Prepared;
 use crate::cli::RenderArgs;
 use crate::cli::RenderPart;
 use crate::host;
+use crate::lab::boot::Transport;
 use crate::lab::options::Surroundings;
 use crate::lab::spec::ImageRef;
 use crate::lab::spec::VirtType;
+use crate::render::boot;
 use crate::render::config::ConfigInput;
+use crate::state::StateDir;
 
 pub(super) fn run(context: &Context, args: &RenderArgs) -> Result<()> {
     let options = create::read_options(&args.lab, args.file.as_deref())?;
@@ -37,6 +41,14 @@ pub(super) fn run(context: &Context, args: &RenderArgs) -> Result<()> {
         image: ImageRef { name: options.image_name().to_owned(), digest: "unresolved".to_owned() },
         least_memory: u64::from(spec.memory_mib).try_into().map_err(anyhow::Error::msg)?,
         config,
+        domain_template: create::own_template(
+            prepare::DOMAIN_TEMPLATE,
+            options.domain_template.as_deref(),
+        )?,
+        network_template: create::own_template(
+            prepare::NETWORK_TEMPLATE,
+            options.network_template.as_deref(),
+        )?,
         ready: spec.ready,
         virt_type: VirtType::Kvm,
         boot_address: Some(boot_address.unwrap_or(stand_in)),
@@ -45,19 +57,34 @@ pub(super) fn run(context: &Context, args: &RenderArgs) -> Result<()> {
     if args.node > lab.spec.nodes {
         bail!("--node {} is not one of the lab's {} nodes", args.node, lab.spec.nodes);
     }
+    let (templates, _) = prepare::own_templates(templates, &lab, &StateDir::of(&lab.name)?)?;
     let input = ConfigInput { template, ssh_keys: create::ssh_keys(&options)? };
     let prepared = Prepared::new(&templates, lab, &spec, None, &input)?;
     let index = args.node as usize - 1;
     let node = &prepared.content.nodes[index];
-    let boot: Vec<String> = prepared
-        .boot_files
-        .iter()
-        .map(|(_, content)| String::from_utf8_lossy(content).into_owned())
+    // With TFTP the node's own text lies beside those of the others.
+    let other = |name: &str| {
+        prepared.lab.nodes().iter().any(|node| {
+            node.index != args.node
+                && [boot::ipxe_script_name(node.mac), boot::pxelinux_cfg_name(node.mac)]
+                    .contains(&name.to_owned())
+        })
+    };
+    let texts = prepared.boot_files.iter().filter(|(name, _)| !other(name));
+    let mut boot: Vec<&str> = texts
+        .filter_map(|(_, file)| match file {
+            BootFile::Text(text) => Some(text.as_str()),
+            BootFile::File { .. } => None,
+        })
         .collect();
+    if prepared.lab.spec.boot.transport == Transport::Http {
+        boot.push(&node.script);
+    }
+    let boot = boot.join("\n");
     let parts = [
         (RenderPart::Network, prepared.network.map(|xml| xml.with_ipv6)),
         (RenderPart::Domain, Some(prepared.domains[index].clone())),
-        (RenderPart::Boot, Some(format!("{}\n{}", boot.join("\n"), node.script))),
+        (RenderPart::Boot, Some(boot)),
         (RenderPart::Config, Some(node.config.clone())),
     ];
     if let Some(wanted) = args.part {

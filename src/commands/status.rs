@@ -11,6 +11,7 @@ use super::memory;
 use super::verify::DiscoveryStatus;
 use super::verify::discovery_status;
 use super::wait::endpoints;
+use super::wait::last_seen_stage;
 use crate::boot_server::process::Client;
 use crate::boot_server::timeline::NodeTimeline;
 use crate::boot_server::timeline::Stage;
@@ -184,9 +185,9 @@ fn is_ready_now(lab: &Lab, nodes: &mut [NodeStatus]) -> Result<Option<etcd::Repo
     let running = |node: &NodeStatus| node.domain == "running";
     match lab.spec.ready {
         Readiness::Config => {
-            let config = Stage::Config.name();
+            let last = last_seen_stage(lab).name();
             for node in nodes {
-                node.ready = running(node) && node.seconds.contains_key(config);
+                node.ready = running(node) && node.seconds.contains_key(last);
             }
             Ok(None)
         }

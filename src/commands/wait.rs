@@ -24,6 +24,7 @@ use crate::hypervisor::Hypervisor;
 use crate::images::Readiness;
 use crate::lab::Lab;
 use crate::lab::Node;
+use crate::lab::boot::Transport;
 use crate::lab::plan::DomainState;
 use crate::output::sanitize;
 use crate::output::seconds;
@@ -113,7 +114,7 @@ pub(super) fn until_configured(
             return Ok(());
         }
         if Instant::now() >= deadline {
-            let problem = seen.map(|seen| format!("{}: {}", node.name, waiting_for(seen)));
+            let problem = seen.map(|seen| format!("{}: {}", node.name, waiting_for(lab, seen)));
             let problems: Vec<String> = problem.into_iter().collect();
             let lines = missing(hypervisor, lab, timeline.as_deref(), &problems).join("\n");
             let waited = seconds(timeout);
@@ -133,9 +134,9 @@ fn check(lab: &Lab, client: &Client, nodes: &[NodeTimeline]) -> Result<Vec<Strin
     let mut problems = Vec::new();
     let mut candidates = Vec::new();
     for node in nodes {
-        match (node.stages.contains_key(&Stage::Config), node.ip) {
+        match (node.stages.contains_key(&last_seen_stage(lab)), node.ip) {
             (true, Some(ip)) => candidates.push((node, ip)),
-            _ => problems.push(format!("{}: {}", node.name, waiting_for(node))),
+            _ => problems.push(format!("{}: {}", node.name, waiting_for(lab, node))),
         }
     }
     let ready: Vec<bool> = match lab.spec.ready {
@@ -155,7 +156,12 @@ fn check(lab: &Lab, client: &Client, nodes: &[NodeTimeline]) -> Result<Vec<Strin
             } else {
                 "etcd is not healthy"
             };
-            problems.push(format!("{}: config fetched, {what} yet", node.name));
+            let last = match last_seen_stage(lab) {
+                Stage::PowerOn => "powered on",
+                Stage::Kernel => "kernel fetched",
+                _ => "config fetched",
+            };
+            problems.push(format!("{}: {last}, {what} yet", node.name));
         } else if !node.stages.contains_key(&Stage::Ready) {
             client.reach(node.index, Stage::Ready)?;
         }
@@ -171,10 +177,23 @@ pub(super) fn endpoints<'a>(nodes: impl Iterator<Item = (&'a str, IpAddr)>) -> V
     nodes.map(|(name, ip)| Endpoint::new(name, ip)).collect()
 }
 
+/// The last stage of a boot that the boot server sees; what comes after it, the node itself has to
+/// tell. An image without a config asks for none, and what goes by TFTP is not seen.
+pub(super) fn last_seen_stage(lab: &Lab) -> Stage {
+    match (lab.spec.config.is_none(), lab.spec.boot.transport) {
+        (false, _) => Stage::Config,
+        (true, Transport::Http) => Stage::Kernel,
+        (true, Transport::Tftp) => Stage::PowerOn,
+    }
+}
+
 /// What a node did last, and what it has not done yet.
-fn waiting_for(node: &NodeTimeline) -> &'static str {
+fn waiting_for(lab: &Lab, node: &NodeTimeline) -> &'static str {
     match node.stage() {
         None => "not powered on",
+        Some(Stage::PowerOn) if lab.spec.boot.transport == Transport::Tftp => {
+            "no config was asked for yet; what goes by TFTP before it is not seen"
+        }
         Some(Stage::PowerOn) => "no DHCP lease or boot script was asked for yet",
         Some(Stage::Script) => "boot script fetched, kernel not",
         Some(Stage::Kernel) => "kernel fetched, initrd not",

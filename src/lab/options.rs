@@ -23,6 +23,14 @@ use super::LabName;
 use super::LabSpec;
 use super::address;
 use super::address::MacPrefix;
+use super::boot::BootChoice;
+use super::boot::Firmware;
+use super::boot::Loader;
+use super::boot::Transport;
+use super::hardware::DiskSize;
+use super::hardware::Graphics;
+use super::hardware::Hardware;
+use super::hardware::Nic;
 use super::size::MemoryMib;
 use super::spec::ConfigRef;
 use super::spec::ImageRef;
@@ -72,7 +80,7 @@ pub struct LabOptions {
     #[serde(default)]
     pub ssh_key: Vec<PathBuf>,
 
-    /// etcd discovery service for <`DISCOVERY_URL`> [default: the lab's own]
+    /// etcd discovery service, for templates that want one [default: the lab's own]
     #[arg(long, value_name = "URL", env = "VIRTLAB_DISCOVERY")]
     pub discovery: Option<String>,
 
@@ -120,6 +128,82 @@ pub struct LabOptions {
         value_parser = clap::builder::BoolishValueParser::new()
     )]
     pub ksm: Option<bool>,
+    /// Program that loads the kernel: ipxe or pxelinux [default: ipxe]
+    #[arg(long, value_name = "LOADER", env = "VIRTLAB_LOADER", hide_possible_values = true)]
+    pub loader: Option<Loader>,
+
+    /// Firmware of the nodes: bios or uefi [default: bios]
+    #[arg(long, value_name = "FIRMWARE", env = "VIRTLAB_FIRMWARE", hide_possible_values = true)]
+    pub firmware: Option<Firmware>,
+
+    /// How kernel and initrd travel: http or tftp [default: http; pxelinux: tftp]
+    #[arg(long, value_name = "TRANSPORT", env = "VIRTLAB_TRANSPORT", hide_possible_values = true)]
+    pub transport: Option<Transport>,
+
+    /// Firmware with Secure Boot, without keys, so that it still boots anything
+    #[arg(
+        long,
+        value_name = "true|false",
+        env = "VIRTLAB_SECURE_BOOT",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        hide_possible_values = true
+    )]
+    pub secure_boot: Option<bool>,
+
+    /// How the screen is shown: none, vnc or spice [default: none]
+    #[arg(long, value_name = "TYPE", env = "VIRTLAB_GRAPHICS", hide_possible_values = true)]
+    pub graphics: Option<Graphics>,
+
+    /// Disk of each node, such as 10GiB; booted from once there is a system on it
+    #[arg(long, value_name = "SIZE", env = "VIRTLAB_DISK")]
+    pub disk: Option<DiskSize>,
+
+    /// Further network card on a libvirt network or on bridge:NAME; repeatable
+    #[arg(long = "nic", value_name = "NETWORK")]
+    #[serde(default, rename = "nics")]
+    pub nics: Vec<Nic>,
+
+    /// QEMU's machine type [default: q35]
+    #[arg(long, value_name = "TYPE", env = "VIRTLAB_MACHINE")]
+    pub machine: Option<String>,
+
+    /// Processor model of libvirt's, or host-passthrough, host-model, maximum
+    #[arg(long, value_name = "MODEL", env = "VIRTLAB_CPU")]
+    pub cpu: Option<String>,
+
+    /// Take the nodes' memory from the host's huge pages
+    #[arg(
+        long,
+        value_name = "true|false",
+        env = "VIRTLAB_HUGEPAGES",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        hide_possible_values = true
+    )]
+    pub hugepages: Option<bool>,
+
+    /// Keep the host's kernel from merging the nodes' equal pages (KSM)
+    #[arg(
+        long,
+        value_name = "true|false",
+        env = "VIRTLAB_NO_SHARE_PAGES",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        hide_possible_values = true
+    )]
+    pub no_share_pages: Option<bool>,
+
+    /// Your own domain template, see docs/templates.md
+    #[arg(long, value_name = "FILE", env = "VIRTLAB_DOMAIN_TEMPLATE")]
+    pub domain_template: Option<PathBuf>,
+
+    /// Your own network template, see docs/templates.md
+    #[arg(long, value_name = "FILE", env = "VIRTLAB_NETWORK_TEMPLATE")]
+    pub network_template: Option<PathBuf>,
 
     /// Free text that virsh and virt-manager show
     #[arg(long, value_name = "TEXT", env = "VIRTLAB_DESCRIPTION")]
@@ -141,6 +225,10 @@ pub struct Surroundings {
     pub least_memory: MemoryMib,
     /// The config template that was read.
     pub config: ConfigRef,
+    /// The domain template that was read, if one was named.
+    pub domain_template: Option<ConfigRef>,
+    /// The network template that was read, if one was named.
+    pub network_template: Option<ConfigRef>,
     /// When a node of the image counts as ready.
     pub ready: Readiness,
     /// What `auto` means on this host.
@@ -178,10 +266,13 @@ impl LabOptions {
     /// These options with every path seen from `folder`: a lab is looked at from other folders, too.
     #[must_use]
     pub fn seen_from(self, folder: &Path) -> Self {
+        let seen = |path: PathBuf| folder.join(path);
         Self {
-            config: self.config.map(|config| folder.join(config)),
+            config: self.config.map(seen),
+            domain_template: self.domain_template.map(seen),
+            network_template: self.network_template.map(seen),
+            ssh_key: self.ssh_key.into_iter().map(seen).collect(),
             image: self.image.map(|image| image_in(folder, image)),
-            ssh_key: self.ssh_key.into_iter().map(|key| folder.join(key)).collect(),
             ..self
         }
     }
@@ -208,6 +299,19 @@ impl LabOptions {
             boot_port: self.boot_port.or(lower.boot_port),
             boot_address: self.boot_address.or(lower.boot_address),
             ksm: self.ksm.or(lower.ksm),
+            loader: self.loader.or(lower.loader),
+            firmware: self.firmware.or(lower.firmware),
+            transport: self.transport.or(lower.transport),
+            secure_boot: self.secure_boot.or(lower.secure_boot),
+            graphics: self.graphics.or(lower.graphics),
+            disk: self.disk.or(lower.disk),
+            nics: if self.nics.is_empty() { lower.nics } else { self.nics },
+            machine: self.machine.or(lower.machine),
+            cpu: self.cpu.or(lower.cpu),
+            hugepages: self.hugepages.or(lower.hugepages),
+            no_share_pages: self.no_share_pages.or(lower.no_share_pages),
+            domain_template: self.domain_template.or(lower.domain_template),
+            network_template: self.network_template.or(lower.network_template),
             description: self.description.or(lower.description),
         }
     }
@@ -299,6 +403,10 @@ impl LabOptions {
             boot_port: self.boot_port.unwrap_or(found.boot_port),
             stagger_ms: self.stagger.map_or(0, |span| span.0),
             ksm: self.ksm.unwrap_or(false),
+            boot: self.boot_choice().decide()?,
+            hardware: self.hardware(),
+            domain_template: found.domain_template,
+            network_template: found.network_template,
             description: self.description.clone(),
         };
         Ok(Lab { name, uuid: found.uuid, spec })
@@ -348,9 +456,53 @@ impl LabOptions {
         compare("--boot-address", address, spec.boot_address.to_string());
         let switch = |on: bool| if on { "on" } else { "off" }.to_owned();
         compare("--ksm", self.ksm.map(switch), switch(spec.ksm));
+        let (boot, wanted) = (spec.boot, self.boot_choice());
+        let text = |value: Option<bool>| value.map(|value| value.to_string());
+        compare("--loader", wanted.loader.map(|l| l.to_string()), boot.loader.to_string());
+        compare("--firmware", wanted.firmware.map(|f| f.to_string()), boot.firmware.to_string());
+        compare("--transport", wanted.transport.map(|t| t.to_string()), boot.transport.to_string());
+        compare("--secure-boot", text(wanted.secure_boot), boot.secure_boot.to_string());
+        let there = &spec.hardware;
+        let or_none = |text: Option<String>| text.unwrap_or_else(|| "none".to_owned());
+        compare("--graphics", self.graphics.map(|g| g.to_string()), there.graphics.to_string());
+        let disk = |size: Option<DiskSize>| size.map(|size| size.to_string());
+        compare("--disk", disk(self.disk), or_none(disk(there.disk)));
+        let nics = |nics: &[Nic]| {
+            let names: Vec<String> = nics.iter().map(ToString::to_string).collect();
+            (!names.is_empty()).then(|| names.join(" "))
+        };
+        compare("--nic", nics(&self.nics), or_none(nics(&there.nics)));
+        compare("--machine", self.machine.clone(), or_none(there.machine.clone()));
+        compare("--cpu", self.cpu.clone(), or_none(there.cpu.clone()));
+        compare("--hugepages", text(self.hugepages), there.hugepages.to_string());
+        compare("--no-share-pages", text(self.no_share_pages), there.no_share_pages.to_string());
+        for (flag, wanted, there) in [
+            ("--domain-template", &self.domain_template, &spec.domain_template),
+            ("--network-template", &self.network_template, &spec.network_template),
+        ] {
+            let wanted = wanted.as_ref().map(|path| absolute(path));
+            compare(flag, wanted, or_none(there.as_ref().map(|there| there.source.clone())));
+        }
         let description = spec.description.clone().unwrap_or_default();
         compare("--description", self.description.clone(), description);
         differences
+    }
+
+    fn boot_choice(&self) -> BootChoice {
+        let Self { loader, firmware, transport, secure_boot, .. } = *self;
+        BootChoice { loader, firmware, transport, secure_boot }
+    }
+
+    fn hardware(&self) -> Hardware {
+        Hardware {
+            graphics: self.graphics.unwrap_or_default(),
+            disk: self.disk,
+            nics: self.nics.clone(),
+            machine: self.machine.clone(),
+            cpu: self.cpu.clone(),
+            hugepages: self.hugepages.unwrap_or_default(),
+            no_share_pages: self.no_share_pages.unwrap_or_default(),
+        }
     }
 
     fn resolve_network(&self, nodes: u32, found: &Surroundings) -> Result<Network> {
@@ -396,6 +548,11 @@ impl LabOptions {
     }
 
     fn refuse_subnet(&self) -> Result<()> {
+        if self.network_template.is_some() {
+            bail!(
+                "--network-template goes with a network of the lab's own (nat, isolated, routed)"
+            );
+        }
         if self.subnet.is_some() {
             bail!("--subnet goes with a network of the lab's own (nat, isolated, routed)");
         }
@@ -532,6 +689,11 @@ impl From<Span> for std::time::Duration {
     }
 }
 
+/// As the lab keeps the path of a template.
+fn absolute(path: &Path) -> String {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string()
+}
+
 fn within(text: &str, most: u32, whole: &str, parts: &str) -> Result<u32, String> {
     let number: u32 = text.parse().map_err(|_| format!("a whole number of {parts} is wanted"))?;
     if (1..=most).contains(&number) {
@@ -614,6 +776,8 @@ mod tests {
             image: ImageRef { name: "micro".to_owned(), digest: "sha256:abc".to_owned() },
             least_memory: 512.try_into().unwrap(),
             config: ConfigRef { source: "x".to_owned(), digest: "sha256:def".to_owned() },
+            domain_template: None,
+            network_template: None,
             ready: Readiness::Etcd,
             virt_type: VirtType::Qemu,
             boot_address: None,
