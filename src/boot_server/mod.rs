@@ -4,6 +4,7 @@
 mod content;
 mod counted;
 pub mod discovery;
+mod file_body;
 pub mod process;
 mod routes;
 pub mod timeline;
@@ -21,6 +22,7 @@ use std::time::UNIX_EPOCH;
 
 use anyhow::Context;
 use anyhow::Result;
+use axum::serve::ListenerExt;
 use fs_err as fs;
 use tokio::net::TcpListener;
 
@@ -83,7 +85,8 @@ pub fn serve(
     address: SocketAddr,
     state: PathBuf,
 ) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
         .enable_all()
         .build()
         .context("starting the boot server")?;
@@ -100,6 +103,12 @@ pub fn serve(
             until_gone(state).await;
             discovery.close();
         };
+        // Small answers must not wait for the client's word that it got the last one.
+        let listener = listener.tap_io(|stream| {
+            if let Err(error) = stream.set_nodelay(true) {
+                tracing::debug!("setting TCP_NODELAY: {error}");
+            }
+        });
         axum::serve(listener, app).with_graceful_shutdown(gone).await.context("serving")
     })
 }
@@ -119,4 +128,6 @@ pub(crate) fn now_ms() -> u64 {
 
 /// Where the boot server's own etcd discovery is, below the server's URL.
 pub const DISCOVERY_PATH: &str = "/discovery";
+/// Nodes that boot at the same time are served at the same time; the rest of the host is theirs.
+const WORKERS: usize = 2;
 const STATE_CHECK: Duration = Duration::from_secs(1);

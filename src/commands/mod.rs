@@ -1,6 +1,7 @@
 //! One file a verb. The only place where the layers meet.
 
 mod apply;
+mod check;
 mod create;
 mod curve;
 mod destroy;

@@ -39,9 +39,9 @@ struct LabStatus {
     nodes: Vec<NodeStatus>,
     #[serde(skip_serializing_if = "Option::is_none")]
     etcd: Option<etcd::Report>,
-    memory: LabMemory,
     #[serde(skip_serializing_if = "Option::is_none")]
     discovery: Option<DiscoveryStatus>,
+    memory: LabMemory,
 }
 
 #[derive(Serialize)]
@@ -175,8 +175,8 @@ fn observe(
         boot_server: BootServerStatus { url: lab.boot_url(), running: timeline.is_some() },
         nodes,
         etcd: report,
-        memory,
         discovery: discovery_status(lab)?,
+        memory,
     })
 }
 

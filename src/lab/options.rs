@@ -128,6 +128,7 @@ pub struct LabOptions {
         value_parser = clap::builder::BoolishValueParser::new()
     )]
     pub ksm: Option<bool>,
+
     /// Program that loads the kernel: ipxe or pxelinux [default: ipxe]
     #[arg(long, value_name = "LOADER", env = "VIRTLAB_LOADER", hide_possible_values = true)]
     pub loader: Option<Loader>,
