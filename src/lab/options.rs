@@ -80,7 +80,7 @@ pub struct LabOptions {
     #[serde(default)]
     pub ssh_key: Vec<PathBuf>,
 
-    /// etcd discovery service for <`DISCOVERY_URL`> [default: the lab's own]
+    /// etcd discovery service, for templates that want one [default: the lab's own]
     #[arg(long, value_name = "URL", env = "VIRTLAB_DISCOVERY")]
     pub discovery: Option<String>,
 
@@ -128,6 +128,7 @@ pub struct LabOptions {
         value_parser = clap::builder::BoolishValueParser::new()
     )]
     pub ksm: Option<bool>,
+
     /// Program that loads the kernel: ipxe or pxelinux [default: ipxe]
     #[arg(long, value_name = "LOADER", env = "VIRTLAB_LOADER", hide_possible_values = true)]
     pub loader: Option<Loader>,
