@@ -14,7 +14,7 @@ use super::Context;
 #[derive(Debug, Subcommand)]
 pub enum PxeCommand {
     /// Write all that a DHCP, TFTP and HTTP server needs to boot a lab
-    Export(ExportArgs),
+    Export(Box<ExportArgs>),
 
     /// Give a lab's nodes their boot files beside a DHCP server that does not
     Serve(ServeArgs),
