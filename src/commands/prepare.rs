@@ -434,8 +434,8 @@ mod tests {
         String::from_utf8(body.to_vec()).unwrap()
     }
 
-    #[tokio::test]
-    async fn the_articles_template_gives_what_the_article_says() {
+    #[test]
+    fn the_articles_template_gives_what_the_article_says() {
         let folder = tempfile::tempdir().unwrap();
         for name in ["coreos_production_pxe.vmlinuz", "coreos_production_pxe_image.cpio.gz"] {
             fs::write(folder.path().join(name), name).unwrap();
@@ -456,8 +456,12 @@ mod tests {
         content.put_discovery_url(url.clone());
         assert!(!content.wants_discovery());
 
-        let server = || Server::new(content.clone(), &folder.path().join("journal")).unwrap();
-        let text = ask(server(), "192.168.150.3", "/config").await;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let ask = |from: &str, path: &str| {
+            let server = Server::new(content.clone(), &folder.path().join("journal")).unwrap();
+            runtime.block_on(ask(server, from, path))
+        };
+        let text = ask("192.168.150.3", "/config");
         let expected = format!(
             "#cloud-config
 ssh_authorized_keys:
@@ -480,7 +484,7 @@ coreos:
         );
         assert_eq!(text, expected);
         // The names that the kernel arguments and the article's pxelinux.cfg expect.
-        let script = ask(server(), "192.168.150.3", "/ipxe").await;
+        let script = ask("192.168.150.3", "/ipxe");
         assert!(
             script.contains(
                 "files/coreos_production_pxe.vmlinuz initrd=coreos_production_pxe_image.cpio.gz"
@@ -489,7 +493,7 @@ coreos:
         );
         assert!(script.contains("cloud-config-url=http://192.168.150.1:8470/config"), "{script}");
         assert_eq!(
-            ask(server(), "192.168.150.3", "/files/coreos_production_pxe.vmlinuz").await,
+            ask("192.168.150.3", "/files/coreos_production_pxe.vmlinuz"),
             "coreos_production_pxe.vmlinuz"
         );
     }
