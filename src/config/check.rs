@@ -145,7 +145,7 @@ mod tests {
         let text = r#"{"ignition":{"version":"3.3.0"},"storage":{"files":[{"path":"a"}]}}"#;
         assert_eq!(
             wrong(ConfigFormat::Ignition, text),
-            "`ignition-validate` says: error at $.storage.files.0.path, line 1 col 63: path not absolute"
+            "`ignition-validate` says: error at $.storage.files.0.path, line 1 col 61: path not absolute"
         );
         check(ConfigFormat::Ignition, text, false).unwrap();
         ignition_validate("ignition-validate-that-is-not-there", text).unwrap();
