@@ -10,6 +10,8 @@ use crate::commands::image::ImageCommand;
 use crate::commands::image::PinArgs;
 use crate::commands::ksm::KsmCommand;
 use crate::commands::memory::MemoryArgs;
+use crate::commands::pxe::PxeCommand;
+use crate::completion::shells;
 use crate::lab::LabName;
 use crate::lab::options::LabOptions;
 use crate::lab::options::Span;
@@ -88,6 +90,10 @@ pub enum Command {
     /// Run a lab's boot server in the foreground
     Serve(LabArgs),
 
+    /// Boot labs by DHCP and TFTP servers that are not virtlab's
+    #[command(subcommand)]
+    Pxe(PxeCommand),
+
     /// Get, verify and remove images
     #[command(subcommand)]
     Image(ImageCommand),
@@ -127,12 +133,7 @@ pub struct VerifyArgs {
 
 /// `create`.
 #[derive(Args, Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "flags are what they are")]
 pub struct CreateArgs {
-    /// What the lab should be like.
-    #[command(flatten)]
-    pub lab: LabOptions,
-
     /// Lab file; flags win over what it says
     #[arg(short, long, value_name = "FILE", env = "VIRTLAB_FILE")]
     pub file: Option<PathBuf>,
@@ -164,6 +165,10 @@ pub struct CreateArgs {
     /// Leave what was made when something goes wrong
     #[arg(long)]
     pub keep_on_failure: bool,
+
+    /// What the lab should be like.
+    #[command(flatten)]
+    pub lab: LabOptions,
 }
 
 /// `destroy`.
@@ -185,10 +190,6 @@ pub struct DestroyArgs {
 /// `render`.
 #[derive(Args, Debug)]
 pub struct RenderArgs {
-    /// What the lab should be like.
-    #[command(flatten)]
-    pub lab: LabOptions,
-
     /// Lab file; flags win over what it says
     #[arg(short, long, value_name = "FILE", env = "VIRTLAB_FILE")]
     pub file: Option<PathBuf>,
@@ -198,8 +199,12 @@ pub struct RenderArgs {
     pub part: Option<RenderPart>,
 
     /// Which node, by its index
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub node: u32,
+
+    /// What the lab should be like.
+    #[command(flatten)]
+    pub lab: LabOptions,
 }
 
 /// The texts that `render` prints.
@@ -219,16 +224,17 @@ pub enum RenderPart {
 #[derive(Args, Debug)]
 pub struct CompletionsArgs {
     /// The shell
-    pub shell: clap_complete::Shell,
+    #[arg(value_name = "SHELL", value_parser = shells())]
+    pub shell: String,
 }
 
 const EXAMPLES: &str = "\
 Examples:
-  virtlab create                       three small nodes that form an etcd cluster
-  virtlab create demo --nodes 5        five of them, in a lab called demo
-  virtlab create -f lab.toml           what a file says
-  virtlab status demo                  how far each node is
-  virtlab destroy demo                 as if it had never been";
+  virtlab create                   three small nodes that form an etcd cluster
+  virtlab create demo --nodes 5    five of them, in a lab called demo
+  virtlab create -f lab.toml       what a file says
+  virtlab status demo              how far each node is
+  virtlab destroy demo             as if it had never been";
 
 #[cfg(test)]
 mod tests {

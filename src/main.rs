@@ -2,15 +2,15 @@
 
 use std::process::ExitCode;
 
-use clap::CommandFactory;
 use clap::Parser;
 use virtlab::cli::Cli;
 use virtlab::commands;
+use virtlab::completion;
 use virtlab::hint;
 use virtlab::output::Printer;
 
 fn main() -> ExitCode {
-    clap_complete::CompleteEnv::with_factory(Cli::command).complete();
+    completion::answer();
     let cli = Cli::parse();
     let printer = Printer::new(cli.global.quiet, cli.global.output);
     let Err(error) = commands::run(cli, &printer) else { return ExitCode::SUCCESS };

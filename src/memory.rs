@@ -39,6 +39,8 @@ pub struct NodeMemory {
     pub resident_bytes: Option<u64>,
     /// The same with each shared page counted in parts.
     pub proportional_bytes: Option<u64>,
+    /// What KSM spares the node: of a page that `n` processes use all but `1/n`.
+    pub saved_bytes: Option<u64>,
     /// Those of its pages that KSM made one with others.
     pub merged_bytes: Option<u64>,
     /// Why numbers are missing.
@@ -49,9 +51,15 @@ pub struct NodeMemory {
 impl NodeMemory {
     /// What the node's process takes.
     pub fn of(node: &str, memory: ProcessMemory) -> Self {
-        let ProcessMemory { resident_bytes, proportional_bytes, merged_bytes, missing } = memory;
+        let ProcessMemory {
+            resident_bytes,
+            proportional_bytes,
+            shared_away_bytes: saved_bytes,
+            merged_bytes,
+            missing,
+        } = memory;
         let node = node.to_owned();
-        Self { node, resident_bytes, proportional_bytes, merged_bytes, missing }
+        Self { node, resident_bytes, proportional_bytes, saved_bytes, merged_bytes, missing }
     }
 
     /// A node without a process on this host, and why: it is shut off, or runs elsewhere.

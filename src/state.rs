@@ -83,6 +83,22 @@ impl StateDir {
         serde_json::from_str(&text).context("reading what the boot server gives out")
     }
 
+    /// Keeps the text of a template that the user named: their file may change or go.
+    ///
+    /// # Errors
+    /// If the folder cannot be written.
+    pub fn keep_template(&self, name: &str, text: &str) -> Result<()> {
+        let mut file = tempfile::Builder::new().prefix(".template").tempfile_in(&self.path)?;
+        file.write_all(text.as_bytes())?;
+        file.persist(self.path.join(name))?;
+        Ok(())
+    }
+
+    /// The text of a template that was kept.
+    pub fn template(&self, name: &str) -> Option<String> {
+        fs::read_to_string(self.path.join(name)).ok()
+    }
+
     /// Deletes the folder.
     ///
     /// # Errors

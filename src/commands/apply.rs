@@ -6,10 +6,12 @@ use std::thread;
 use anyhow::Context as _;
 use anyhow::Result;
 use anyhow::bail;
+use fs_err as fs;
 use virt::connect::Connect;
 
 use super::Context;
 use super::ksm;
+use super::prepare::BootFile;
 use super::prepare::Prepared;
 use crate::boot_server::process;
 use crate::boot_server::process::Client;
@@ -122,7 +124,12 @@ impl<'a> Applier<'a> {
                 let xml = xml.context("the lab has no such node")?;
                 Hypervisor::define_domain(connection, &lab.name.node(index), xml)
             }
-            Step::StartNode(index) => Hypervisor::start_domain_paused(connection, lab, index),
+            Step::StartNode(index) => {
+                if let Some(size) = lab.spec.hardware.disk {
+                    Hypervisor::make_disk(connection, lab, &lab.node(index), size)?;
+                }
+                Hypervisor::start_domain_paused(connection, lab, index)
+            }
             Step::ResumeNode(index) => self.resume(connection, index),
             Step::StopNode(index) => Hypervisor::stop_domain(connection, lab, index),
             Step::UndefineNode(index) => Hypervisor::undefine_domain(connection, lab, index),
@@ -178,7 +185,14 @@ impl<'a> Applier<'a> {
     fn upload(&self) -> Result<()> {
         let prepared = self.prepared()?;
         for (name, content) in &prepared.boot_files {
-            self.hypervisor.upload(self.lab, name, content.len() as u64, content.as_slice())?;
+            match content {
+                BootFile::Text(text) => {
+                    self.hypervisor.upload(self.lab, name, text.len() as u64, text.as_bytes())?;
+                }
+                BootFile::File { path, size, .. } => {
+                    self.hypervisor.upload(self.lab, name, *size, fs::File::open(path)?)?;
+                }
+            }
         }
         self.hypervisor.upload(self.lab, &prepared.upload_mark(), 0, std::io::empty())
     }
@@ -198,7 +212,7 @@ fn groups(steps: &[Step]) -> impl Iterator<Item = &[Step]> {
 }
 
 /// All that went wrong, not the first of it.
-fn all_errors(results: Vec<Result<()>>) -> Result<()> {
+pub(super) fn all_errors(results: Vec<Result<()>>) -> Result<()> {
     let mut errors: Vec<anyhow::Error> = results.into_iter().filter_map(Result::err).collect();
     match errors.len() {
         0 => Ok(()),

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
 use std::net::SocketAddr;
+use std::path::Path;
 
 use anyhow::Context as _;
 use anyhow::Result;
@@ -12,6 +13,7 @@ use uuid::Uuid;
 
 use super::Context;
 use super::apply::Applier;
+use super::attach;
 use super::check;
 use super::destroy;
 use super::image::PinArgs;
@@ -40,8 +42,10 @@ use crate::lab::options::VirtTypeChoice;
 use crate::lab::plan;
 use crate::lab::plan::Goal;
 use crate::lab::plan::Step;
+use crate::lab::spec::ConfigRef;
 use crate::lab::spec::ImageRef;
 use crate::lab::spec::VirtType;
+use crate::render::Templates;
 use crate::render::config::ConfigInput;
 use crate::state;
 use crate::state::StateDir;
@@ -79,6 +83,9 @@ pub(super) fn run(context: &Context, args: &CreateArgs) -> Result<()> {
         let (switch, steps) = steps.split_at(switches);
         applier.apply(switch)?;
         applier.state.save(lab, &prepared.content)?;
+        for (name, text) in &prepared.own_templates {
+            applier.state.keep_template(name, text)?;
+        }
         // The first step claims the subnet; what follows needs no lock.
         let (claim, rest) = steps.split_at(steps.len().min(1));
         let made = applier.apply(claim).and_then(|()| {
@@ -173,6 +180,11 @@ pub(super) fn draft(
         Some(found) => same_lab(options, &found.lab, &image)?,
         None => decide(context, hypervisor, &inventory, options, &spec, &image)?,
     };
+    let wire = attach::check(hypervisor, &lab.spec.network)?;
+    attach::check_macs(&lab, &wire, hypervisor)?;
+    if let Some(lacks) = &wire.lacks {
+        context.printer.note(lacks);
+    }
     let prepared = prepare_lab(context, options, lab, &spec, &image)?;
     check::conflicts(&prepared.lab, &inventory)?;
     if !wishes.overcommit {
@@ -181,14 +193,18 @@ pub(super) fn draft(
     Ok(Draft { prepared, found, lock })
 }
 
-/// The flags laid over the lab file.
+/// The flags laid over the lab file, with every path a whole one.
 pub(super) fn read_options(
     flags: &LabOptions,
     file: Option<&std::path::Path>,
 ) -> Result<LabOptions> {
-    let Some(path) = file else { return Ok(flags.clone()) };
-    let text = fs::read_to_string(path).context("reading the lab file (--file)")?;
-    Ok(flags.clone().or(LabOptions::from_toml(&text, path)?))
+    let mut options = flags.clone();
+    if let Some(path) = file {
+        let text = fs::read_to_string(path).context("reading the lab file (--file)")?;
+        options = options.or(LabOptions::from_toml(&text, path)?);
+    }
+    let here = std::env::current_dir().context("looking for the current folder")?;
+    Ok(options.seen_from(&here))
 }
 
 /// Takes back what this run made, and says so. What was there before is kept.
@@ -239,8 +255,8 @@ fn decide(
 ) -> Result<Lab> {
     let templates = context.templates()?;
     let (config, _) = prepare::config_template(&templates, options.config.as_deref(), spec)?;
-    let boot_address = match options.bridge_name()? {
-        Some(bridge) => host::interface_address(bridge)?,
+    let boot_address = match options.foreign_network()? {
+        Some(network) => attach::check(hypervisor, &network)?.address,
         None => None,
     };
     let mut occupied = hypervisor.network_subnets()?;
@@ -252,11 +268,24 @@ fn decide(
         image: ImageRef { name: options.image_name().to_owned(), digest: image.digest.to_string() },
         least_memory: u64::from(spec.memory_mib).try_into().map_err(anyhow::Error::msg)?,
         config,
+        domain_template: own_template(
+            prepare::DOMAIN_TEMPLATE,
+            options.domain_template.as_deref(),
+        )?,
+        network_template: own_template(
+            prepare::NETWORK_TEMPLATE,
+            options.network_template.as_deref(),
+        )?,
         ready: spec.ready,
         virt_type: virt_type(context, hypervisor, options)?,
         boot_address,
         boot_port: free_port(inventory, options.boot_address.or(boot_address))?,
     })
+}
+
+/// The template that a flag names, as the lab knows it.
+pub(super) fn own_template(flag: &str, path: Option<&Path>) -> Result<Option<ConfigRef>> {
+    path.map(|path| Ok(prepare::OwnTemplate::read(flag, path)?.reference)).transpose()
 }
 
 fn virt_type(context: &Context, hypervisor: &Hypervisor, options: &LabOptions) -> Result<VirtType> {
@@ -293,12 +322,34 @@ fn prepare_lab(
     spec: &ImageSpec,
     image: &Image,
 ) -> Result<Prepared> {
-    let templates = context.templates()?;
+    let state = StateDir::of(&lab.name)?;
+    let (templates, own_templates) = prepare::own_templates(context.templates()?, &lab, &state)?;
+    // Whatever can change from one run to the next stays what it was when the lab was made.
+    let kept = state.content().ok().filter(|content| content.uuid == lab.uuid);
+    let ssh_keys = match &kept {
+        Some(kept) => kept.ssh_keys.clone(),
+        None => ssh_keys(options)?,
+    };
+    let input = config_input(&templates, &lab, spec, ssh_keys)?;
+    let mut prepared = Prepared::new(&templates, lab, spec, Some(image), &input)?;
+    if let Some(url) = kept.and_then(|content| content.discovery_url) {
+        prepared.content.put_discovery_url(url);
+    }
+    Ok(Prepared { own_templates, ..prepared })
+}
+
+/// What the configs of a lab are made of, if its template is still what it was made with.
+fn config_input(
+    templates: &Templates,
+    lab: &Lab,
+    spec: &ImageSpec,
+    ssh_keys: Vec<String>,
+) -> Result<ConfigInput> {
     let own =
         lab.spec.config.source.starts_with("config-templates/") || lab.spec.config.source == "none";
     let file = (!own).then(|| lab.spec.config.source.clone());
     let (config, template) =
-        prepare::config_template(&templates, file.as_deref().map(AsRef::as_ref), spec)?;
+        prepare::config_template(templates, file.as_deref().map(AsRef::as_ref), spec)?;
     if config != lab.spec.config {
         return Err(hinted(
             format!(
@@ -308,18 +359,7 @@ fn prepare_lab(
             format!("`virtlab create {} --recreate …` makes the lab anew", lab.name),
         ));
     }
-    // Whatever can change from one run to the next stays what it was when the lab was made.
-    let kept = StateDir::of(&lab.name)?.content().ok().filter(|content| content.uuid == lab.uuid);
-    let ssh_keys = match &kept {
-        Some(content) => content.ssh_keys.clone(),
-        None => ssh_keys(options)?,
-    };
-    let input = ConfigInput { template, ssh_keys };
-    let mut prepared = Prepared::new(&templates, lab, spec, Some(image), &input)?;
-    if let Some(url) = kept.and_then(|content| content.discovery_url) {
-        prepared.content.put_discovery_url(url);
-    }
-    Ok(prepared)
+    Ok(ConfigInput { template, ssh_keys })
 }
 
 /// The public keys that may log in to the nodes.

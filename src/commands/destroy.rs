@@ -1,9 +1,12 @@
 //! `virtlab destroy`: any subset of a lab goes, and nothing is left.
 
+use std::collections::BTreeSet;
+
 use anyhow::Result;
 
 use super::Context;
 use super::apply::Applier;
+use super::apply::all_errors;
 use super::status::no_lab;
 use crate::boot_server::process;
 use crate::cli::DestroyArgs;
@@ -17,16 +20,17 @@ pub(super) fn run(context: &Context, args: &DestroyArgs) -> Result<()> {
     let hypervisor = context.hypervisor()?;
     let names = if args.all {
         let inventory = context.observe(&hypervisor)?;
-        inventory.labs.values().map(|found| found.lab.name.clone()).collect()
+        inventory.labs.values().map(|found| found.lab.name.clone()).collect::<Vec<_>>()
     } else {
         args.labs.clone()
     };
-    for name in &names {
-        if !destroy(context, &hypervisor, name, args.dry_run)? {
-            return Err(no_lab(name));
-        }
-    }
-    Ok(())
+    // One that cannot be removed does not keep the others.
+    let names = names.iter().collect::<BTreeSet<_>>().into_iter();
+    let results = names.map(|name| match destroy(context, &hypervisor, name, args.dry_run) {
+        Ok(false) => Err(no_lab(name)),
+        other => other.map(|_| ()),
+    });
+    all_errors(results.collect())
 }
 
 /// Removes everything of the lab of this name; `false` if there was nothing.
@@ -60,10 +64,12 @@ fn remove_rest(context: &Context, name: &LabName, dry_run: bool) -> Result<bool>
     if !state.exists() {
         return Ok(false);
     }
-    if !dry_run {
-        process::stop(state.path())?;
-        state.remove()?;
-        context.printer.note(format!("what was left of lab `{name}` is gone"));
+    if dry_run {
+        context.printer.data(format!("remove what is left of lab `{name}`: configs and logs"));
+        return Ok(true);
     }
+    process::stop(state.path())?;
+    state.remove()?;
+    context.printer.note(format!("what was left of lab `{name}` is gone"));
     Ok(true)
 }

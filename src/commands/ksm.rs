@@ -112,11 +112,15 @@ pub(super) fn tell(printer: &Printer, released: Result<Released>) {
         Ok(Released::Nothing | Released::StillClaimed { .. }) => {}
         Ok(Released::Restored { foreign }) => {
             printer.note("KSM is as it was before the first lab that asked for it");
-            foreign.iter().for_each(|foreign| printer.warn(foreign));
+            for setting in foreign {
+                printer.warn(setting);
+            }
         }
         Err(error) => {
             printer.warn(format!("putting KSM back as it was: {error:#}"));
-            hint::hints(&error).iter().for_each(|hint| printer.note(format!("hint: {hint}")));
+            for hint in hint::hints(&error) {
+                printer.note(format!("hint: {hint}"));
+            }
         }
     }
 }

@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::Context;
 use crate::lab::plan::DomainState;
+use crate::output::Format;
 use crate::output::Table;
 
 /// What `-o json` prints.
@@ -50,5 +51,9 @@ pub(super) fn run(context: &Context) -> Result<()> {
         ]);
     }
     let names: Vec<String> = rows.iter().map(|row| row.name.clone()).collect();
+    if rows.is_empty() && context.printer.format() == Format::Table {
+        context.printer.note("there are no labs; `virtlab create` makes one");
+        return Ok(());
+    }
     context.printer.listing(&rows, &names, &table)
 }

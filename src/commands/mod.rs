@@ -1,6 +1,7 @@
 //! One file a verb. The only place where the layers meet.
 
 mod apply;
+mod attach;
 mod check;
 mod create;
 mod curve;
@@ -10,6 +11,7 @@ pub mod ksm;
 mod list;
 pub mod memory;
 mod prepare;
+pub mod pxe;
 mod render;
 mod serve;
 mod status;
@@ -25,7 +27,6 @@ use std::sync::atomic::Ordering;
 
 use anyhow::Context as _;
 use anyhow::Result;
-use clap::CommandFactory;
 use etcetera::BaseStrategy;
 use signal_hook::consts::SIGINT;
 use signal_hook::consts::SIGTERM;
@@ -34,6 +35,7 @@ use tracing_subscriber::EnvFilter;
 use crate::cli::Cli;
 use crate::cli::Command;
 use crate::cli::Global;
+use crate::completion;
 use crate::hint::Interrupted;
 use crate::hypervisor::Hypervisor;
 use crate::hypervisor::Inventory;
@@ -76,16 +78,12 @@ pub fn run(cli: Cli, printer: &Printer) -> Result<()> {
         Command::Destroy(args) => destroy::run(&context, &args),
         Command::Render(args) => render::run(&context, &args),
         Command::Serve(args) => serve::run(&args.lab),
+        Command::Pxe(command) => pxe::run(&context, &command),
         Command::Image(command) => context.image(command),
         Command::Ksm(command) => ksm::run(command, printer),
         Command::Memory(args) => memory::run(&context, &args),
         Command::Completions(args) => {
-            clap_complete::generate(
-                args.shell,
-                &mut Cli::command(),
-                "virtlab",
-                &mut std::io::stdout(),
-            );
+            printer.data(completion::script(&args.shell)?.trim_end());
             Ok(())
         }
         Command::Version => version::run(&context),

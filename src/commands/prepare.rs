@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::path::PathBuf;
 
 use anyhow::Context as _;
 use anyhow::Result;
@@ -27,13 +28,21 @@ use crate::images::Sha256;
 use crate::images::digest::Hasher;
 use crate::lab::Lab;
 use crate::lab::Node;
+use crate::lab::boot::Boot;
+use crate::lab::boot::Firmware;
+use crate::lab::boot::Loader;
+use crate::lab::boot::Transport;
 use crate::lab::spec::ConfigRef;
+use crate::loaders::Program;
 use crate::render::Templates;
 use crate::render::boot;
 use crate::render::boot::BootFiles;
+use crate::render::boot::Entry;
+use crate::render::boot::Urls;
 use crate::render::config;
 use crate::render::config::ConfigInput;
 use crate::render::xml;
+use crate::state::StateDir;
 
 /// Everything that making a lab needs.
 #[derive(Debug)]
@@ -44,10 +53,21 @@ pub(super) struct Prepared {
     pub(super) network: Option<NetworkXml>,
     /// The XML of each domain in the order of the nodes.
     pub(super) domains: Vec<String>,
-    /// What goes into the TFTP root.
-    pub(super) boot_files: Vec<(String, Vec<u8>)>,
+    /// What goes into the TFTP root, by name.
+    pub(super) boot_files: BTreeMap<String, BootFile>,
     /// What the boot server gives out.
     pub(super) content: Content,
+    /// The user's own templates, to be kept with the lab.
+    pub(super) own_templates: Vec<(String, String)>,
+}
+
+/// What a file of the TFTP root holds.
+#[derive(Debug)]
+pub(super) enum BootFile {
+    /// A text of ours.
+    Text(String),
+    /// A file of this computer's: too large for memory, or a program of the distribution's.
+    File { path: PathBuf, size: u64, sha256: Sha256 },
 }
 
 /// The network's XML in both forms.
@@ -75,7 +95,7 @@ impl Prepared {
         let nodes = lab.nodes();
         let domains =
             nodes.iter().map(|node| xml::domain(templates, &lab, node)).collect::<Result<_>>()?;
-        let stage1 = boot::stage1(templates, &lab)?;
+        let boot_files = tftp_root(templates, &lab, spec, image)?;
         let content = Content {
             lab: lab.name.clone(),
             uuid: lab.uuid,
@@ -94,8 +114,9 @@ impl Prepared {
         Ok(Self {
             network: network.transpose()?,
             domains,
-            boot_files: vec![("boot.ipxe".to_owned(), stage1.into_bytes())],
+            boot_files,
             content,
+            own_templates: Vec::new(),
             lab,
         })
     }
@@ -103,11 +124,11 @@ impl Prepared {
     /// The name of an empty file that is put into the TFTP root last: if it is there, so is
     /// everything else, whole and the same.
     pub(super) fn upload_mark(&self) -> String {
-        let mut digest = Hasher::default();
+        let mut digests = Hasher::default();
         for (name, content) in &self.boot_files {
-            digest.update(format!("{} {name}\n", Sha256::of(content)).as_bytes());
+            digests.update(format!("{name} {}\n", content.sha256()).as_bytes());
         }
-        format!("complete-{}", digest.finish().short())
+        format!("complete-{}", digests.finish().short())
     }
 }
 
@@ -123,17 +144,12 @@ pub(super) fn boot_files(spec: &ImageSpec) -> Result<BootFiles> {
     })
 }
 
-/// The iPXE script of a node.
-pub(super) fn node_script(
-    templates: &Templates,
-    lab: &Lab,
-    node: &Node,
-    spec: &ImageSpec,
-) -> Result<String> {
+/// The kernel arguments of a node.
+pub(super) fn kernel_args(lab: &Lab, node: &Node, spec: &ImageSpec, urls: &Urls) -> Result<String> {
     let variables = BootVariables {
-        config_url: boot::config_url(lab),
-        nocloud_url: boot::nocloud_url(lab),
-        files_url: boot::files_url(lab),
+        config_url: urls.config.clone(),
+        nocloud_url: urls.nocloud.clone(),
+        files_url: urls.files.clone(),
         node: NodeVariables {
             name: node.name.clone(),
             ip: node.ip.map(|ip| ip.to_string()).unwrap_or_default(),
@@ -141,7 +157,72 @@ pub(super) fn node_script(
         },
         lab: LabVariables { name: lab.name.to_string() },
     };
-    boot::stage2(templates, lab, node, &boot_files(spec)?, &spec.kernel_arguments(&variables)?)
+    spec.kernel_arguments(&variables)
+}
+
+/// Everything that the nodes of a lab get by TFTP. Without an image, just the texts.
+fn tftp_root(
+    templates: &Templates,
+    lab: &Lab,
+    spec: &ImageSpec,
+    image: Option<&Image>,
+) -> Result<BTreeMap<String, BootFile>> {
+    let Boot { loader, firmware, transport, .. } = lab.spec.boot;
+    let over_tftp = transport == Transport::Tftp;
+    let mut root = BTreeMap::new();
+    let mut add = |name: String, file: BootFile| match root.insert(name.clone(), file) {
+        Some(_) => bail!("two files would be `{name}` for the nodes; rename the image's"),
+        None => Ok(()),
+    };
+    let files = boot_files(spec)?;
+    for node in lab.nodes().iter().filter(|_| over_tftp) {
+        let kernel_args = kernel_args(lab, node, spec, &Urls::of_boot_server(lab))?;
+        let entry =
+            Entry { lab, node: Some(node), files: &files, base: "", kernel_args: &kernel_args };
+        let (name, text) = match loader {
+            Loader::Ipxe => {
+                (boot::ipxe_script_name(node.mac), boot::ipxe_script(templates, &entry)?)
+            }
+            Loader::Pxelinux => {
+                (boot::pxelinux_cfg_name(node.mac), boot::pxelinux_cfg(templates, &entry)?)
+            }
+        };
+        add(name, BootFile::Text(text))?;
+    }
+    if loader == Loader::Ipxe {
+        let url = boot::ipxe_script_url(lab);
+        let next = if over_tftp { boot::IPXE_OWN_SCRIPT } else { &url };
+        add("boot.ipxe".to_owned(), BootFile::Text(boot::ipxe_start(templates, lab, next)?))?;
+    }
+    let Some(image) = image else { return Ok(root) };
+    let programs: &[Program] = match (loader, firmware) {
+        (Loader::Pxelinux, _) => &[Program::Pxelinux, Program::Ldlinux],
+        (Loader::Ipxe, Firmware::Uefi) => &[Program::IpxeEfi],
+        (Loader::Ipxe, Firmware::Bios) => &[],
+    };
+    for program in programs {
+        add(program.name().to_owned(), BootFile::program(*program)?)?;
+    }
+    for file in image.files.iter().filter(|file| over_tftp && file.role != Role::Extra) {
+        let (path, sha256) = (file.path.clone(), file.sha256);
+        add(file.name.clone(), BootFile::File { path, size: file.size, sha256 })?;
+    }
+    Ok(root)
+}
+
+impl BootFile {
+    fn program(program: Program) -> Result<Self> {
+        let path = program.find()?;
+        let content = fs::read(&path)?;
+        Ok(Self::File { path, size: content.len() as u64, sha256: Sha256::of(&content) })
+    }
+
+    fn sha256(&self) -> Sha256 {
+        match self {
+            Self::Text(text) => Sha256::of(text.as_bytes()),
+            Self::File { sha256, .. } => *sha256,
+        }
+    }
 }
 
 /// Reads the config template: the user's file, or the image's own one.
@@ -167,8 +248,66 @@ pub(super) fn config_template(
             bail!("image `{}` has no config template of its own; name one by --config", spec.name)
         }
     };
-    let digest = format!("sha256:{}", Sha256::of(text.as_bytes()));
+    let digest = digest_of(&text);
     Ok((ConfigRef { source, digest }, text))
+}
+
+/// A template of libvirt's XML that a flag named in the place of ours.
+pub(super) struct OwnTemplate {
+    pub(super) reference: ConfigRef,
+    pub(super) text: String,
+}
+
+impl OwnTemplate {
+    /// Reads the file that the flag `--{flag}` names.
+    pub(super) fn read(flag: &str, path: &Path) -> Result<Self> {
+        let path = std::path::absolute(path)?;
+        let text = fs::read_to_string(&path).with_context(|| format!("reading --{flag}"))?;
+        let reference = ConfigRef { source: path.display().to_string(), digest: digest_of(&text) };
+        Ok(Self { reference, text })
+    }
+
+    /// The one that a lab was made with: as it was kept, or the user's file if that is the same.
+    fn of_lab(flag: &str, reference: &ConfigRef, state: &StateDir) -> Result<Self> {
+        let kept =
+            state.template(&kept_name(flag)).filter(|text| digest_of(text) == reference.digest);
+        if let Some(text) = kept {
+            return Ok(Self { reference: reference.clone(), text });
+        }
+        let own = Self::read(flag, Path::new(&reference.source))?;
+        if own.reference.digest != reference.digest {
+            bail!("`{}` is not the --{flag} any more that the lab was made with", reference.source);
+        }
+        Ok(own)
+    }
+}
+
+/// Puts the lab's own templates in the place of ours.
+pub(super) fn own_templates(
+    mut templates: Templates,
+    lab: &Lab,
+    state: &StateDir,
+) -> Result<(Templates, Vec<(String, String)>)> {
+    let mut kept = Vec::new();
+    let network = lab.spec.network.managed().map(xml::network_template_name).unwrap_or_default();
+    for (flag, name, reference) in [
+        (DOMAIN_TEMPLATE, xml::DOMAIN_TEMPLATE_NAME, &lab.spec.domain_template),
+        (NETWORK_TEMPLATE, network.as_str(), &lab.spec.network_template),
+    ] {
+        let Some(reference) = reference else { continue };
+        let own = OwnTemplate::of_lab(flag, reference, state)?;
+        templates = templates.instead(name, flag, &reference.source, own.text.clone())?;
+        kept.push((kept_name(flag), own.text));
+    }
+    Ok((templates, kept))
+}
+
+fn kept_name(flag: &str) -> String {
+    format!("{flag}.xml.j2")
+}
+
+fn digest_of(text: &str) -> String {
+    format!("sha256:{}", Sha256::of(text.as_bytes()))
 }
 
 fn served_node(
@@ -178,12 +317,17 @@ fn served_node(
     spec: &ImageSpec,
     input: &ConfigInput,
 ) -> Result<ServedNode> {
+    let (files, kernel_args) =
+        (boot_files(spec)?, kernel_args(lab, node, spec, &Urls::of_boot_server(lab))?);
+    let base = format!("{}/", boot::files_url(lab));
+    let entry =
+        Entry { lab, node: Some(node), files: &files, base: &base, kernel_args: &kernel_args };
     Ok(ServedNode {
         index: node.index,
         name: node.name.clone(),
         mac: node.mac,
         ip: node.ip.map(Into::into),
-        script: node_script(templates, lab, node, spec)?,
+        script: boot::ipxe_script(templates, &entry)?,
         config: node_config(templates, lab, node, input)?,
     })
 }
@@ -241,6 +385,10 @@ fn media_type(format: ConfigFormat) -> &'static str {
         ConfigFormat::None => "text/plain; charset=utf-8",
     }
 }
+
+/// The flags that name a template, without their dashes.
+pub(super) const DOMAIN_TEMPLATE: &str = "domain-template";
+pub(super) const NETWORK_TEMPLATE: &str = "network-template";
 
 #[cfg(test)]
 mod tests {

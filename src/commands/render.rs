@@ -10,54 +10,59 @@ use uuid::Uuid;
 use super::Context;
 use super::create;
 use super::prepare;
+use super::prepare::BootFile;
 use super::prepare::Prepared;
 use crate::cli::RenderArgs;
 use crate::cli::RenderPart;
 use crate::host;
+use crate::images::ImageSpec;
+use crate::lab::Lab;
+use crate::lab::boot::Transport;
+use crate::lab::options::LabOptions;
 use crate::lab::options::Surroundings;
 use crate::lab::spec::ImageRef;
 use crate::lab::spec::VirtType;
+use crate::render::boot;
 use crate::render::config::ConfigInput;
+use crate::state::StateDir;
 
 pub(super) fn run(context: &Context, args: &RenderArgs) -> Result<()> {
     let options = create::read_options(&args.lab, args.file.as_deref())?;
     let spec = context.catalogue()?.find(options.image_name())?;
     let templates = context.templates()?;
-    let (config, template) =
-        prepare::config_template(&templates, options.config.as_deref(), &spec)?;
-    let boot_address = match options.bridge_name()? {
-        Some(bridge) => host::interface_address(bridge)?,
-        None => None,
-    };
-    let stand_in: IpAddr = STAND_IN_ADDRESS.parse().expect("a good address");
-    let lab = options.resolve(Surroundings {
-        uuid: Uuid::new_v5(&Uuid::NAMESPACE_DNS, options.lab_name().as_str().as_bytes()),
-        hostname: host::hostname(),
-        occupied: Vec::new(),
-        image: ImageRef { name: options.image_name().to_owned(), digest: "unresolved".to_owned() },
-        least_memory: u64::from(spec.memory_mib).try_into().map_err(anyhow::Error::msg)?,
-        config,
-        ready: spec.ready,
-        virt_type: VirtType::Kvm,
-        boot_address: Some(boot_address.unwrap_or(stand_in)),
-        boot_port: create::FIRST_PORT,
-    })?;
-    if args.node == 0 || args.node > lab.spec.nodes {
+    let (_, template) = prepare::config_template(&templates, options.config.as_deref(), &spec)?;
+    let lab = decide(context, &options, &spec, true)?;
+    if args.node > lab.spec.nodes {
         bail!("--node {} is not one of the lab's {} nodes", args.node, lab.spec.nodes);
     }
+    let (templates, _) = prepare::own_templates(templates, &lab, &StateDir::of(&lab.name)?)?;
     let input = ConfigInput { template, ssh_keys: create::ssh_keys(&options)? };
     let prepared = Prepared::new(&templates, lab, &spec, None, &input)?;
     let index = args.node as usize - 1;
     let node = &prepared.content.nodes[index];
-    let boot: Vec<String> = prepared
-        .boot_files
-        .iter()
-        .map(|(_, content)| String::from_utf8_lossy(content).into_owned())
+    // With TFTP the node's own text lies beside those of the others.
+    let other = |name: &str| {
+        prepared.lab.nodes().iter().any(|node| {
+            node.index != args.node
+                && [boot::ipxe_script_name(node.mac), boot::pxelinux_cfg_name(node.mac)]
+                    .contains(&name.to_owned())
+        })
+    };
+    let texts = prepared.boot_files.iter().filter(|(name, _)| !other(name));
+    let mut boot: Vec<&str> = texts
+        .filter_map(|(_, file)| match file {
+            BootFile::Text(text) => Some(text.as_str()),
+            BootFile::File { .. } => None,
+        })
         .collect();
+    if prepared.lab.spec.boot.transport == Transport::Http {
+        boot.push(&node.script);
+    }
+    let boot = boot.join("\n");
     let parts = [
         (RenderPart::Network, prepared.network.map(|xml| xml.with_ipv6)),
         (RenderPart::Domain, Some(prepared.domains[index].clone())),
-        (RenderPart::Boot, Some(format!("{}\n{}", boot.join("\n"), node.script))),
+        (RenderPart::Boot, Some(boot)),
         (RenderPart::Config, Some(node.config.clone())),
     ];
     if let Some(wanted) = args.part {
@@ -73,6 +78,43 @@ pub(super) fn run(context: &Context, args: &RenderArgs) -> Result<()> {
     let texts: Vec<String> = parts.into_iter().filter_map(|(_, text)| text).collect();
     context.printer.data(texts.join("\n").trim_end());
     Ok(())
+}
+
+/// The lab that the options mean, as far as that can be told without libvirt. `stand_in` allows an
+/// address for the boot server that is none, where this host has no such bridge.
+pub(super) fn decide(
+    context: &Context,
+    options: &LabOptions,
+    spec: &ImageSpec,
+    stand_in: bool,
+) -> Result<Lab> {
+    let templates = context.templates()?;
+    let (config, _) = prepare::config_template(&templates, options.config.as_deref(), spec)?;
+    let boot_address = match options.bridge_name()? {
+        Some(bridge) => host::interface_address(bridge)?,
+        None => None,
+    };
+    let address: IpAddr = STAND_IN_ADDRESS.parse().expect("a good address");
+    options.resolve(Surroundings {
+        uuid: Uuid::new_v5(&Uuid::NAMESPACE_DNS, options.lab_name().as_str().as_bytes()),
+        hostname: host::hostname(),
+        occupied: Vec::new(),
+        image: ImageRef { name: options.image_name().to_owned(), digest: "unresolved".to_owned() },
+        least_memory: u64::from(spec.memory_mib).try_into().map_err(anyhow::Error::msg)?,
+        config,
+        domain_template: create::own_template(
+            prepare::DOMAIN_TEMPLATE,
+            options.domain_template.as_deref(),
+        )?,
+        network_template: create::own_template(
+            prepare::NETWORK_TEMPLATE,
+            options.network_template.as_deref(),
+        )?,
+        ready: spec.ready,
+        virt_type: VirtType::Kvm,
+        boot_address: boot_address.or(stand_in.then_some(address)),
+        boot_port: create::FIRST_PORT,
+    })
 }
 
 /// A documentation address (RFC 5737), where the bridge's is not known.

@@ -14,6 +14,12 @@ use crate::state::StateDir;
 
 pub(super) fn run(name: &LabName) -> Result<()> {
     let state = StateDir::of(name)?;
+    if !state.exists() {
+        return Err(hinted(
+            format!("there is nothing of lab `{name}` on this computer"),
+            format!("`virtlab create {name}` makes what the boot server needs"),
+        ));
+    }
     let content = state.content().map_err(|error| {
         hinted(
             format!("serving lab `{name}`: {error:#}"),

@@ -12,6 +12,7 @@ use anyhow::bail;
 use indicatif::ProgressBar;
 
 use super::Context;
+use super::attach;
 use super::status;
 use crate::boot_server::process::Client;
 use crate::boot_server::timeline::NodeTimeline;
@@ -24,6 +25,7 @@ use crate::hypervisor::Hypervisor;
 use crate::images::Readiness;
 use crate::lab::Lab;
 use crate::lab::Node;
+use crate::lab::boot::Transport;
 use crate::lab::plan::DomainState;
 use crate::output::sanitize;
 use crate::output::seconds;
@@ -56,12 +58,18 @@ pub(super) fn until_ready(
         progress.skip(&status.timeline.nodes);
     }
     let mut next_look = Instant::now() + DOMAIN_CHECK;
+    let mut next_search = Instant::now() + SEARCH;
     let mut problems = Vec::new();
     loop {
         context.check_interrupt()?;
-        let timeline = client.status().map(|status| status.timeline.nodes);
-        if let Some(nodes) = &timeline {
+        let mut timeline = client.status().map(|status| status.timeline.nodes);
+        if let Some(nodes) = &mut timeline {
             progress.show(nodes);
+            let search = Instant::now() >= next_search;
+            if search {
+                next_search = Instant::now() + SEARCH;
+            }
+            find_addresses(hypervisor, lab, nodes, search);
             problems = check(lab, &client, nodes)?;
             if problems.is_empty() {
                 break;
@@ -91,6 +99,20 @@ pub(super) fn until_ready(
     status::print(context, hypervisor, lab)
 }
 
+/// Where somebody else's servers boot a node, our boot server may never see it: then the neighbour
+/// table says which address has its MAC.
+fn find_addresses(hypervisor: &Hypervisor, lab: &Lab, nodes: &mut [NodeTimeline], search: bool) {
+    let unseen = |node: &NodeTimeline| node.ip.is_none();
+    if lab.spec.network.managed().is_some() || !nodes.iter().any(unseen) {
+        return;
+    }
+    let neighbours = attach::neighbours(hypervisor, lab, search);
+    for node in nodes.iter_mut().filter(|node| unseen(node)) {
+        let found = neighbours.iter().find(|(mac, _)| *mac == node.mac);
+        node.ip = found.map(|(_, ip)| *ip);
+    }
+}
+
 /// Waits until a node has fetched its config: its system is up then, whatever that waits for.
 ///
 /// # Errors
@@ -113,7 +135,7 @@ pub(super) fn until_configured(
             return Ok(());
         }
         if Instant::now() >= deadline {
-            let problem = seen.map(|seen| format!("{}: {}", node.name, waiting_for(seen)));
+            let problem = seen.map(|seen| format!("{}: {}", node.name, waiting_for(lab, seen)));
             let problems: Vec<String> = problem.into_iter().collect();
             let lines = missing(hypervisor, lab, timeline.as_deref(), &problems).join("\n");
             let waited = seconds(timeout);
@@ -133,9 +155,14 @@ fn check(lab: &Lab, client: &Client, nodes: &[NodeTimeline]) -> Result<Vec<Strin
     let mut problems = Vec::new();
     let mut candidates = Vec::new();
     for node in nodes {
-        match (node.stages.contains_key(&Stage::Config), node.ip) {
-            (true, Some(ip)) => candidates.push((node, ip)),
-            _ => problems.push(format!("{}: {}", node.name, waiting_for(node))),
+        let fetched = node.stages.contains_key(&last_seen_stage(lab));
+        // Other servers gave it everything, as far as we can tell.
+        let elsewhere = lab.spec.network.managed().is_none()
+            && lab.spec.ready != Readiness::Config
+            && node.stage().is_none_or(|stage| matches!(stage, Stage::PowerOn | Stage::Ready));
+        match node.ip {
+            Some(ip) if fetched || elsewhere => candidates.push((node, ip)),
+            _ => problems.push(format!("{}: {}", node.name, waiting_for(lab, node))),
         }
     }
     let ready: Vec<bool> = match lab.spec.ready {
@@ -148,14 +175,21 @@ fn check(lab: &Lab, client: &Client, nodes: &[NodeTimeline]) -> Result<Vec<Strin
             reports.iter().map(|report| report.healthy).collect()
         }
     };
-    for ((node, _), ready) in candidates.iter().zip(ready) {
+    for ((node, ip), ready) in candidates.iter().zip(ready) {
         if !ready {
             let what = if lab.spec.ready == Readiness::Ssh {
                 "ssh does not answer"
             } else {
                 "etcd is not healthy"
             };
-            problems.push(format!("{}: config fetched, {what} yet", node.name));
+            let last = last_seen_stage(lab);
+            let done = match last {
+                Stage::PowerOn => "powered on".to_owned(),
+                _ if !node.stages.contains_key(&last) => format!("has address {ip}"),
+                Stage::Kernel => "kernel fetched".to_owned(),
+                _ => "config fetched".to_owned(),
+            };
+            problems.push(format!("{}: {done}, {what} yet", node.name));
         } else if !node.stages.contains_key(&Stage::Ready) {
             client.reach(node.index, Stage::Ready)?;
         }
@@ -171,10 +205,23 @@ pub(super) fn endpoints<'a>(nodes: impl Iterator<Item = (&'a str, IpAddr)>) -> V
     nodes.map(|(name, ip)| Endpoint::new(name, ip)).collect()
 }
 
+/// The last stage of a boot that the boot server sees; what comes after it, the node itself has to
+/// tell. An image without a config asks for none, and what goes by TFTP is not seen.
+pub(super) fn last_seen_stage(lab: &Lab) -> Stage {
+    match (lab.spec.config.is_none(), lab.spec.boot.transport) {
+        (false, _) => Stage::Config,
+        (true, Transport::Http) => Stage::Kernel,
+        (true, Transport::Tftp) => Stage::PowerOn,
+    }
+}
+
 /// What a node did last, and what it has not done yet.
-fn waiting_for(node: &NodeTimeline) -> &'static str {
+fn waiting_for(lab: &Lab, node: &NodeTimeline) -> &'static str {
     match node.stage() {
         None => "not powered on",
+        Some(Stage::PowerOn) if lab.spec.boot.transport == Transport::Tftp => {
+            "no config was asked for yet; what goes by TFTP before it is not seen"
+        }
         Some(Stage::PowerOn) => "no DHCP lease or boot script was asked for yet",
         Some(Stage::Script) => "boot script fetched, kernel not",
         Some(Stage::Kernel) => "kernel fetched, initrd not",
@@ -295,6 +342,8 @@ fn stages(node: &NodeTimeline) -> String {
 
 const POLL: Duration = Duration::from_millis(250);
 const DOMAIN_CHECK: Duration = Duration::from_secs(5);
+/// How often all addresses of a foreign network are asked for nodes.
+const SEARCH: Duration = Duration::from_secs(5);
 const CONSOLE_TAIL: u64 = 4096;
 const CONSOLE_LINES: usize = 5;
 /// More lines than this do not fit on a terminal.

@@ -139,7 +139,10 @@ mod tests {
         ] {
             let folder = folder(&[("key", text)]);
             let file = folder.path().join("key");
-            let error = format!("{:#}", public_keys(&[file.clone()], folder.path()).unwrap_err());
+            let error = format!(
+                "{:#}",
+                public_keys(std::slice::from_ref(&file), folder.path()).unwrap_err()
+            );
             let context = format!("reading the SSH key `{}` (--ssh-key): ", file.display());
             assert_eq!(error, format!("{context}{expected}"));
         }

@@ -4,6 +4,7 @@ use anyhow::Result;
 use anyhow::bail;
 use virt::connect::Connect;
 use virt::domain::Domain;
+use virt::domain::DomainState;
 use virt::error::Error;
 use virt::error::ErrorNumber;
 use virt::sys;
@@ -38,6 +39,10 @@ impl Hypervisor {
         let Some(domain) = own_domain(connection, lab, index)? else {
             bail!("starting domain `{name}`: it is not there any more");
         };
+        // Not every driver says by a code of its own that it was started already.
+        if domain.is_active().doing(doing)? {
+            return Ok(());
+        }
         let started = match domain.create_with_flags(sys::VIR_DOMAIN_START_PAUSED) {
             // Drivers that cannot start paused.
             Err(error) if is_any(&error, &[ErrorNumber::InvalidArg, ErrorNumber::NoSupport]) => {
@@ -58,6 +63,11 @@ impl Hypervisor {
         let Some(domain) = own_domain(connection, lab, index)? else {
             bail!("resuming domain `{name}`: it is not there any more");
         };
+        // Not every driver says by a code of its own that there is nothing to resume.
+        let (state, _) = domain.state().doing(|| format!("looking at domain `{name}`"))?;
+        if state.is(DomainState::Running) {
+            return Ok(());
+        }
         let resumed = domain.resume().already(&[ErrorNumber::OperationInvalid]);
         resumed.doing(|| format!("resuming domain `{name}`"))?;
         Ok(())

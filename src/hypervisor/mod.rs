@@ -3,6 +3,7 @@
 //! Every function here is idempotent: "exists already", "is active already" and "is gone already"
 //! are success, told by libvirt's error code. Nothing that does not carry our mark is changed.
 
+mod attachments;
 mod domains;
 mod error;
 mod memory;
@@ -18,6 +19,8 @@ use std::thread;
 use anyhow::Result;
 use virt::connect::Connect;
 
+pub use self::attachments::Attachment;
+pub use self::attachments::ForeignNetwork;
 use self::error::Doing;
 pub use self::error::LibvirtError;
 pub use self::observe::Foreign;
@@ -65,11 +68,15 @@ impl Hypervisor {
     /// # Errors
     /// If the connection is gone.
     pub fn is_local(&self) -> Result<bool> {
-        // A remote URI has a host: `qemu+ssh://host/system`. <https://libvirt.org/uri.html>
-        let uri = self.uri()?;
-        let host =
-            uri.split_once("://").map_or("", |(_, rest)| rest.split('/').next().unwrap_or(""));
-        Ok(host.is_empty())
+        Ok(names_no_host(&self.uri()?))
+    }
+
+    /// Whether libvirt is the user's own (`qemu:///session`) and not the host's.
+    ///
+    /// # Errors
+    /// If the connection is gone.
+    pub fn is_session(&self) -> Result<bool> {
+        Ok(self.uri()?.split('?').next().is_some_and(|uri| uri.ends_with("/session")))
     }
 
     /// The name of libvirt's host.
@@ -121,6 +128,13 @@ impl Hypervisor {
     }
 }
 
+/// A remote URI has a host: `qemu+ssh://host/system`. <https://libvirt.org/uri.html>
+fn names_no_host(uri: &str) -> bool {
+    let host =
+        uri.split_once("://").map_or("", |(_, rest)| rest.split(['/', '?']).next().unwrap_or(""));
+    host.is_empty()
+}
+
 fn open(uri: Option<&str>) -> Result<Connect> {
     Connect::open(uri).doing(|| match uri {
         Some(uri) => format!("connecting to libvirt at `{uri}`"),
@@ -132,3 +146,20 @@ fn open(uri: Option<&str>) -> Result<Connect> {
 const CALLS_PER_CONNECTION: usize = 4;
 /// More were not faster (docs/performance.md).
 const MAX_CONNECTIONS: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_uri_with_a_host_is_remote() {
+        for uri in ["qemu:///system", "qemu+unix:///system?socket=/a/b", "test:///a.xml", "qemu"] {
+            assert!(names_no_host(uri), "{uri}");
+        }
+        for uri in
+            ["qemu+ssh://host/system", "qemu+tcp://[::1]:16509/system", "qemu+ssh://me@host?a=b"]
+        {
+            assert!(!names_no_host(uri), "{uri}");
+        }
+    }
+}

@@ -139,8 +139,11 @@ fn observe_network(inventory: &mut Inventory, network: &Network) -> Result<()> {
     let Some(name) = network.name().already(&gone).doing(doing)? else { return Ok(()) };
     let Some(active) = network.is_active().already(&gone).doing(doing)? else { return Ok(()) };
     match Mark::from_object_xml(&xml) {
-        Ok(Some(mark)) => inventory.found(mark.lab).network = Some(activity(active)),
-        Ok(None) => inventory.foreign.networks.push(name),
+        // A copy that somebody made under another name carries the mark, too, and is theirs.
+        Ok(Some(mark)) if name == mark.lab.name.as_str() => {
+            inventory.found(mark.lab).network = Some(activity(active));
+        }
+        Ok(_) => inventory.foreign.networks.push(name),
         Err(error) => {
             inventory.foreign.unreadable.push(format!("network `{name}`: {error:#}"));
             inventory.foreign.networks.push(name);
@@ -161,7 +164,9 @@ fn observe_domain(inventory: &mut Inventory, domain: &Domain) -> Result<()> {
         _ => DomainState::Running,
     };
     match Mark::from_object_xml(&xml) {
-        Ok(Some(Mark { lab, node: Some(index) })) => {
+        // A copy that somebody made under another name (virt-clone) carries the mark, too, and is
+        // theirs.
+        Ok(Some(Mark { lab, node: Some(index) })) if name == lab.name.node(index) => {
             inventory.found(lab).domains.insert(index, state);
         }
         Ok(_) => inventory.foreign.domains.push(name),

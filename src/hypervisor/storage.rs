@@ -7,6 +7,7 @@ use anyhow::Context;
 use anyhow::Result;
 use anyhow::anyhow;
 use anyhow::bail;
+use virt::connect::Connect;
 use virt::error::ErrorNumber;
 use virt::storage_pool::StoragePool;
 use virt::storage_vol::StorageVol;
@@ -18,6 +19,7 @@ use super::error::Doing;
 use super::error::is_any;
 use crate::lab::Lab;
 use crate::lab::Node;
+use crate::lab::hardware::DiskSize;
 use crate::render::xml;
 
 impl Hypervisor {
@@ -63,6 +65,19 @@ impl Hypervisor {
         volume.upload(&stream, 0, size, 0).doing(doing)?;
         send_all(&stream, content.take(size)).with_context(doing)?;
         stream.finish().doing(doing)
+    }
+
+    /// Makes the disk of a node in the lab's pool; one that is there is kept with what is on it.
+    ///
+    /// # Errors
+    /// If libvirt cannot.
+    pub fn make_disk(connection: &Connect, lab: &Lab, node: &Node, size: DiskSize) -> Result<()> {
+        let name = lab.disk_name(node);
+        let doing = || format!("making disk `{name}` in storage pool `{}`", lab.pool_name());
+        let pool = connection.lookup_storage_pool_by_uuid(lab.pool_uuid()).doing(doing)?;
+        let made = StorageVol::create_xml(&pool, &xml::disk(&name, size.bytes()), 0);
+        made.already(&[ErrorNumber::StorageVolExist]).doing(doing)?;
+        Ok(())
     }
 
     /// The names of the files in the lab's pool; empty if there is no pool.

@@ -199,7 +199,7 @@ impl ImageSpec {
     /// # Errors
     /// If the file cannot be read, or as [`ImageSpec::parse`].
     pub fn read(path: &Path) -> Result<Self> {
-        let text = fs::read_to_string(path)?;
+        let text = fs::read_to_string(path).context("reading the image's entry")?;
         let mut spec = Self::parse(&text, &path.display().to_string())?;
         let folder = path.parent().unwrap_or(Path::new(""));
         spec.folder = Some(if folder.as_os_str().is_empty() { ".".into() } else { folder.into() });

@@ -64,13 +64,25 @@ impl Processes {
         };
         let resident_bytes = number("status", &|text| kib_field(text, "VmRSS:"));
         let proportional_bytes = number("smaps_rollup", &|text| kib_field(text, "Pss:"));
+        // Nobody but KSM lets one QEMU share anonymous memory with another.
+        let shared_away_bytes = number("smaps_rollup", &|text| {
+            let anonymous = kib_field(text, "Anonymous:")?;
+            Some(anonymous.saturating_sub(kib_field(text, "Pss_Anon:")?))
+        });
         let merged_bytes = number("ksm_merging_pages", &|text| {
             text.trim().parse::<u64>().ok().map(|pages| pages * page_size)
         });
+        missing.dedup();
         if !self.root.join(pid.to_string()).exists() {
             missing = vec!["the process has ended".to_owned()];
         }
-        ProcessMemory { resident_bytes, proportional_bytes, merged_bytes, missing }
+        ProcessMemory {
+            resident_bytes,
+            proportional_bytes,
+            shared_away_bytes,
+            merged_bytes,
+            missing,
+        }
     }
 
     /// What tells a process from a later one with the same number.
@@ -91,6 +103,9 @@ pub struct ProcessMemory {
     pub resident_bytes: Option<u64>,
     /// The same with each shared page counted in parts, in bytes.
     pub proportional_bytes: Option<u64>,
+    /// What its merged pages would take more if they were its own, in bytes: of a page that `n`
+    /// processes use, each has been spared all but `1/n`. Needs Linux 5.3.
+    pub shared_away_bytes: Option<u64>,
     /// Those of its pages that KSM made one with others, in bytes.
     pub merged_bytes: Option<u64>,
     /// Why numbers are missing.
@@ -175,13 +190,15 @@ mod tests {
             (
                 7,
                 "smaps_rollup",
-                "5600-7fff ---p 0 00:00 0 [rollup]\nRss:  393216 kB\nPss:  204800 kB\nPss_Dirty: 1 kB\n",
+                "5600-7fff ---p 0 00:00 0 [rollup]\nRss:  393216 kB\nPss:  204800 kB\nPss_Dirty: 1 kB\n\
+                 Pss_Anon: 180224 kB\nAnonymous:  368640 kB\n",
             ),
             (7, "ksm_merging_pages", "56064\n"),
         ]);
         let expected = ProcessMemory {
             resident_bytes: Some(384 << 20),
             proportional_bytes: Some(200 << 20),
+            shared_away_bytes: Some(184 << 20),
             merged_bytes: Some(219 << 20),
             missing: vec![],
         };

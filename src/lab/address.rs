@@ -123,6 +123,13 @@ impl fmt::Display for MacPrefix {
     }
 }
 
+/// The MAC address of a further network card of a node, `position` 0 for the first one. QEMU's
+/// prefix and three octets that only this lab's UUID leads to: its prefix may have no room.
+pub fn further_mac(lab: Uuid, node: u32, position: usize) -> MacAddr {
+    let digest = Sha256::digest(format!("{lab}/{node}/{position}"));
+    MacAddr([0x52, 0x54, 0x00, digest[0], digest[1], digest[2]])
+}
+
 /// How many nodes a subnet has room for beside its gateway.
 pub fn capacity(subnet: Ipv4Net) -> u32 {
     let addresses = 1_u32.checked_shl(u32::from(32 - subnet.prefix_len())).unwrap_or(u32::MAX);

@@ -5,6 +5,7 @@
 
 use anyhow::Context;
 use anyhow::Result;
+use anyhow::anyhow;
 use quick_xml::se::Serializer;
 use serde::Deserialize;
 use serde::Serialize;
@@ -56,7 +57,9 @@ impl Mark {
         if !xml.contains(NAMESPACE) {
             return Ok(None);
         }
-        let object: Object = quick_xml::de::from_str(xml).context("reading libvirt's XML")?;
+        // Its text has that of its causes in it.
+        let object: Object = quick_xml::de::from_str(xml)
+            .map_err(|error| anyhow!("reading libvirt's XML: {error}"))?;
         let Some(element) = object.metadata.and_then(|metadata| metadata.lab) else {
             return Ok(None);
         };

@@ -5,6 +5,8 @@
 //! ([`metadata`]), so it can always be had back from the objects that it consists of.
 
 pub mod address;
+pub mod boot;
+pub mod hardware;
 pub mod metadata;
 pub mod name;
 pub mod options;
@@ -81,6 +83,11 @@ impl Lab {
     /// The serial console's log of a node on libvirt's host.
     pub fn console_log(&self, node: &Node) -> String {
         format!("{}/{}.console.log", self.pool_path(), node.name)
+    }
+
+    /// The disk of a node on libvirt's host, by its name in the lab's storage pool.
+    pub fn disk_name(&self, node: &Node) -> String {
+        format!("{}.qcow2", node.name)
     }
 
     /// Where the boot server answers, without a slash at the end.

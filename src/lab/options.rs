@@ -23,6 +23,14 @@ use super::LabName;
 use super::LabSpec;
 use super::address;
 use super::address::MacPrefix;
+use super::boot::BootChoice;
+use super::boot::Firmware;
+use super::boot::Loader;
+use super::boot::Transport;
+use super::hardware::DiskSize;
+use super::hardware::Graphics;
+use super::hardware::Hardware;
+use super::hardware::Nic;
 use super::size::MemoryMib;
 use super::spec::ConfigRef;
 use super::spec::ImageRef;
@@ -42,7 +50,7 @@ pub struct LabOptions {
     pub version: Option<u32>,
 
     /// Name of the lab [default: lab]
-    #[arg(value_name = "LAB", env = "VIRTLAB_LAB")]
+    #[arg(value_name = "LAB", env = "VIRTLAB_LAB", help_heading = None)]
     pub name: Option<LabName>,
 
     /// Number of nodes [default: 3]
@@ -72,7 +80,7 @@ pub struct LabOptions {
     #[serde(default)]
     pub ssh_key: Vec<PathBuf>,
 
-    /// etcd discovery service for <DISCOVERY_URL> [default: the lab's own]
+    /// etcd discovery service, for templates that want one [default: the lab's own]
     #[arg(long, value_name = "URL", env = "VIRTLAB_DISCOVERY")]
     pub discovery: Option<String>,
 
@@ -85,7 +93,8 @@ pub struct LabOptions {
     pub bridge: Option<String>,
 
     /// IPv4 subnet of the lab's own network [default: a free one]
-    #[arg(long, value_name = "CIDR", env = "VIRTLAB_SUBNET")]
+    #[arg(long, value_name = "CIDR", env = "VIRTLAB_SUBNET", value_parser = subnet)]
+    #[serde(default, deserialize_with = "subnet_field")]
     pub subnet: Option<Ipv4Net>,
 
     /// First octets of the MAC addresses, such as 52:54:00:12:34 [default: by the lab's name]
@@ -120,6 +129,83 @@ pub struct LabOptions {
     )]
     pub ksm: Option<bool>,
 
+    /// Program that loads the kernel: ipxe or pxelinux [default: ipxe]
+    #[arg(long, value_name = "LOADER", env = "VIRTLAB_LOADER", hide_possible_values = true)]
+    pub loader: Option<Loader>,
+
+    /// Firmware of the nodes: bios or uefi [default: bios]
+    #[arg(long, value_name = "FIRMWARE", env = "VIRTLAB_FIRMWARE", hide_possible_values = true)]
+    pub firmware: Option<Firmware>,
+
+    /// How kernel and initrd travel: http or tftp [default: http; pxelinux: tftp]
+    #[arg(long, value_name = "TRANSPORT", env = "VIRTLAB_TRANSPORT", hide_possible_values = true)]
+    pub transport: Option<Transport>,
+
+    /// Firmware with Secure Boot, without keys, so that it still boots anything
+    #[arg(
+        long,
+        value_name = "true|false",
+        env = "VIRTLAB_SECURE_BOOT",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        hide_possible_values = true
+    )]
+    pub secure_boot: Option<bool>,
+
+    /// How the screen is shown: none, vnc or spice [default: none]
+    #[arg(long, value_name = "TYPE", env = "VIRTLAB_GRAPHICS", hide_possible_values = true)]
+    pub graphics: Option<Graphics>,
+
+    /// Disk of each node, such as 10GiB; booted from once there is a system on it
+    #[arg(long, value_name = "SIZE", env = "VIRTLAB_DISK")]
+    pub disk: Option<DiskSize>,
+
+    /// Further network card on a libvirt network or on bridge:NAME; repeatable
+    #[arg(long = "nic", value_name = "NETWORK")]
+    #[serde(default, rename = "nics")]
+    pub nics: Vec<Nic>,
+
+    /// QEMU's machine type [default: q35]
+    #[arg(long, value_name = "TYPE", env = "VIRTLAB_MACHINE")]
+    pub machine: Option<String>,
+
+    /// Processor model of libvirt's, or host-passthrough, host-model, maximum
+    #[arg(long, value_name = "MODEL", env = "VIRTLAB_CPU")]
+    pub cpu: Option<String>,
+
+    /// Take the nodes' memory from the host's huge pages
+    #[arg(
+        long,
+        value_name = "true|false",
+        env = "VIRTLAB_HUGEPAGES",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        hide_possible_values = true
+    )]
+    pub hugepages: Option<bool>,
+
+    /// Keep the host's kernel from merging the nodes' equal pages (KSM)
+    #[arg(
+        long,
+        value_name = "true|false",
+        env = "VIRTLAB_NO_SHARE_PAGES",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        hide_possible_values = true
+    )]
+    pub no_share_pages: Option<bool>,
+
+    /// Your own domain template, see docs/templates.md
+    #[arg(long, value_name = "FILE", env = "VIRTLAB_DOMAIN_TEMPLATE")]
+    pub domain_template: Option<PathBuf>,
+
+    /// Your own network template, see docs/templates.md
+    #[arg(long, value_name = "FILE", env = "VIRTLAB_NETWORK_TEMPLATE")]
+    pub network_template: Option<PathBuf>,
+
     /// Free text that virsh and virt-manager show
     #[arg(long, value_name = "TEXT", env = "VIRTLAB_DESCRIPTION")]
     pub description: Option<String>,
@@ -140,6 +226,10 @@ pub struct Surroundings {
     pub least_memory: MemoryMib,
     /// The config template that was read.
     pub config: ConfigRef,
+    /// The domain template that was read, if one was named.
+    pub domain_template: Option<ConfigRef>,
+    /// The network template that was read, if one was named.
+    pub network_template: Option<ConfigRef>,
     /// When a node of the image counts as ready.
     pub ready: Readiness,
     /// What `auto` means on this host.
@@ -156,8 +246,10 @@ impl LabOptions {
     /// # Errors
     /// If it is not TOML, has an unknown key or a value that cannot be, with line and column.
     pub fn from_toml(text: &str, path: &Path) -> Result<Self> {
-        let mut options: Self = toml::from_str(text)
-            .map_err(|error| anyhow!("reading lab file `{}`: {error}", path.display()))?;
+        let options: Self = toml::from_str(text).map_err(|error| {
+            let error = error.to_string();
+            anyhow!("reading lab file `{}`: {}", path.display(), error.trim_end())
+        })?;
         match options.version {
             Some(1) => {}
             Some(other) => bail!(
@@ -169,10 +261,21 @@ impl LabOptions {
                 path.display()
             ),
         }
-        let folder = path.parent().unwrap_or(Path::new(""));
-        options.config = options.config.map(|config| folder.join(config));
-        options.ssh_key = options.ssh_key.into_iter().map(|key| folder.join(key)).collect();
-        Ok(options)
+        Ok(options.seen_from(path.parent().unwrap_or(Path::new(""))))
+    }
+
+    /// These options with every path seen from `folder`: a lab is looked at from other folders, too.
+    #[must_use]
+    pub fn seen_from(self, folder: &Path) -> Self {
+        let seen = |path: PathBuf| folder.join(path);
+        Self {
+            config: self.config.map(seen),
+            domain_template: self.domain_template.map(seen),
+            network_template: self.network_template.map(seen),
+            ssh_key: self.ssh_key.into_iter().map(seen).collect(),
+            image: self.image.map(|image| image_in(folder, image)),
+            ..self
+        }
     }
 
     /// These options, and where they say nothing, those of `lower`.
@@ -197,6 +300,19 @@ impl LabOptions {
             boot_port: self.boot_port.or(lower.boot_port),
             boot_address: self.boot_address.or(lower.boot_address),
             ksm: self.ksm.or(lower.ksm),
+            loader: self.loader.or(lower.loader),
+            firmware: self.firmware.or(lower.firmware),
+            transport: self.transport.or(lower.transport),
+            secure_boot: self.secure_boot.or(lower.secure_boot),
+            graphics: self.graphics.or(lower.graphics),
+            disk: self.disk.or(lower.disk),
+            nics: if self.nics.is_empty() { lower.nics } else { self.nics },
+            machine: self.machine.or(lower.machine),
+            cpu: self.cpu.or(lower.cpu),
+            hugepages: self.hugepages.or(lower.hugepages),
+            no_share_pages: self.no_share_pages.or(lower.no_share_pages),
+            domain_template: self.domain_template.or(lower.domain_template),
+            network_template: self.network_template.or(lower.network_template),
             description: self.description.or(lower.description),
         }
     }
@@ -225,6 +341,20 @@ impl LabOptions {
         Ok(on_bridge.then(|| self.bridge.as_deref().unwrap_or(DEFAULT_BRIDGE)))
     }
 
+    /// The network that the lab is to attach to, if it is not to have one of its own.
+    ///
+    /// # Errors
+    /// If flags contradict each other.
+    pub fn foreign_network(&self) -> Result<Option<Network>> {
+        if let Some(bridge) = self.bridge_name()? {
+            return Ok(Some(Network::Bridge(bridge.to_owned())));
+        }
+        Ok(match &self.network {
+            Some(NetworkChoice::Existing(name)) => Some(Network::Existing(name.clone())),
+            _ => None,
+        })
+    }
+
     /// Decides everything that was left open.
     ///
     /// # Errors
@@ -239,6 +369,11 @@ impl LabOptions {
                 found.image.name,
                 found.least_memory
             );
+        }
+        // XML 1.0 has no way to write these, escaped or not.
+        let is_writable = |c: char| !c.is_control() || matches!(c, '\n' | '\t');
+        if !self.description.iter().flat_map(|text| text.chars()).all(is_writable) {
+            bail!("--description has a control character in it, which libvirt's XML cannot hold");
         }
         let network = self.resolve_network(nodes, &found)?;
         let mac_prefix = self.mac_prefix.clone().unwrap_or_else(|| match network {
@@ -283,6 +418,10 @@ impl LabOptions {
             boot_port: self.boot_port.unwrap_or(found.boot_port),
             stagger_ms: self.stagger.map_or(0, |span| span.0),
             ksm: self.ksm.unwrap_or(false),
+            boot: self.boot_choice().decide()?,
+            hardware: self.hardware(),
+            domain_template: found.domain_template,
+            network_template: found.network_template,
             description: self.description.clone(),
         };
         Ok(Lab { name, uuid: found.uuid, spec })
@@ -332,23 +471,63 @@ impl LabOptions {
         compare("--boot-address", address, spec.boot_address.to_string());
         let switch = |on: bool| if on { "on" } else { "off" }.to_owned();
         compare("--ksm", self.ksm.map(switch), switch(spec.ksm));
+        let (boot, wanted) = (spec.boot, self.boot_choice());
+        let text = |value: Option<bool>| value.map(|value| value.to_string());
+        compare("--loader", wanted.loader.map(|l| l.to_string()), boot.loader.to_string());
+        compare("--firmware", wanted.firmware.map(|f| f.to_string()), boot.firmware.to_string());
+        compare("--transport", wanted.transport.map(|t| t.to_string()), boot.transport.to_string());
+        compare("--secure-boot", text(wanted.secure_boot), boot.secure_boot.to_string());
+        let there = &spec.hardware;
+        let or_none = |text: Option<String>| text.unwrap_or_else(|| "none".to_owned());
+        compare("--graphics", self.graphics.map(|g| g.to_string()), there.graphics.to_string());
+        let disk = |size: Option<DiskSize>| size.map(|size| size.to_string());
+        compare("--disk", disk(self.disk), or_none(disk(there.disk)));
+        let nics = |nics: &[Nic]| {
+            let names: Vec<String> = nics.iter().map(ToString::to_string).collect();
+            (!names.is_empty()).then(|| names.join(" "))
+        };
+        compare("--nic", nics(&self.nics), or_none(nics(&there.nics)));
+        compare("--machine", self.machine.clone(), or_none(there.machine.clone()));
+        compare("--cpu", self.cpu.clone(), or_none(there.cpu.clone()));
+        compare("--hugepages", text(self.hugepages), there.hugepages.to_string());
+        compare("--no-share-pages", text(self.no_share_pages), there.no_share_pages.to_string());
+        for (flag, wanted, there) in [
+            ("--domain-template", &self.domain_template, &spec.domain_template),
+            ("--network-template", &self.network_template, &spec.network_template),
+        ] {
+            let wanted = wanted.as_ref().map(|path| absolute(path));
+            compare(flag, wanted, or_none(there.as_ref().map(|there| there.source.clone())));
+        }
         let description = spec.description.clone().unwrap_or_default();
         compare("--description", self.description.clone(), description);
         differences
     }
 
-    fn resolve_network(&self, nodes: u32, found: &Surroundings) -> Result<Network> {
-        if let Some(bridge) = self.bridge_name()? {
-            self.refuse_subnet()?;
-            return Ok(Network::Bridge(bridge.to_owned()));
+    fn boot_choice(&self) -> BootChoice {
+        let Self { loader, firmware, transport, secure_boot, .. } = *self;
+        BootChoice { loader, firmware, transport, secure_boot }
+    }
+
+    fn hardware(&self) -> Hardware {
+        Hardware {
+            graphics: self.graphics.unwrap_or_default(),
+            disk: self.disk,
+            nics: self.nics.clone(),
+            machine: self.machine.clone(),
+            cpu: self.cpu.clone(),
+            hugepages: self.hugepages.unwrap_or_default(),
+            no_share_pages: self.no_share_pages.unwrap_or_default(),
         }
-        let mode = match self.network.clone().unwrap_or(NetworkChoice::Managed(NetworkMode::Nat)) {
-            NetworkChoice::Managed(mode) => mode,
-            NetworkChoice::Bridge => unreachable!("handled above"),
-            NetworkChoice::Existing(name) => {
-                self.refuse_subnet()?;
-                return Ok(Network::Existing(name));
-            }
+    }
+
+    fn resolve_network(&self, nodes: u32, found: &Surroundings) -> Result<Network> {
+        if let Some(network) = self.foreign_network()? {
+            self.refuse_subnet()?;
+            return Ok(network);
+        }
+        let mode = match self.network {
+            Some(NetworkChoice::Managed(mode)) => mode,
+            _ => NetworkMode::Nat,
         };
         let taken_by = |subnet: Ipv4Net| {
             found
@@ -359,11 +538,13 @@ impl LabOptions {
         let subnet = if let Some(subnet) = self.subnet {
             let subnet = subnet.trunc();
             if let Some((other, owner)) = taken_by(subnet) {
-                bail!("--subnet {subnet} overlaps {other}, which belongs to {owner}");
+                bail!(
+                    "--subnet {subnet} overlaps {other}, which belongs to {owner}; without --subnet a free one is taken"
+                );
             }
             if address::capacity(subnet) < nodes {
                 bail!(
-                    "--subnet {subnet} has room for {} nodes beside the gateway, --nodes is {nodes}",
+                    "--subnet {subnet} has room for {} beside the gateway, --nodes is {nodes}",
                     address::capacity(subnet)
                 );
             }
@@ -378,10 +559,29 @@ impl LabOptions {
     }
 
     fn refuse_subnet(&self) -> Result<()> {
+        if self.network_template.is_some() {
+            bail!(
+                "--network-template goes with a network of the lab's own (nat, isolated, routed)"
+            );
+        }
         if self.subnet.is_some() {
             bail!("--subnet goes with a network of the lab's own (nat, isolated, routed)");
         }
         Ok(())
+    }
+}
+
+/// An image's name as it is, the path of an entry (`x.toml`) or of files (`NAME:FOLDER`) as seen from
+/// `folder`.
+fn image_in(folder: &Path, image: String) -> String {
+    if Path::new(&image).extension().is_some_and(|extension| extension == "toml") {
+        return folder.join(image).display().to_string();
+    }
+    match image.split_once(':') {
+        Some((name, files)) if !files.is_empty() => {
+            format!("{name}:{}", folder.join(files).display())
+        }
+        _ => image,
     }
 }
 
@@ -500,21 +700,55 @@ impl From<Span> for std::time::Duration {
     }
 }
 
-fn within(text: &str, most: u32, what: &str) -> Result<u32, String> {
-    let number: u32 = text.parse().map_err(|_| format!("a whole number of {what} is wanted"))?;
+/// As the lab keeps the path of a template.
+fn absolute(path: &Path) -> String {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string()
+}
+
+fn within(text: &str, most: u32, whole: &str, parts: &str) -> Result<u32, String> {
+    let number: u32 = text.parse().map_err(|_| format!("a whole number of {parts} is wanted"))?;
     if (1..=most).contains(&number) {
         Ok(number)
     } else {
-        Err(format!("a lab has 1 to {most} {what}"))
+        Err(format!("a {whole} has 1 to {most} {parts}"))
     }
 }
 
 fn node_count(text: &str) -> Result<u32, String> {
-    within(text, MAX_NODES, "nodes")
+    within(text, MAX_NODES, "lab", "nodes")
 }
 
 fn vcpu_count(text: &str) -> Result<u32, String> {
-    within(text, MAX_VCPUS, "cores in a node")
+    within(text, MAX_VCPUS, "node", "cores")
+}
+
+/// A subnet that a network interface can have.
+fn subnet(text: &str) -> Result<Ipv4Net, String> {
+    let net: Ipv4Net = text.parse().map_err(|_| {
+        "an IPv4 subnet is wanted, with the length of its prefix: 192.168.150.0/24".to_owned()
+    })?;
+    let (first, last) = (net.network(), net.broadcast());
+    let unusable = net.prefix_len() < SHORTEST_PREFIX
+        || [first, last].iter().any(|ip| {
+            // 0.0.0.0/8 is "this network" (RFC 1122), 240.0.0.0/4 is reserved (RFC 1112).
+            ip.is_loopback()
+                || ip.is_multicast()
+                || ip.is_link_local()
+                || ip.octets()[0] == 0
+                || ip.octets()[0] >= 240
+        });
+    if unusable {
+        return Err(
+            "no network can have it; take one out of 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16"
+                .to_owned(),
+        );
+    }
+    Ok(net)
+}
+
+fn subnet_field<'de, D: serde::Deserializer<'de>>(field: D) -> Result<Option<Ipv4Net>, D::Error> {
+    let text = String::deserialize(field)?;
+    subnet(&text).map(Some).map_err(serde::de::Error::custom)
 }
 
 fn node_count_field<'de, D: serde::Deserializer<'de>>(field: D) -> Result<Option<u32>, D::Error> {
@@ -536,6 +770,8 @@ const DEFAULT_MEMORY_MIB: u64 = 1024;
 /// Larger labs than this have not been tried on one host.
 const MAX_NODES: u32 = 1000;
 const MAX_VCPUS: u32 = 255;
+/// Larger than 10.0.0.0/8 there is no private subnet.
+const SHORTEST_PREFIX: u8 = 8;
 const MAX_SPAN_MS: f64 = 7.0 * 24.0 * 3_600_000.0;
 
 #[cfg(test)]
@@ -551,6 +787,8 @@ mod tests {
             image: ImageRef { name: "micro".to_owned(), digest: "sha256:abc".to_owned() },
             least_memory: 512.try_into().unwrap(),
             config: ConfigRef { source: "x".to_owned(), digest: "sha256:def".to_owned() },
+            domain_template: None,
+            network_template: None,
             ready: Readiness::Etcd,
             virt_type: VirtType::Qemu,
             boot_address: None,
@@ -585,6 +823,16 @@ mod tests {
         let options = file("version = 1\nconfig = 'my.ign'\nssh-key = ['a.pub', '/b']").unwrap();
         assert_eq!(options.ssh_key, [Path::new("dir/a.pub"), Path::new("/b")]);
         assert_eq!(options.config, Some(PathBuf::from("dir/my.ign")));
+        for (image, seen) in [
+            ("micro", "micro"),
+            ("my.toml", "dir/my.toml"),
+            ("/abs/my.toml", "/abs/my.toml"),
+            ("talos:files", "talos:dir/files"),
+            ("talos:", "talos:"),
+        ] {
+            let options = file(&format!("version = 1\nimage = '{image}'")).unwrap();
+            assert_eq!(options.image.as_deref(), Some(seen));
+        }
     }
 
     #[test]
@@ -593,6 +841,7 @@ mod tests {
             ("version = 1\nnods = 3", "line 2, column 1"),
             ("version = 1\nnodes = 0", "a lab has 1 to 1000 nodes"),
             ("version = 1\nmemory = 1", "1 MiB of memory is not usable"),
+            ("version = 1\nsubnet = '10.0.0.0'", "line 2, column 10"),
             ("version = 2", "version 2 is not known"),
             ("nodes = 3", "begin it with `version = 1`"),
             ("version = ", "line 1"),
@@ -609,14 +858,18 @@ mod tests {
             change(&mut options);
             options
         };
-        let cases: [(LabOptions, &str); 7] = [
+        let cases: [(LabOptions, &str); 8] = [
+            (
+                options(|o| o.description = Some("a\u{1}".to_owned())),
+                "--description has a control character in it, which libvirt's XML cannot hold",
+            ),
             (
                 options(|o| o.subnet = Some("192.168.0.0/16".parse().unwrap())),
-                "--subnet 192.168.0.0/16 overlaps 192.168.100.0/24, which belongs to network `default`",
+                "--subnet 192.168.0.0/16 overlaps 192.168.100.0/24, which belongs to network `default`; without --subnet a free one is taken",
             ),
             (
                 options(|o| o.subnet = Some("10.1.2.0/30".parse().unwrap())),
-                "--subnet 10.1.2.0/30 has room for 1 nodes beside the gateway, --nodes is 3",
+                "--subnet 10.1.2.0/30 has room for 1 beside the gateway, --nodes is 3",
             ),
             (
                 options(|o| o.memory = Some(256.try_into().unwrap())),
@@ -644,6 +897,28 @@ mod tests {
         ];
         for (options, message) in cases {
             assert_eq!(options.resolve(surroundings()).unwrap_err().to_string(), message);
+        }
+    }
+
+    #[test]
+    fn a_subnet_is_one_that_an_interface_can_have() {
+        for text in ["10.0.0.0/8", "192.168.150.0/24", "172.16.5.9/30", "203.0.113.0/24"] {
+            assert!(subnet(text).is_ok(), "{text}");
+        }
+        for text in [
+            "",
+            "10.0.0.0",
+            "10.0.0.0/33",
+            "fd00::/64",
+            "0.0.0.0/0",
+            "0.0.0.0/8",
+            "10.0.0.0/7",
+            "127.1.0.0/16",
+            "169.254.7.0/24",
+            "224.0.0.0/8",
+            "255.255.255.0/24",
+        ] {
+            assert!(subnet(text).is_err(), "{text}");
         }
     }
 

@@ -12,6 +12,8 @@ use serde::Serialize;
 
 use super::address;
 use super::address::MacPrefix;
+use super::boot::Boot;
+use super::hardware::Hardware;
 use super::size::MemoryMib;
 use crate::images::Readiness;
 
@@ -46,6 +48,18 @@ pub struct LabSpec {
     /// Whether identical pages of the nodes are merged as long as the lab is there.
     #[serde(default)]
     pub ksm: bool,
+    /// How the nodes boot over the network.
+    #[serde(default, skip_serializing_if = "Boot::is_default")]
+    pub boot: Boot,
+    /// What the nodes' virtual computers have.
+    #[serde(default, skip_serializing_if = "Hardware::is_default")]
+    pub hardware: Hardware,
+    /// The user's own domain template.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub domain_template: Option<ConfigRef>,
+    /// The user's own network template.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network_template: Option<ConfigRef>,
     /// Free text for the people who look at the domains.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
@@ -66,7 +80,7 @@ impl fmt::Display for ImageRef {
     }
 }
 
-/// A config template, by name and digest only: its text may hold secrets, and anybody may read a
+/// A template of the user's, by name and digest only: its text may hold secrets, and anybody may read a
 /// domain's XML over libvirt's read-only socket.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConfigRef {
@@ -166,6 +180,13 @@ impl fmt::Display for VirtType {
     }
 }
 
+impl ConfigRef {
+    /// Whether the image reads no config at all.
+    pub fn is_none(&self) -> bool {
+        self.source == "none"
+    }
+}
+
 impl LabSpec {
     /// The pause between the starts of two nodes.
     pub fn stagger(&self) -> Duration {
@@ -191,6 +212,10 @@ impl LabSpec {
             boot_port: 8470,
             stagger_ms: 0,
             ksm: false,
+            boot: Boot::default(),
+            hardware: Hardware::default(),
+            domain_template: None,
+            network_template: None,
             description: None,
         }
     }

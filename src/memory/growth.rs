@@ -55,8 +55,9 @@ impl Growth {
     ///
     /// KSM should run with [`Ksm::settings_to_measure`], or it takes long and misses twins.
     ///
-    /// What KSM saved on the host before the first node is not counted to the lab. What other
-    /// guests gain or lose meanwhile is, so a quiet host measures best.
+    /// Each node's own account of what it is spared counts. Where the kernel does not give it, the
+    /// host's does, less what was saved before the first node; what other guests gain or lose
+    /// meanwhile is in it then.
     ///
     /// # Errors
     /// Before the first node only: if KSM cannot be read or does not run.
@@ -201,10 +202,11 @@ pub enum End {
     Failed(anyhow::Error),
 }
 
-/// The sample of these nodes, for which KSM saves so many bytes.
+/// The sample of these nodes. What KSM saves of them is what the kernel says of each, in which
+/// other guests of the host have no part; only where it does not say, what is saved on the host.
 pub(super) fn sample(
     nodes: &[NodeMemory],
-    saved_bytes: u64,
+    host_saved_bytes: u64,
     full_scans: Option<u64>,
 ) -> anyhow::Result<Sample> {
     let resident: u64 = nodes
@@ -215,6 +217,8 @@ pub(super) fn sample(
             })
         })
         .sum::<anyhow::Result<u64>>()?;
+    let saved_bytes: Option<u64> = nodes.iter().map(|node| node.saved_bytes).sum();
+    let saved_bytes = saved_bytes.unwrap_or(host_saved_bytes);
     Ok(Sample {
         nodes: u32::try_from(nodes.len())?,
         without_ksm_bytes: resident,

@@ -3,6 +3,7 @@
 
 pub mod boot;
 pub mod config;
+pub mod pxe;
 mod templates;
 pub mod xml;
 
@@ -45,11 +46,13 @@ pub(crate) struct NodeContext {
     name: String,
     mac: MacAddr,
     ip: Option<Ipv4Addr>,
+    pxelinux_cfg: String,
 }
 
 impl From<Node> for NodeContext {
     fn from(node: Node) -> Self {
-        Self { index: node.index, name: node.name, mac: node.mac, ip: node.ip }
+        let Node { index, name, mac, ip } = node;
+        Self { index, name, mac, ip, pxelinux_cfg: boot::pxelinux_cfg_name(mac) }
     }
 }
 

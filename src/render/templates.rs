@@ -1,5 +1,6 @@
 //! The templates: ours are in the binary, a user's file of the same name takes their place.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::Context;
@@ -21,6 +22,8 @@ use serde::Serialize;
 #[derive(Debug)]
 pub struct Templates {
     environment: Environment<'static>,
+    /// What is rendered in the place of which template.
+    instead: BTreeMap<String, String>,
 }
 
 impl Templates {
@@ -32,11 +35,25 @@ impl Templates {
         environment.set_syntax(syntax());
         environment.set_debug(true);
         environment.set_auto_escape_callback(|name| {
-            if name.ends_with(".xml.j2") { XML } else { AutoEscape::None }
+            if name.ends_with(".xml.j2") || name.starts_with(FLAG) { XML } else { AutoEscape::None }
         });
         environment.set_formatter(format_value);
         environment.set_loader(move |name| load(&folders, name));
-        Self { environment }
+        Self { environment, instead: BTreeMap::new() }
+    }
+
+    /// With a text that a flag named in the place of the XML template `name`, which it may extend.
+    /// Messages call it by the flag and the file.
+    ///
+    /// # Errors
+    /// If the text is no template; the message names file and line.
+    pub fn instead(mut self, name: &str, flag: &str, file: &str, text: String) -> Result<Self> {
+        let own = format!("{FLAG}{flag} {file}");
+        self.environment
+            .add_template_owned(own.clone(), text)
+            .map_err(|error| explain(&own, &error))?;
+        self.instead.insert(name.to_owned(), own);
+        Ok(self)
     }
 
     /// Renders the template of this name.
@@ -44,6 +61,7 @@ impl Templates {
     /// # Errors
     /// If there is no such template, or it is wrong; the message names file and line.
     pub fn render(&self, name: &str, context: impl Serialize) -> Result<String> {
+        let name = self.instead.get(name).map_or(name, String::as_str);
         let template =
             self.environment.get_template(name).map_err(|error| explain(name, &error))?;
         template.render(Serde(context)).map_err(|error| explain(name, &error))
@@ -101,6 +119,13 @@ fn format_value(
     state: &mut State,
     value: &Value,
 ) -> Result<(), minijinja::Error> {
+    // It would be written as `None`, which looks like a name wherever it lands.
+    if value.is_none() {
+        return Err(minijinja::Error::new(
+            ErrorKind::InvalidOperation,
+            "this value is not known here (on a bridge, the nodes' addresses); write {{ … or … }}",
+        ));
+    }
     if *state.auto_escape() != XML {
         return minijinja::escape_formatter(out, state, value);
     }
@@ -143,6 +168,8 @@ fn undefined_names(error: &minijinja::Error) -> String {
     text.map_or_else(|| "a variable".to_owned(), |text| format!("`{}`", text.trim()))
 }
 
+/// How the names of templates begin that a flag named.
+const FLAG: &str = "--";
 const XML: AutoEscape = AutoEscape::Custom(std::borrow::Cow::Borrowed("xml"));
 
 macro_rules! embedded {
@@ -155,6 +182,14 @@ macro_rules! embedded {
 const EMBEDDED: &[(&str, &str)] = embedded![
     "boot-templates/boot.ipxe.j2",
     "boot-templates/node.ipxe.j2",
+    "boot-templates/pxe/dhcpd.conf.j2",
+    "boot-templates/pxe/dnsmasq.conf.j2",
+    "boot-templates/pxe/kea-dhcp4.json.j2",
+    "boot-templates/pxe/nginx.conf.j2",
+    "boot-templates/pxe/pfsense.txt.j2",
+    "boot-templates/pxe/proxy-dhcp.conf.j2",
+    "boot-templates/pxe/pxelinux.default.j2",
+    "boot-templates/pxelinux.cfg.j2",
     "config-templates/etcd-coreos.yaml.j2",
     "config-templates/etcd-debian.yaml.j2",
     "config-templates/etcd-fedora-coreos.ign.j2",
@@ -170,8 +205,6 @@ const EMBEDDED: &[(&str, &str)] = embedded![
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
 
     fn folder(name: &str, text: &str) -> tempfile::TempDir {
@@ -208,6 +241,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_known_is_refused_instead_of_written_as_none() {
+        for name in ["x/a.xml.j2", "x/a.ign.j2"] {
+            let error = format!("{:#}", render(name, "\n{{ none }}").unwrap_err());
+            assert!(
+                error.starts_with(&format!(
+                    "rendering template `{name}`, line 2: this value is not known here"
+                )),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
     fn errors_name_file_and_line() {
         for (text, expected) in [
             ("\n\n{% if %}", "rendering template `x/a.xml.j2`, line 3: unexpected end of block"),
@@ -227,6 +273,26 @@ mod tests {
     fn a_users_template_takes_the_place_of_ours() {
         let name = "network-templates/isolated.xml.j2";
         assert_eq!(render(name, "<mine/>").unwrap(), "<mine/>");
+    }
+
+    #[test]
+    fn a_template_that_a_flag_names_is_xml_and_may_extend_ours() {
+        let folder = folder("x/a.xml.j2", "<a>{% block b %}{% endblock %}</a>");
+        let render = |text: &str| {
+            let templates = Templates::new(vec![folder.path().to_owned()]);
+            templates
+                .instead("x/a.xml.j2", "x-template", "mine.j2", text.to_owned())?
+                .render("x/a.xml.j2", BTreeMap::from([("text", "<&>")]))
+        };
+        let text = "{% extends 'x/a.xml.j2' %}{% block b %}{{ text }}{% endblock %}";
+        assert_eq!(render(text).unwrap(), "<a>&lt;&amp;&gt;</a>");
+        for (text, expected) in [
+            ("\n{{ nope }}", "rendering template `--x-template mine.j2`, line 2: `nope` is not"),
+            ("{% if %}", "rendering template `--x-template mine.j2`, line 1: "),
+        ] {
+            let error = format!("{:#}", render(text).unwrap_err());
+            assert!(error.starts_with(expected), "{error}");
+        }
     }
 
     #[test]

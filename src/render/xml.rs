@@ -16,9 +16,14 @@ use super::NodeContext;
 use super::Templates;
 use super::all_nodes;
 use crate::lab::Lab;
+use crate::lab::MacAddr;
 use crate::lab::Network;
 use crate::lab::Node;
 use crate::lab::address;
+use crate::lab::boot::Firmware;
+use crate::lab::boot::Loader;
+use crate::lab::hardware::Graphics;
+use crate::lab::hardware::Nic;
 use crate::lab::metadata::Mark;
 use crate::lab::spec::ManagedNetwork;
 
@@ -28,6 +33,7 @@ use crate::lab::spec::ManagedNetwork;
 /// If the template is wrong, or drops what virtlab needs: its metadata or the MAC address.
 pub fn domain(templates: &Templates, lab: &Lab, node: &Node) -> Result<String> {
     let mark = Mark { lab: lab.clone(), node: Some(node.index) };
+    let hardware = &lab.spec.hardware;
     let context = DomainContext {
         lab: LabContext::new(lab),
         node: node.clone().into(),
@@ -35,14 +41,27 @@ pub fn domain(templates: &Templates, lab: &Lab, node: &Node) -> Result<String> {
         memory_mib: lab.spec.memory.mib(),
         vcpus: lab.spec.vcpus,
         network: AttachContext::new(lab),
+        firmware: lab.spec.boot.firmware,
+        secure_boot: lab.spec.boot.secure_boot,
+        machine: hardware.machine.as_deref(),
+        cpu: hardware.cpu.as_deref(),
+        graphics: hardware.graphics,
+        hugepages: hardware.hugepages,
+        no_share_pages: hardware.no_share_pages,
+        disk: hardware.disk.map(|_| format!("{}/{}", lab.pool_path(), lab.disk_name(node))),
+        nics: NicContext::all(lab, node),
         console_log: lab.console_log(node),
         metadata: Value::from_safe_string(mark.to_xml()?),
     };
-    let name = "domain-templates/domain.xml.j2";
+    let name = DOMAIN_TEMPLATE_NAME;
     let xml = templates.render(name, context)?;
     require_mark(name, &xml, &mark)?;
     let domain: DomainNics =
         quick_xml::de::from_str(&xml).context("reading the domain's interfaces")?;
+    let named: Named = quick_xml::de::from_str(&xml).context("reading the domain's name")?;
+    if named.name != node.name {
+        bail!("template `{name}` makes a domain of another name; use {{{{ node.name }}}}");
+    }
     let mac = node.mac.to_string();
     let nics = domain.devices.unwrap_or_default().interface;
     if !nics
@@ -61,7 +80,7 @@ pub fn domain(templates: &Templates, lab: &Lab, node: &Node) -> Result<String> {
 /// `ipv6` makes boots three times as fast; it is off only where libvirt refuses it.
 ///
 /// # Errors
-/// If the template is wrong or drops virtlab's metadata.
+/// If the template is wrong or drops what virtlab needs: its metadata, name or UUID.
 pub fn network(
     templates: &Templates,
     lab: &Lab,
@@ -74,6 +93,8 @@ pub fn network(
     let context = NetworkContext {
         lab: LabContext::new(lab),
         nodes,
+        loader: lab.spec.boot.loader,
+        firmware: lab.spec.boot.firmware,
         network: NetworkFields {
             uuid: lab.uuid,
             bridge: address::bridge_name(lab.uuid),
@@ -87,10 +108,21 @@ pub fn network(
         },
         metadata: Value::from_safe_string(mark.to_xml()?),
     };
-    let name = format!("network-templates/{}.xml.j2", network.mode);
+    let name = network_template_name(network);
     let xml = templates.render(&name, context)?;
     require_mark(&name, &xml, &mark)?;
+    let named: Named = quick_xml::de::from_str(&xml).context("reading the network's name")?;
+    if named.name != lab.name.as_str() || named.uuid != Some(lab.uuid) {
+        bail!(
+            "template `{name}` makes a network of another name or UUID; use {{{{ lab.name }}}} and {{{{ network.uuid }}}}"
+        );
+    }
     Ok(xml)
+}
+
+/// The name of the template that [`network`] renders.
+pub fn network_template_name(network: &ManagedNetwork) -> String {
+    format!("network-templates/{}.xml.j2", network.mode)
 }
 
 /// The XML of the lab's storage pool: a folder that libvirtd makes and owns, readable by dnsmasq.
@@ -110,6 +142,15 @@ pub fn volume(name: &str, bytes: u64) -> String {
     format!(
         "<volume><name>{}</name><capacity unit='bytes'>{bytes}</capacity><target>\
          <format type='raw'/><permissions><mode>0644</mode></permissions></target></volume>",
+        quick_xml::escape::escape(name)
+    )
+}
+
+/// The XML of an empty disk of `bytes` bytes, which takes room on libvirt's host as it is filled.
+pub fn disk(name: &str, bytes: u64) -> String {
+    format!(
+        "<volume><name>{}</name><capacity unit='bytes'>{bytes}</capacity>\
+         <allocation>0</allocation><target><format type='qcow2'/></target></volume>",
         quick_xml::escape::escape(name)
     )
 }
@@ -134,6 +175,15 @@ struct DomainContext<'a> {
     memory_mib: u64,
     vcpus: u32,
     network: AttachContext,
+    firmware: Firmware,
+    secure_boot: bool,
+    machine: Option<&'a str>,
+    cpu: Option<&'a str>,
+    graphics: Graphics,
+    hugepages: bool,
+    no_share_pages: bool,
+    disk: Option<String>,
+    nics: Vec<NicContext>,
     console_log: String,
     metadata: Value,
 }
@@ -155,11 +205,34 @@ impl AttachContext {
     }
 }
 
+/// A further network card.
+#[derive(Serialize)]
+struct NicContext {
+    bridge: Option<String>,
+    name: Option<String>,
+    mac: MacAddr,
+}
+
+impl NicContext {
+    fn all(lab: &Lab, node: &Node) -> Vec<Self> {
+        let card = |(position, nic): (usize, &Nic)| {
+            let mac = address::further_mac(lab.uuid, node.index, position);
+            match nic {
+                Nic::Bridge(bridge) => Self { bridge: Some(bridge.clone()), name: None, mac },
+                Nic::Network(name) => Self { bridge: None, name: Some(name.clone()), mac },
+            }
+        };
+        lab.spec.hardware.nics.iter().enumerate().map(card).collect()
+    }
+}
+
 #[derive(Serialize)]
 struct NetworkContext<'a> {
     lab: LabContext<'a>,
     nodes: Vec<NodeContext>,
     network: NetworkFields,
+    loader: Loader,
+    firmware: Firmware,
     metadata: Value,
 }
 
@@ -174,6 +247,13 @@ struct NetworkFields {
     tftp_root: String,
     ipv6: bool,
     ipv6_gateway: Ipv6Addr,
+}
+
+#[derive(Deserialize)]
+struct Named {
+    #[serde(default)]
+    name: String,
+    uuid: Option<Uuid>,
 }
 
 #[derive(Deserialize)]
@@ -197,6 +277,9 @@ struct Mac {
     #[serde(rename = "@address")]
     address: String,
 }
+
+/// The name of the template that [`domain`] renders.
+pub const DOMAIN_TEMPLATE_NAME: &str = "domain-templates/domain.xml.j2";
 
 #[cfg(test)]
 mod tests {
@@ -224,13 +307,37 @@ mod tests {
         for (text, expected) in [
             ("<domain><name>x</name></domain>", "drops virtlab's metadata"),
             (
-                "<domain><metadata>{{ metadata }}</metadata></domain>",
+                "<domain><name>x</name><metadata>{{ metadata }}</metadata></domain>",
+                "makes a domain of another name; use {{ node.name }}",
+            ),
+            (
+                "<domain><name>{{ node.name }}</name><metadata>{{ metadata }}</metadata></domain>",
                 "without the node's MAC address",
             ),
             ("<domain><metadata>{{ metadata }}</metadata>", "checking what template"),
         ] {
             let lab = lab(1);
             let error = domain(&with_template(name, text), &lab, &lab.node(1)).unwrap_err();
+            assert!(format!("{error:#}").contains(expected), "{error:#}");
+        }
+    }
+    #[test]
+    fn a_network_template_that_drops_what_virtlab_needs_is_refused() {
+        let lab = lab(1);
+        let managed = lab.spec.network.managed().unwrap();
+        for (text, expected) in [
+            ("<network><name>demo</name></network>", "drops virtlab's metadata"),
+            (
+                "<network><name>demo</name><metadata>{{ metadata }}</metadata></network>",
+                "makes a network of another name or UUID",
+            ),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            let file = folder.path().join("network-templates/nat.xml.j2");
+            fs_err::create_dir_all(file.parent().unwrap()).unwrap();
+            fs_err::write(file, text).unwrap();
+            let templates = Templates::new(vec![folder.path().to_owned()]);
+            let error = network(&templates, &lab, managed, true).unwrap_err();
             assert!(format!("{error:#}").contains(expected), "{error:#}");
         }
     }

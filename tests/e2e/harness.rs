@@ -73,6 +73,7 @@ pub(crate) fn virsh(args: &[&str]) -> String {
 pub(crate) struct LabGuard(pub(crate) &'static str);
 
 impl Drop for LabGuard {
+    #[expect(clippy::print_stderr, reason = "a test that fails shows it")]
     fn drop(&mut self) {
         let said = virtlab(&["destroy", self.0]);
         if said.code != Some(0) && !said.stderr.contains("there is no lab") {
@@ -107,7 +108,8 @@ pub(crate) fn everything_there() -> String {
         .filter(|line| !line.contains("defunct"))
         .collect();
     let folders = run("find", &["/var/lib/libvirt", "-mindepth", "1", "-name", "*virtlab*"]).ok();
-    let leases = run("find", &["/var/lib/libvirt/dnsmasq", "-type", "f"]).ok();
+    // libvirt makes the folder with its first network.
+    let leases = run("find", &["/var/lib/libvirt", "-path", "*/dnsmasq/*", "-type", "f"]).ok();
     format!(
         "domains:\n{}networks:\n{}pools:\n{}bridges:\n{bridges}processes:\n{}\nfiles:\n{folders}{leases}",
         virsh(&["list", "--all", "--name"]),

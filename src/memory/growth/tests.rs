@@ -169,3 +169,12 @@ fn a_node_whose_memory_is_unknown_is_named() {
     let error = sample(&nodes, 0, None).unwrap_err();
     assert_eq!(error.to_string(), "reading the memory of `lab-1`: shut off");
 }
+
+#[test]
+fn what_the_nodes_say_counts_before_what_the_host_says() {
+    let spared = |name: &str| NodeMemory { saved_bytes: Some(100 << 20), ..node(name, 384, None) };
+    let told = sample(&[spared("lab-1"), spared("lab-2")], 1 << 30, None).unwrap();
+    assert_eq!(told.saved_bytes(), 200 << 20);
+    let half = sample(&[spared("lab-1"), node("lab-2", 384, None)], 300 << 20, None).unwrap();
+    assert_eq!(half.saved_bytes(), 300 << 20);
+}

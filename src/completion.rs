@@ -1,0 +1,110 @@
+//! Completion on the command line. The shell asks virtlab itself, which knows the labs there are.
+
+use std::ffi::OsStr;
+use std::ffi::OsString;
+
+use anyhow::Context;
+use anyhow::Result;
+use clap::Arg;
+use clap::Command;
+use clap::CommandFactory;
+use clap::builder::PossibleValuesParser;
+use clap_complete::CompleteEnv;
+use clap_complete::engine::ArgValueCompleter;
+use clap_complete::engine::CompletionCandidate;
+use clap_complete::env::Shells;
+
+use crate::cli::Cli;
+use crate::hypervisor::Hypervisor;
+
+/// Answers the shell if it is the shell that runs us, and exits then.
+pub fn answer() {
+    CompleteEnv::with_factory(|| with_lab_names(Cli::command())).var(VARIABLE).complete();
+}
+
+/// The script that makes a shell ask us.
+///
+/// # Errors
+/// If the shell is not known.
+pub fn script(shell: &str) -> Result<String> {
+    let shells = Shells::builtins();
+    let shell = shells.completer(shell).with_context(|| format!("shell `{shell}` is not known"))?;
+    let mut script = Vec::new();
+    shell
+        .write_registration(VARIABLE, "virtlab", "virtlab", "virtlab", &mut script)
+        .context("writing the completion script")?;
+    Ok(String::from_utf8_lossy(&script).into_owned())
+}
+
+/// The shells that there are scripts for.
+pub(crate) fn shells() -> PossibleValuesParser {
+    Shells::builtins().names().collect::<Vec<_>>().into()
+}
+
+/// Every argument that is called LAB, in whatever command, takes the name of one.
+fn with_lab_names(command: Command) -> Command {
+    let is_lab = |argument: &Arg| {
+        argument.get_value_names().is_some_and(|names| names.iter().any(|name| name == "LAB"))
+    };
+    let complete =
+        |argument: Arg| if is_lab(&argument) { argument.add(lab_names()) } else { argument };
+    command.mut_args(complete).mut_subcommands(with_lab_names)
+}
+
+/// Completes the names of the labs of the connection that the command line names.
+fn lab_names() -> ArgValueCompleter {
+    ArgValueCompleter::new(|typed: &OsStr| {
+        let words: Vec<OsString> = std::env::args_os().collect();
+        // An error message in the middle of a command line helps nobody.
+        let names = labs(connection(&words).as_deref()).unwrap_or_default();
+        let typed = typed.to_string_lossy();
+        let matching = names.into_iter().filter(|name| name.starts_with(typed.as_ref()));
+        matching.map(CompletionCandidate::new).collect()
+    })
+}
+
+fn labs(uri: Option<&str>) -> Result<Vec<String>> {
+    let inventory = Hypervisor::open(uri)?.observe()?;
+    let mut names: Vec<String> =
+        inventory.labs.values().map(|found| found.lab.name.to_string()).collect();
+    names.sort();
+    names.dedup();
+    Ok(names)
+}
+
+/// What `-c` or `--connect` says in a command line that may not be finished. Without it, libvirt
+/// reads `LIBVIRT_DEFAULT_URI` itself.
+fn connection(words: &[OsString]) -> Option<String> {
+    let words: Vec<&str> = words.iter().filter_map(|word| word.to_str()).collect();
+    let attached = |word: &str| {
+        let uri = word.strip_prefix("--connect=").or_else(|| word.strip_prefix("-c"));
+        uri.filter(|uri| !uri.is_empty()).map(ToOwned::to_owned)
+    };
+    words.iter().enumerate().find_map(|(index, word)| match *word {
+        "-c" | "--connect" => words.get(index + 1).map(|uri| (*uri).to_owned()),
+        word => attached(word),
+    })
+}
+
+/// What tells a run by the shell from one by a person.
+const VARIABLE: &str = "COMPLETE";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_connection_is_found_in_every_spelling() {
+        for (line, uri) in [
+            ("virtlab -c test:///x status", Some("test:///x")),
+            ("virtlab status --connect test:///x", Some("test:///x")),
+            ("virtlab status --connect=test:///x", Some("test:///x")),
+            ("virtlab status -ctest:///x demo", Some("test:///x")),
+            ("virtlab status demo", None),
+            ("virtlab status -c", None),
+        ] {
+            let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            assert_eq!(connection(&words).as_deref(), uri, "{line}");
+        }
+    }
+}

@@ -1,0 +1,396 @@
+//! The hypervisor adapter over libvirt's test driver: a libvirt of each test's own, in this process.
+//!
+//! The driver cannot start a domain paused, upload a file or tell leases, and every connection to a
+//! file is a libvirt of its own; what needs these is tested with real guests.
+
+mod shared;
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use fs_err as fs;
+use tempfile::TempDir;
+use virt::error::ErrorNumber;
+use virtlab::hint::hints;
+use virtlab::hypervisor::Foreign;
+use virtlab::hypervisor::Found;
+use virtlab::hypervisor::Hypervisor;
+use virtlab::hypervisor::Inventory;
+use virtlab::hypervisor::LibvirtError;
+use virtlab::lab::Lab;
+use virtlab::lab::plan;
+use virtlab::lab::plan::Activity;
+use virtlab::lab::plan::DomainState;
+use virtlab::lab::plan::Goal;
+use virtlab::lab::plan::Observed;
+use virtlab::lab::plan::Step;
+use virtlab::lab::spec::VirtType;
+use virtlab::render::Templates;
+use virtlab::render::xml;
+
+#[test]
+fn a_lab_is_given_back_with_its_states() {
+    let libvirt = Libvirt::new(FOREIGN);
+    let lab = lab();
+    libvirt.make_all(&lab);
+    let inventory = libvirt.observe();
+    let found = &inventory.labs[&lab.uuid];
+    assert_eq!(found.lab, lab);
+    assert_eq!((found.network, found.pool), (Some(Activity::Active), Some(Activity::Active)));
+    let states = [(1, DomainState::Running), (2, DomainState::Running), (3, DomainState::Off)];
+    assert_eq!(found.domains, BTreeMap::from(states));
+    assert_eq!(inventory.labs.len(), 1);
+    assert_eq!(inventory.lab(&lab.name).map(|found| &found.lab), Some(&lab));
+    assert_foreign(&inventory.foreign);
+}
+
+#[test]
+fn making_what_is_there_changes_nothing() {
+    let libvirt = Libvirt::new("");
+    let lab = lab();
+    libvirt.make_all(&lab);
+    let before = format!("{:?}", libvirt.observe());
+    let hypervisor = &libvirt.hypervisor;
+    hypervisor.start_network(&lab).unwrap();
+    hypervisor.make_pool(&lab).unwrap();
+    libvirt.node(1, |connection| Hypervisor::start_domain_paused(connection, &lab, 1)).unwrap();
+    libvirt.node(1, |connection| Hypervisor::resume_domain(connection, &lab, 1)).unwrap();
+    assert_eq!(format!("{:?}", libvirt.observe()), before);
+}
+
+#[test]
+fn every_part_of_a_lab_is_taken_down_and_nothing_else() {
+    let lab = lab();
+    let activities = [None, Some(Activity::Inactive), Some(Activity::Active)];
+    let states = [None, Some(DomainState::Off), Some(DomainState::Running)];
+    for network in activities {
+        for pool in activities {
+            for (first, second) in states.iter().flat_map(|a| states.iter().map(move |b| (a, b))) {
+                let case = format!("{network:?} {pool:?} {first:?} {second:?}");
+                let libvirt = Libvirt::new(FOREIGN);
+                libvirt.make_network(&lab, network);
+                libvirt.make_pool(&lab, pool);
+                libvirt.make_node(&lab, 1, *first);
+                libvirt.make_node(&lab, 2, *second);
+                // A pool leads nowhere by itself, so it is made after and removed before the rest.
+                let orphan = network.is_none() && first.is_none() && second.is_none();
+                assert_eq!(libvirt.observe().labs.is_empty(), orphan, "{case}");
+                for round in ["first", "second"] {
+                    libvirt.take_down(&lab).unwrap_or_else(|e| panic!("{case}, {round}: {e:#}"));
+                }
+                if orphan {
+                    libvirt.hypervisor.delete_pool(&lab).unwrap();
+                }
+                let inventory = libvirt.observe();
+                assert!(inventory.labs.is_empty(), "{case}: {inventory:?}");
+                assert_foreign(&inventory.foreign);
+            }
+        }
+    }
+}
+
+#[test]
+fn removing_what_is_gone_is_fine() {
+    let libvirt = Libvirt::new(FOREIGN);
+    let lab = lab();
+    let all = [Step::StopNode(1), Step::UndefineNode(1), Step::DeletePool, Step::RemoveNetwork];
+    for step in all {
+        libvirt.apply(&lab, step).unwrap();
+    }
+    assert_foreign(&libvirt.observe().foreign);
+}
+
+#[test]
+fn what_is_gone_cannot_be_started() {
+    let libvirt = Libvirt::new("");
+    let lab = lab();
+    let message = |result: Result<()>| format!("{:#}", result.unwrap_err());
+    assert_eq!(
+        message(libvirt.hypervisor.start_network(&lab)),
+        "starting network `demo`: it is not there any more"
+    );
+    assert_eq!(
+        message(libvirt.node(1, |c| Hypervisor::start_domain_paused(c, &lab, 1))),
+        "starting domain `demo-1`: it is not there any more"
+    );
+    assert_eq!(
+        message(libvirt.node(1, |c| Hypervisor::resume_domain(c, &lab, 1))),
+        "resuming domain `demo-1`: it is not there any more"
+    );
+}
+
+#[test]
+fn a_domain_without_our_mark_is_left_alone_whatever_its_name() {
+    let libvirt = Libvirt::new(
+        "<domain type='test'><name>demo-1</name><memory>65536</memory>\
+         <os><type>hvm</type></os></domain>",
+    );
+    let lab = lab();
+    let refusal = "domain `demo-1` does not carry the lab's metadata any more; it is left alone";
+    for step in [Step::StopNode(1), Step::UndefineNode(1), Step::StartNode(1), Step::ResumeNode(1)]
+    {
+        assert_eq!(libvirt.apply(&lab, step).unwrap_err().to_string(), refusal, "{step:?}");
+    }
+    let error = libvirt.apply(&lab, Step::DefineNode(1)).unwrap_err();
+    assert!(format!("{error:#}").starts_with("defining domain `demo-1`: "), "{error:#}");
+    let inventory = libvirt.observe();
+    assert!(inventory.labs.is_empty());
+    assert_eq!(inventory.foreign.domains, ["demo-1"]);
+}
+
+#[test]
+fn a_domain_of_another_lab_of_the_same_name_is_left_alone() {
+    let libvirt = Libvirt::new("");
+    let lab = lab();
+    let other = Lab { uuid: uuid::Uuid::from_u128(7), ..lab.clone() };
+    libvirt.make_node(&other, 1, Some(DomainState::Running));
+    assert!(libvirt.apply(&lab, Step::StopNode(1)).is_err());
+    assert!(libvirt.apply(&lab, Step::UndefineNode(1)).is_err());
+    assert_eq!(
+        libvirt.observe().labs[&other.uuid].domains,
+        BTreeMap::from([(1, DomainState::Running)])
+    );
+}
+
+#[test]
+fn a_network_or_pool_without_our_mark_is_left_alone_whatever_its_name() {
+    let libvirt = Libvirt::new(
+        "<network><name>demo</name><bridge name='virbr7'/></network>\
+         <pool type='dir'><name>virtlab-demo</name><target><path>/x</path></target></pool>",
+    );
+    let lab = lab();
+    libvirt.apply(&lab, Step::RemoveNetwork).unwrap();
+    libvirt.apply(&lab, Step::DeletePool).unwrap();
+    for step in [Step::DefineNetwork, Step::MakePool] {
+        assert!(libvirt.apply(&lab, step).is_err(), "{step:?}");
+    }
+    let inventory = libvirt.observe();
+    assert_eq!(inventory.foreign.networks, ["demo"]);
+    assert_eq!(inventory.foreign.pools, ["virtlab-demo"]);
+}
+
+#[test]
+fn a_network_that_lost_our_mark_is_left_alone() {
+    let lab = lab();
+    let network = format!("<network><name>demo</name><uuid>{}</uuid></network>", lab.uuid);
+    let libvirt = Libvirt::new(&network);
+    assert_eq!(
+        libvirt.apply(&lab, Step::RemoveNetwork).unwrap_err().to_string(),
+        "network `demo` does not carry the lab's metadata any more; it is left alone"
+    );
+}
+
+#[test]
+fn copies_that_somebody_made_of_our_objects_are_theirs() {
+    let libvirt = Libvirt::new("");
+    let lab = lab();
+    libvirt.make_all(&lab);
+    let copy = domain_xml(&lab, 1).replace("<name>demo-1</name>", "<name>demo-1-clone</name>");
+    libvirt.node(1, |c| Hypervisor::define_domain(c, "demo-1-clone", &copy)).unwrap();
+    let inventory = libvirt.observe();
+    // The clone is off; the node itself runs.
+    assert_eq!(inventory.labs[&lab.uuid].domains[&1], DomainState::Running);
+    assert_eq!(inventory.foreign.domains, ["demo-1-clone"]);
+    libvirt.take_down(&lab).unwrap();
+    assert_eq!(libvirt.observe().foreign.domains, ["demo-1-clone"]);
+}
+
+#[test]
+fn subnets_are_told_with_their_owner() {
+    let libvirt = Libvirt::new(FOREIGN);
+    let lab = lab();
+    libvirt.make_network(&lab, Some(Activity::Inactive));
+    let mut subnets: Vec<String> = libvirt
+        .hypervisor
+        .network_subnets()
+        .unwrap()
+        .into_iter()
+        .map(|(subnet, owner)| format!("{subnet} {owner}"))
+        .collect();
+    subnets.sort();
+    assert_eq!(
+        subnets,
+        ["192.168.122.0/24 libvirt network `default`", "192.168.150.0/24 libvirt network `demo`",]
+    );
+}
+
+#[test]
+fn the_connection_is_known() {
+    let libvirt = Libvirt::new(FOREIGN);
+    let hypervisor = &libvirt.hypervisor;
+    assert!(hypervisor.is_local().unwrap());
+    assert_eq!(hypervisor.probe_virt_type().unwrap().virt_type, VirtType::Test);
+    assert_eq!(hypervisor.network_is_active("default").unwrap(), Some(true));
+    assert_eq!(hypervisor.network_is_active("none").unwrap(), None);
+    let results = hypervisor.in_parallel(&[1, 2, 3, 4], |_, number| Ok(number * number));
+    let results: Vec<i32> = results.into_iter().map(Result::unwrap).collect();
+    assert_eq!(results, [1, 4, 9, 16]);
+}
+
+#[test]
+fn errors_are_told_apart_by_code() {
+    let nobody = Hypervisor::open(Some("qemu+unix:///system?socket=/nonexistent")).unwrap_err();
+    let cause = libvirt_error(&nobody);
+    assert!(cause.is_any(&[ErrorNumber::SystemError]) && cause.is_from_transport());
+    assert!(hints(&nobody)[0].starts_with("is libvirt running"), "{:?}", hints(&nobody));
+
+    let libvirt = Libvirt::new("");
+    let lab = lab();
+    let nonsense = libvirt.node(1, |c| Hypervisor::define_domain(c, "demo-1", "<domain/>"));
+    let nonsense = nonsense.unwrap_err();
+    assert!(nonsense.to_string() == "defining domain `demo-1`", "{nonsense:#}");
+    assert!(!libvirt_error(&nonsense).is_from_transport());
+    assert_eq!(hints(&nonsense), Vec::<String>::new());
+
+    // The driver has no streams.
+    libvirt.make_pool(&lab, Some(Activity::Active));
+    let unsupported = libvirt.hypervisor.upload(&lab, "boot.ipxe", 3, &b"abc"[..]).unwrap_err();
+    assert!(libvirt_error(&unsupported).is_any(&[ErrorNumber::NoSupport]), "{unsupported:#}");
+    assert!(hints(&unsupported)[0].contains("qemu:///system"));
+}
+
+/// A libvirt that ends with the test.
+struct Libvirt {
+    hypervisor: Hypervisor,
+    _folder: TempDir,
+}
+
+impl Libvirt {
+    fn new(objects: &str) -> Self {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("node.xml");
+        fs::write(&path, format!("<node>{objects}</node>")).unwrap();
+        let hypervisor = Hypervisor::open(Some(&format!("test://{}", path.display()))).unwrap();
+        Self { hypervisor, _folder: folder }
+    }
+
+    fn observe(&self) -> Inventory {
+        self.hypervisor.observe().unwrap()
+    }
+
+    /// Network, pool, and three nodes, the last of which does not run.
+    fn make_all(&self, lab: &Lab) {
+        self.make_network(lab, Some(Activity::Active));
+        self.make_pool(lab, Some(Activity::Active));
+        for (index, state) in
+            [(1, DomainState::Running), (2, DomainState::Running), (3, DomainState::Off)]
+        {
+            self.make_node(lab, index, Some(state));
+        }
+    }
+
+    fn make_network(&self, lab: &Lab, activity: Option<Activity>) {
+        if activity.is_some() {
+            self.apply(lab, Step::DefineNetwork).unwrap();
+        }
+        if activity == Some(Activity::Active) {
+            self.apply(lab, Step::StartNetwork).unwrap();
+        }
+    }
+
+    fn make_pool(&self, lab: &Lab, activity: Option<Activity>) {
+        if activity.is_some() {
+            self.apply(lab, Step::MakePool).unwrap();
+        }
+        if activity == Some(Activity::Inactive) {
+            let stop = |connection: &virt::connect::Connect| {
+                Ok(connection.lookup_storage_pool_by_name(&lab.pool_name())?.destroy()?)
+            };
+            self.node(0, stop).unwrap();
+        }
+    }
+
+    fn make_node(&self, lab: &Lab, index: u32, state: Option<DomainState>) {
+        if state.is_some() {
+            self.apply(lab, Step::DefineNode(index)).unwrap();
+        }
+        if state == Some(DomainState::Running) {
+            self.apply(lab, Step::StartNode(index)).unwrap();
+            self.apply(lab, Step::ResumeNode(index)).unwrap();
+        }
+    }
+
+    fn take_down(&self, lab: &Lab) -> Result<()> {
+        let inventory = self.observe();
+        let observed = inventory.labs.get(&lab.uuid).map(observed).unwrap_or_default();
+        plan::plan(lab, Goal::Gone, &observed)
+            .into_iter()
+            .try_for_each(|step| self.apply(lab, step))
+    }
+
+    fn apply(&self, lab: &Lab, step: Step) -> Result<()> {
+        let hypervisor = &self.hypervisor;
+        match step {
+            Step::DefineNetwork => hypervisor.define_network(lab, &network_xml(lab)),
+            Step::StartNetwork => hypervisor.start_network(lab),
+            Step::MakePool => hypervisor.make_pool(lab),
+            Step::DeletePool => hypervisor.delete_pool(lab),
+            Step::RemoveNetwork => hypervisor.remove_network(lab),
+            Step::DefineNode(index) => self.node(index, |connection| {
+                let name = lab.name.node(index);
+                Hypervisor::define_domain(connection, &name, &domain_xml(lab, index))
+            }),
+            Step::StartNode(index) => {
+                self.node(index, |c| Hypervisor::start_domain_paused(c, lab, index))
+            }
+            Step::ResumeNode(index) => {
+                self.node(index, |c| Hypervisor::resume_domain(c, lab, index))
+            }
+            Step::StopNode(index) => self.node(index, |c| Hypervisor::stop_domain(c, lab, index)),
+            Step::UndefineNode(index) => {
+                self.node(index, |c| Hypervisor::undefine_domain(c, lab, index))
+            }
+            other => panic!("{other:?} has nothing to do with libvirt"),
+        }
+    }
+
+    fn node(
+        &self,
+        index: u32,
+        work: impl Fn(&virt::connect::Connect) -> Result<()> + Sync,
+    ) -> Result<()> {
+        self.hypervisor.in_parallel(&[index], |connection, _| work(connection)).remove(0)
+    }
+}
+
+fn observed(found: &Found) -> Observed {
+    Observed {
+        network: found.network,
+        pool: found.pool,
+        domains: found.domains.clone(),
+        ..Observed::default()
+    }
+}
+
+fn lab() -> Lab {
+    shared::lab("nodes = 3\nsubnet = '192.168.150.0/24'", VirtType::Test)
+}
+
+fn domain_xml(lab: &Lab, index: u32) -> String {
+    xml::domain(&Templates::new(Vec::new()), lab, &lab.node(index)).unwrap()
+}
+
+fn network_xml(lab: &Lab) -> String {
+    let network = lab.spec.network.managed().unwrap();
+    xml::network(&Templates::new(Vec::new()), lab, network, true).unwrap()
+}
+
+fn libvirt_error(error: &anyhow::Error) -> &LibvirtError {
+    let cause = error.chain().find_map(|cause| cause.downcast_ref());
+    cause.unwrap_or_else(|| panic!("not libvirt's: {error:#}"))
+}
+
+fn assert_foreign(foreign: &Foreign) {
+    assert_eq!(foreign.domains, ["windows"]);
+    assert_eq!(foreign.networks, ["default"]);
+    assert_eq!(foreign.pools, ["images"]);
+    assert_eq!(foreign.unreadable, Vec::<String>::new());
+}
+
+const FOREIGN: &str = "\
+    <network><name>default</name><bridge name='virbr0'/>\
+    <ip address='192.168.122.1' netmask='255.255.255.0'/></network>\
+    <domain type='test'><name>windows</name><memory>65536</memory>\
+    <metadata><lab xmlns='https://example.org' name='demo'/></metadata>\
+    <os><type>hvm</type></os></domain>\
+    <pool type='dir'><name>images</name><target><path>/var/lib/libvirt/images</path></target></pool>";

@@ -1,0 +1,76 @@
+//! Completion, as the shells ask for it.
+
+use std::io::Write;
+use std::process::Command;
+use std::process::Stdio;
+
+use crate::support::User;
+use crate::support::text;
+
+#[test]
+fn the_scripts_are_right_in_the_shells_own_opinion() {
+    let user = User::new();
+    // bash is there wherever this is built; the others are asked where they are.
+    for (shell, required) in [("bash", true), ("zsh", false), ("fish", false)] {
+        let output = user.virtlab(&["completions", shell]).output().unwrap();
+        assert!(output.status.success() && output.stdout.len() > 100, "{shell}");
+        let child = Command::new(shell).arg("-n").stdin(Stdio::piped()).spawn();
+        let mut child = match child {
+            Ok(child) => child,
+            Err(_) if !required => continue,
+            Err(error) => panic!("{shell} (package {shell}) is needed: {error}"),
+        };
+        child.stdin.take().unwrap().write_all(&output.stdout).unwrap();
+        assert!(child.wait().unwrap().success(), "{shell} -n refuses the script");
+    }
+}
+
+#[test]
+fn bash_completes_commands_and_the_names_of_labs() {
+    let user = User::with_a_lab();
+    for (line, expected) in [
+        ("virtlab stat", "status"),
+        ("virtlab status ", "demo"),
+        ("virtlab destroy de", "demo"),
+        ("virtlab serve ", "demo"),
+        ("virtlab status x", ""),
+    ] {
+        assert_eq!(bash_completes(&user, line, &user.uri()), expected, "{line}");
+    }
+}
+
+#[test]
+fn completion_is_silent_where_libvirt_does_not_answer() {
+    let user = User::with_a_lab();
+    let uri = "qemu+unix:///system?socket=/nonexistent";
+    assert_eq!(bash_completes(&user, "virtlab status de", uri), "");
+    let with_flag = format!("virtlab -c {} status de", user.uri());
+    assert_eq!(bash_completes(&user, &with_flag, uri), "demo");
+}
+
+/// What bash would offer at the end of `line`, by the script that `virtlab completions` prints.
+fn bash_completes(user: &User, line: &str, uri: &str) -> String {
+    let words: Vec<&str> = line.split(' ').collect();
+    let script = format!(
+        "source <(virtlab completions bash)\n\
+         COMP_WORDS=({})\nCOMP_CWORD={}\nCOMP_TYPE=9\n_clap_complete_virtlab virtlab '{}'\n\
+         echo \"${{COMPREPLY[*]}}\"",
+        words.iter().map(|word| format!("'{word}'")).collect::<Vec<_>>().join(" "),
+        words.len() - 1,
+        words.last().unwrap(),
+    );
+    let binary = std::path::Path::new(env!("CARGO_BIN_EXE_virtlab"));
+    let path = std::env::var("PATH").unwrap();
+    let output = Command::new("bash")
+        .args(["-c", &script])
+        .env("PATH", format!("{}:{path}", binary.parent().unwrap().display()))
+        .env("HOME", user.path())
+        .env("LIBVIRT_DEFAULT_URI", uri)
+        .output()
+        .unwrap();
+    assert_eq!(text(&output.stderr), "", "{line}");
+    // The flags that could follow come after the names.
+    let offered = text(&output.stdout);
+    let offered = offered.split_whitespace().filter(|word| !word.starts_with("--"));
+    offered.collect::<Vec<_>>().join(" ")
+}

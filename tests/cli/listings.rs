@@ -1,0 +1,87 @@
+//! `list` and `status`, in every form.
+
+use serde_json::Value;
+
+use crate::support::FOREIGN;
+use crate::support::PAUSED;
+use crate::support::RUNNING;
+use crate::support::SHUT_OFF;
+use crate::support::User;
+use crate::support::assert_transcript;
+
+#[test]
+fn labs_are_listed_in_every_form_and_what_is_foreign_is_not() {
+    let user = User::with_a_lab();
+    assert_transcript!(
+        "list",
+        user.session(&[
+            &["list"],
+            &["ls", "-o", "name"],
+            &["list", "-o", "json"],
+            &["list", "-o", "yaml"],
+        ])
+    );
+}
+
+#[test]
+fn no_lab_is_an_empty_list() {
+    let user = User::with(FOREIGN);
+    assert_transcript!(
+        "list-empty",
+        user.session(&[&["list"], &["list", "-o", "name"], &["list", "-o", "json"]])
+    );
+}
+
+#[test]
+fn a_lab_is_shown_with_the_state_of_each_node() {
+    let user = User::new();
+    let lab = user.lab("demo", &[RUNNING, PAUSED, SHUT_OFF]);
+    // Nobody listens there, and nothing leaves this computer.
+    user.seed(&lab.replace("10.201.0.1\",\"boot_port\":8470", "127.0.0.1\",\"boot_port\":1"));
+    assert_transcript!(
+        "status",
+        user.session(&[
+            &["status", "demo"],
+            &["status", "demo", "-o", "name"],
+            &["status", "demo", "-o", "json"],
+            &["status", "demo", "-o", "yaml", "-q"],
+        ])
+    );
+}
+
+#[test]
+fn json_is_json_and_holds_what_a_script_needs() {
+    let user = User::with_a_lab();
+    let output = user.virtlab(&["list", "-o", "json"]).output().unwrap();
+    let labs: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(labs[0]["name"], "demo");
+    assert_eq!(labs[0]["nodes"], 2);
+    assert_eq!(labs[0]["running"], 1);
+}
+
+#[test]
+fn what_a_later_virtlab_made_is_left_alone_with_a_warning() {
+    let user = User::new();
+    let lab = user.lab("demo", &[RUNNING]);
+    let later = lab
+        .replace("\"nodes\":1", "\"members\":1")
+        .replace(&format!("version=\"{}\"", env!("CARGO_PKG_VERSION")), "version=\"9.9.9\"");
+    user.seed(&later);
+    assert_transcript!("list-later", user.session(&[&["list"], &["destroy", "demo"]]));
+}
+
+#[test]
+fn a_copy_of_a_node_is_not_a_node() {
+    let user = User::new();
+    let lab = user.lab("demo", &[SHUT_OFF]);
+    let (_, domain) = lab.split_at(lab.find("<domain type='kvm'").unwrap());
+    let copy = domain
+        .replace("<name>demo-1</name>", "<name>my-copy</name>")
+        .replace("52:54:00", "52:54:01")
+        .replace(SHUT_OFF, RUNNING);
+    user.seed(&format!("{lab}{copy}"));
+    assert_transcript!(
+        "copied-node",
+        user.session(&[&["list"], &["destroy", "demo", "--dry-run"]])
+    );
+}

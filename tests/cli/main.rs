@@ -1,0 +1,13 @@
+//! The real program as its users meet it: whole outputs, exit codes, and which of the two streams.
+//!
+//! libvirt is its own test driver, seeded from a file and private to each run, so nothing here
+//! needs a daemon, an image or root.
+
+mod completion;
+mod help;
+mod listings;
+mod options;
+mod plans;
+mod refusals;
+mod streams;
+mod support;

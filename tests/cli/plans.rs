@@ -1,0 +1,67 @@
+//! What would be done, without doing it: `--dry-run` and `render`.
+
+use crate::support::PAUSED;
+use crate::support::RUNNING;
+use crate::support::SHUT_OFF;
+use crate::support::User;
+use crate::support::assert_transcript;
+use crate::support::text;
+
+#[test]
+fn a_dry_run_prints_the_steps_and_makes_nothing() {
+    let user = User::new();
+    let create = ["create", "demo", "--nodes", "2", "--image", "tiny.toml"];
+    let create = [&create[..], &["--subnet", "10.201.0.0/24", "--dry-run"]].concat();
+    assert_transcript!("create-dry-run", user.session(&[&create, &["list"]]));
+    let state = user.path().join(".local/state/virtlab/demo");
+    assert!(!state.exists(), "{} was made", state.display());
+}
+
+#[test]
+fn a_half_made_lab_is_completed() {
+    let user = User::new();
+    let image = user.path().join("tiny.toml");
+    let image = image.to_str().unwrap();
+    // The digest of the image is what the lab was made with.
+    let shown = user.virtlab(&["image", "show", image, "-o", "json"]).output().unwrap();
+    let shown: serde_json::Value = serde_json::from_slice(&shown.stdout).unwrap();
+    let lab = user.lab("demo", &[RUNNING, PAUSED, SHUT_OFF]);
+    user.seed(&lab.replace("\"unresolved\"", &shown["digest"].to_string()));
+    assert_transcript!("create-half-made", user.says(&["create", "demo", "--dry-run"]));
+}
+
+#[test]
+fn destroying_is_planned_from_what_is_there() {
+    let user = User::with_a_lab();
+    assert_transcript!(
+        "destroy-dry-run",
+        user.session(&[
+            &["destroy", "demo", "--dry-run"],
+            &["destroy", "--all", "--dry-run"],
+            &["destroy", "nope", "demo", "demo", "--dry-run"],
+        ])
+    );
+}
+
+#[test]
+fn rendering_needs_no_libvirt() {
+    let user = User::new();
+    let render = |part: &'static str| {
+        let mut command = user.virtlab(&["render", "demo", "--nodes", "2", "--node", "2"]);
+        command.args(["--subnet", "10.201.0.0/24", "--part", part]);
+        command.env("LIBVIRT_DEFAULT_URI", "qemu+unix:///system?socket=/nonexistent");
+        crate::support::transcript(&mut command)
+    };
+    for part in ["network", "domain", "boot", "config"] {
+        assert_transcript!(format!("render-{part}"), render(part));
+    }
+}
+
+#[test]
+fn all_parts_are_rendered_in_the_order_of_their_use() {
+    let output = User::new().virtlab(&["render"]).output().unwrap();
+    let text = text(&output.stdout);
+    let at = |part: &str| text.find(part).unwrap_or_else(|| panic!("no {part} in:\n{text}"));
+    let places = ["<network", "<domain type", "#!ipxe", "\"ignition\""].map(at);
+    assert!(places.is_sorted(), "{places:?}");
+}

@@ -1,0 +1,36 @@
+//! A lab as a lab file describes it, with what else is found out about a host made up.
+
+use std::path::Path;
+
+use uuid::Uuid;
+use virtlab::images::Readiness;
+use virtlab::lab::Lab;
+use virtlab::lab::options::LabOptions;
+use virtlab::lab::options::Surroundings;
+use virtlab::lab::spec::ConfigRef;
+use virtlab::lab::spec::ImageRef;
+use virtlab::lab::spec::VirtType;
+
+/// The lab `demo` of what `text` says, lines of a lab file.
+pub(crate) fn lab(text: &str, virt_type: VirtType) -> Lab {
+    let text = format!("version = 1\nname = 'demo'\n{text}");
+    let options = LabOptions::from_toml(&text, Path::new("lab.toml")).unwrap();
+    let surroundings = Surroundings {
+        uuid: Uuid::new_v5(&Uuid::NAMESPACE_DNS, b"demo.virtlab"),
+        hostname: "host".to_owned(),
+        occupied: Vec::new(),
+        image: ImageRef { name: "micro".to_owned(), digest: "sha256:abc".to_owned() },
+        least_memory: 512.try_into().unwrap(),
+        config: ConfigRef {
+            source: "config-templates/etcd-micro.ign.j2".to_owned(),
+            digest: "sha256:def".to_owned(),
+        },
+        domain_template: None,
+        network_template: None,
+        ready: Readiness::Etcd,
+        virt_type,
+        boot_address: Some("192.0.2.1".parse().unwrap()),
+        boot_port: 8470,
+    };
+    options.resolve(surroundings).unwrap()
+}

@@ -1,0 +1,281 @@
+//! Every template in every combination: what it renders, and whether the programs that read it
+//! agree that it is right.
+
+mod shared;
+
+use std::collections::HashSet;
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::process::Command;
+
+use fs_err as fs;
+use insta::Settings;
+use quick_xml::Reader;
+use quick_xml::events::Event;
+use virtlab::lab::Lab;
+use virtlab::lab::metadata::Mark;
+use virtlab::lab::spec::VirtType;
+use virtlab::render::Templates;
+use virtlab::render::boot;
+use virtlab::render::boot::BootFiles;
+use virtlab::render::boot::Entry;
+use virtlab::render::config;
+use virtlab::render::config::ConfigInput;
+use virtlab::render::xml;
+
+use crate::shared::lab;
+
+#[test]
+fn networks_are_what_libvirt_calls_a_network() {
+    for mode in ["nat", "isolated", "routed"] {
+        let lab = lab(&format!("network = '{mode}'\n{SUBNET}"), VirtType::Qemu);
+        for ipv6 in [true, false] {
+            let xml = network(&lab, ipv6);
+            validate("network", &xml);
+            assert_eq!(Mark::from_object_xml(&xml).unwrap().unwrap().lab, lab);
+            let suffix = if ipv6 { "ipv6" } else { "ipv4" };
+            assert_snapshot(&format!("network-{mode}-{suffix}"), &xml);
+        }
+    }
+}
+
+#[test]
+fn networks_boot_whatever_firmware_and_loader() {
+    for (name, boot) in [
+        ("uefi", "firmware = 'uefi'"),
+        ("pxelinux", "loader = 'pxelinux'"),
+        ("tftp", "transport = 'tftp'"),
+    ] {
+        for mode in ["nat", "isolated", "routed"] {
+            let lab = lab(&format!("network = '{mode}'\n{boot}\n{SUBNET}"), VirtType::Qemu);
+            let xml = network(&lab, true);
+            validate("network", &xml);
+            if mode == "nat" {
+                assert_snapshot(&format!("network-nat-{name}"), &xml);
+            }
+        }
+    }
+}
+
+#[test]
+fn domains_have_whatever_hardware_is_asked_for() {
+    for (name, hardware) in [
+        ("uefi", "firmware = 'uefi'"),
+        ("secure-boot", "firmware = 'uefi'\nsecure-boot = true"),
+        ("disk", "disk = '10GiB'"),
+        ("vnc", "graphics = 'vnc'"),
+        ("spice", "graphics = 'spice'"),
+        ("nics", "nics = ['default', 'bridge:br1']"),
+        ("cpu", "cpu = 'Haswell'\nmachine = 'pc'"),
+        ("cpu-mode", "cpu = 'host-model'"),
+        ("memory", "hugepages = true\nno-share-pages = true"),
+    ] {
+        for virt_type in [VirtType::Kvm, VirtType::Qemu] {
+            let lab = lab(&format!("{hardware}\n{SUBNET}"), virt_type);
+            let xml = domain(&lab, 1);
+            validate("domain", &xml);
+            assert_eq!(Mark::from_object_xml(&xml).unwrap().unwrap().lab, lab);
+            if virt_type == VirtType::Kvm {
+                assert_snapshot(&format!("domain-with-{name}"), &xml);
+            }
+        }
+    }
+}
+
+#[test]
+fn domains_are_what_libvirt_calls_a_domain() {
+    for virt_type in [VirtType::Kvm, VirtType::Qemu, VirtType::Test] {
+        for (name, network) in
+            [("own", SUBNET), ("bridge", "network = 'bridge'"), ("existing", "network = 'default'")]
+        {
+            let lab = lab(&format!("nodes = 2\n{network}"), virt_type);
+            let xml = domain(&lab, 2);
+            validate("domain", &xml);
+            let mark = Mark::from_object_xml(&xml).unwrap().unwrap();
+            assert_eq!(mark, Mark { lab, node: Some(2) });
+            assert_snapshot(&format!("domain-{virt_type}-{name}"), &xml);
+        }
+    }
+}
+
+#[test]
+fn text_of_the_users_is_escaped_wherever_it_goes() {
+    let nasty = "<&'\"> ]]> {{ 1 }} ümläut";
+    let text = format!("description = {nasty:?}\nnetwork = 'a<b&c'");
+    let lab = lab(&text, VirtType::Qemu);
+    let xml = domain(&lab, 1);
+    validate("domain", &xml);
+    assert_eq!(text_of(&xml, "description"), nasty);
+    assert!(xml.contains("<source network='a&lt;b&amp;c'/>"), "{xml}");
+    assert_eq!(Mark::from_object_xml(&xml).unwrap().unwrap().lab, lab);
+    assert_snapshot("domain-escaped", &xml);
+}
+
+#[test]
+fn the_pool_and_its_volumes_are_what_libvirt_calls_so() {
+    let lab = lab(SUBNET, VirtType::Qemu);
+    validate("storagepool", &xml::pool(&lab));
+    validate("storagevol", &xml::volume("boot.ipxe", 512));
+    validate("storagevol", &xml::volume("<&'\">", 0));
+}
+
+#[test]
+fn every_mac_is_unicast_and_its_own_and_every_address_in_its_subnet() {
+    for (options, nodes) in [
+        ("subnet = '192.168.150.0/24'", 253),
+        ("subnet = '10.200.0.0/30'", 1),
+        ("subnet = '10.64.0.0/22'", 1000),
+        ("subnet = '192.168.150.0/24'\nmac-prefix = '52:54:00:12:34'", 253),
+        ("subnet = '192.168.150.0/24'\nmac-prefix = 'fe:ff:ff'", 253),
+    ] {
+        let lab = lab(&format!("nodes = {nodes}\n{options}"), VirtType::Qemu);
+        let xml = network(&lab, true);
+        validate("network", &xml);
+        let (subnet, gateway) =
+            lab.spec.network.managed().map(|n| (n.subnet, lab.spec.boot_address)).unwrap();
+        let mut macs = HashSet::new();
+        let mut addresses = HashSet::new();
+        for host in attributes(&xml, "host") {
+            let value = |name: &str| &host.iter().find(|(key, _)| key == name).unwrap().1;
+            let first = u8::from_str_radix(&value("mac")[..2], 16).unwrap();
+            assert_eq!(first & 1, 0, "{} is multicast", value("mac"));
+            assert!(macs.insert(value("mac").clone()), "{} is there twice", value("mac"));
+            let ip: Ipv4Addr = value("ip").parse().unwrap();
+            assert!(subnet.contains(&ip), "{ip} is outside of {subnet}");
+            assert!(ip != subnet.network() && ip != subnet.broadcast() && gateway != ip, "{ip}");
+            assert!(addresses.insert(ip), "{ip} is there twice");
+        }
+        assert_eq!((macs.len(), addresses.len()), (nodes, nodes), "{options}");
+    }
+}
+
+#[test]
+fn boot_scripts_are_ipxe_scripts() {
+    let lab = lab(SUBNET, VirtType::Qemu);
+    let files = BootFiles {
+        kernel: "vmlinuz".to_owned(),
+        initrds: vec!["first.img".to_owned(), "second.img".to_owned()],
+    };
+    let start = boot::ipxe_start(&templates(), &lab, &boot::ipxe_script_url(&lab)).unwrap();
+    let node = lab.node(1);
+    let base = format!("{}/", boot::files_url(&lab));
+    let entry = Entry {
+        lab: &lab,
+        node: Some(&node),
+        files: &files,
+        base: &base,
+        kernel_args: "console=ttyS0",
+    };
+    let own = boot::ipxe_script(&templates(), &entry).unwrap();
+    for script in [&start, &own] {
+        assert!(script.starts_with("#!ipxe\n"), "{script}");
+        // Every label that is gone to exists, or the boot ends there.
+        for label in script.split("goto ").skip(1).filter_map(|rest| rest.split_whitespace().next())
+        {
+            assert!(script.contains(&format!("\n:{label}\n")), "no label {label}:\n{script}");
+        }
+    }
+    assert_snapshot("boot", &start);
+    assert_snapshot("boot-node", &own);
+    assert_snapshot("boot-pxelinux", &boot::pxelinux_cfg(&templates(), &entry).unwrap());
+}
+
+#[test]
+fn every_ignition_config_is_one_to_ignition_itself() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config-templates");
+    let mut seen = 0;
+    for item in fs::read_dir(folder).unwrap() {
+        let path = item.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if !name.ends_with(".ign.j2") {
+            continue;
+        }
+        seen += 1;
+        for nodes in [1, 3] {
+            let lab = lab(&format!("nodes = {nodes}\n{SUBNET}"), VirtType::Qemu);
+            let input = ConfigInput {
+                template: fs::read_to_string(&path).unwrap(),
+                ssh_keys: vec!["ssh-ed25519 AAAA user@host".to_owned()],
+            };
+            let text = config::config(&templates(), &lab, &lab.node(nodes), &input).unwrap();
+            let text = config::substitute_addresses(&text, "192.168.150.2".parse().unwrap());
+            let file = tempfile::NamedTempFile::new().unwrap();
+            fs::write(file.path(), &text).unwrap();
+            run("ignition-validate", "ignition", &[file.path().to_str().unwrap()], &text);
+            if name == "etcd-micro.ign.j2" {
+                assert_snapshot(&format!("config-micro-{nodes}"), &text);
+            }
+        }
+    }
+    assert!(seen > 0, "there are no Ignition templates");
+}
+
+fn templates() -> Templates {
+    Templates::new(Vec::new())
+}
+
+fn domain(lab: &Lab, index: u32) -> String {
+    xml::domain(&templates(), lab, &lab.node(index)).unwrap()
+}
+
+fn network(lab: &Lab, ipv6: bool) -> String {
+    xml::network(&templates(), lab, lab.spec.network.managed().unwrap(), ipv6).unwrap()
+}
+
+/// Checks XML against libvirt's own schema.
+fn validate(schema: &str, xml: &str) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), xml).unwrap();
+    run("virt-xml-validate", "libvirt-clients", &[file.path().to_str().unwrap(), schema], xml);
+}
+
+fn run(program: &str, package: &str, args: &[&str], text: &str) {
+    let output = Command::new(program).args(args).output();
+    let output = output.unwrap_or_else(|error| {
+        panic!("`{program}` is needed for this test; install package {package} ({error})")
+    });
+    assert!(
+        output.status.success(),
+        "{program}: {}{}\n{text}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+/// The attributes of all elements of this name.
+fn attributes(xml: &str, name: &str) -> Vec<Vec<(String, String)>> {
+    let mut reader = Reader::from_str(xml);
+    let mut found = Vec::new();
+    loop {
+        match reader.read_event().unwrap() {
+            Event::Start(element) | Event::Empty(element) if element.name().as_ref() == name => {
+                let attributes = element.attributes().map(|attribute| {
+                    let attribute = attribute.unwrap();
+                    (attribute.key.as_ref().to_owned(), attribute.value.into_owned())
+                });
+                found.push(attributes.collect());
+            }
+            Event::Eof => return found,
+            _ => {}
+        }
+    }
+}
+
+/// The text of the only element of this name, as a program reads it.
+fn text_of(xml: &str, name: &str) -> String {
+    let start = format!("<{name}>");
+    let from = xml.find(&start).unwrap() + start.len();
+    let to = xml.find(&format!("</{name}>")).unwrap();
+    quick_xml::escape::unescape(&xml[from..to]).unwrap().into_owned()
+}
+
+/// Compares with `tests/snapshots/`, but for virtlab's own version.
+fn assert_snapshot(name: &str, text: &str) {
+    let mut settings = Settings::clone_current();
+    settings.set_omit_expression(true);
+    settings.set_prepend_module_to_snapshot(false);
+    settings.add_filter(r#"version="\d+\.\d+\.\d+""#, r#"version="[VERSION]""#);
+    settings.bind(|| insta::assert_snapshot!(name, text));
+}
+
+const SUBNET: &str = "subnet = '192.168.150.0/24'";
