@@ -424,13 +424,16 @@ mod tests {
         Prepared::new(&templates, lab, &spec, None, &input)
     }
 
-    async fn ask(server: Server, from: &str, path: &str) -> String {
+    fn ask(server: Server, from: &str, path: &str) -> String {
         let peer: SocketAddr = format!("{from}:40000").parse().unwrap();
         let app = router(Arc::new(server)).layer(MockConnectInfo(peer));
         let request = Request::builder().uri(path).body(Body::empty()).unwrap();
-        let response = app.oneshot(request).await.unwrap();
-        assert_eq!(response.status(), 200);
-        let body = to_bytes(response.into_body(), usize::MAX).await.unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let body = runtime.block_on(async {
+            let response = app.oneshot(request).await.unwrap();
+            assert_eq!(response.status(), 200);
+            to_bytes(response.into_body(), usize::MAX).await.unwrap()
+        });
         String::from_utf8(body.to_vec()).unwrap()
     }
 
@@ -456,12 +459,8 @@ mod tests {
         content.put_discovery_url(url.clone());
         assert!(!content.wants_discovery());
 
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let ask = |from: &str, path: &str| {
-            let server = Server::new(content.clone(), &folder.path().join("journal")).unwrap();
-            runtime.block_on(ask(server, from, path))
-        };
-        let text = ask("192.168.150.3", "/config");
+        let server = || Server::new(content.clone(), &folder.path().join("journal")).unwrap();
+        let text = ask(server(), "192.168.150.3", "/config");
         let expected = format!(
             "#cloud-config
 ssh_authorized_keys:
@@ -484,7 +483,7 @@ coreos:
         );
         assert_eq!(text, expected);
         // The names that the kernel arguments and the article's pxelinux.cfg expect.
-        let script = ask("192.168.150.3", "/ipxe");
+        let script = ask(server(), "192.168.150.3", "/ipxe");
         assert!(
             script.contains(
                 "files/coreos_production_pxe.vmlinuz initrd=coreos_production_pxe_image.cpio.gz"
@@ -493,7 +492,7 @@ coreos:
         );
         assert!(script.contains("cloud-config-url=http://192.168.150.1:8470/config"), "{script}");
         assert_eq!(
-            ask("192.168.150.3", "/files/coreos_production_pxe.vmlinuz"),
+            ask(server(), "192.168.150.3", "/files/coreos_production_pxe.vmlinuz"),
             "coreos_production_pxe.vmlinuz"
         );
     }
