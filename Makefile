@@ -5,7 +5,7 @@ PREFIX ?= /usr/local
 BIN := target/debug/virtlab
 SANDBOX := scripts/sandbox.sh
 
-.PHONY: help demo test build check unit e2e bench sandbox install uninstall clean setup-%
+.PHONY: help demo test build check unit e2e e2e-full bench sandbox install uninstall clean setup-%
 
 help:             ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -30,6 +30,12 @@ e2e: build        ## Run the tests with real guests, in a sandbox
 	$(BIN) image build micro
 	$(CARGO) test --locked --features e2e --test e2e --no-run
 	$(SANDBOX) $(CARGO) test --locked --offline --features e2e --test e2e -- --test-threads=1
+
+e2e-full: build   ## The same, and the ones that take minutes: a whole Debian
+	$(BIN) image build micro
+	$(BIN) image build debian
+	$(CARGO) test --locked --features e2e --test e2e --no-run
+	$(SANDBOX) $(CARGO) test --locked --offline --features e2e --test e2e -- --test-threads=1 --include-ignored
 
 bench: build      ## Repeat the measurements of docs/performance.md
 	scripts/bench.sh

@@ -18,6 +18,7 @@ use virtlab::lab::spec::VirtType;
 use virtlab::render::Templates;
 use virtlab::render::boot;
 use virtlab::render::boot::BootFiles;
+use virtlab::render::boot::Entry;
 use virtlab::render::config;
 use virtlab::render::config::ConfigInput;
 use virtlab::render::xml;
@@ -34,6 +35,49 @@ fn networks_are_what_libvirt_calls_a_network() {
             assert_eq!(Mark::from_object_xml(&xml).unwrap().unwrap().lab, lab);
             let suffix = if ipv6 { "ipv6" } else { "ipv4" };
             assert_snapshot(&format!("network-{mode}-{suffix}"), &xml);
+        }
+    }
+}
+
+#[test]
+fn networks_boot_whatever_firmware_and_loader() {
+    for (name, boot) in [
+        ("uefi", "firmware = 'uefi'"),
+        ("pxelinux", "loader = 'pxelinux'"),
+        ("tftp", "transport = 'tftp'"),
+    ] {
+        for mode in ["nat", "isolated", "routed"] {
+            let lab = lab(&format!("network = '{mode}'\n{boot}\n{SUBNET}"), VirtType::Qemu);
+            let xml = network(&lab, true);
+            validate("network", &xml);
+            if mode == "nat" {
+                assert_snapshot(&format!("network-nat-{name}"), &xml);
+            }
+        }
+    }
+}
+
+#[test]
+fn domains_have_whatever_hardware_is_asked_for() {
+    for (name, hardware) in [
+        ("uefi", "firmware = 'uefi'"),
+        ("secure-boot", "firmware = 'uefi'\nsecure-boot = true"),
+        ("disk", "disk = '10GiB'"),
+        ("vnc", "graphics = 'vnc'"),
+        ("spice", "graphics = 'spice'"),
+        ("nics", "nics = ['default', 'bridge:br1']"),
+        ("cpu", "cpu = 'Haswell'\nmachine = 'pc'"),
+        ("cpu-mode", "cpu = 'host-model'"),
+        ("memory", "hugepages = true\nno-share-pages = true"),
+    ] {
+        for virt_type in [VirtType::Kvm, VirtType::Qemu] {
+            let lab = lab(&format!("{hardware}\n{SUBNET}"), virt_type);
+            let xml = domain(&lab, 1);
+            validate("domain", &xml);
+            assert_eq!(Mark::from_object_xml(&xml).unwrap().unwrap().lab, lab);
+            if virt_type == VirtType::Kvm {
+                assert_snapshot(&format!("domain-with-{name}"), &xml);
+            }
         }
     }
 }
@@ -112,9 +156,18 @@ fn boot_scripts_are_ipxe_scripts() {
         kernel: "vmlinuz".to_owned(),
         initrds: vec!["first.img".to_owned(), "second.img".to_owned()],
     };
-    let stage1 = boot::stage1(&templates(), &lab).unwrap();
-    let stage2 = boot::stage2(&templates(), &lab, &lab.node(1), &files, "console=ttyS0").unwrap();
-    for script in [&stage1, &stage2] {
+    let start = boot::ipxe_start(&templates(), &lab, &boot::ipxe_script_url(&lab)).unwrap();
+    let node = lab.node(1);
+    let base = format!("{}/", boot::files_url(&lab));
+    let entry = Entry {
+        lab: &lab,
+        node: Some(&node),
+        files: &files,
+        base: &base,
+        kernel_args: "console=ttyS0",
+    };
+    let own = boot::ipxe_script(&templates(), &entry).unwrap();
+    for script in [&start, &own] {
         assert!(script.starts_with("#!ipxe\n"), "{script}");
         // Every label that is gone to exists, or the boot ends there.
         for label in script.split("goto ").skip(1).filter_map(|rest| rest.split_whitespace().next())
@@ -122,8 +175,9 @@ fn boot_scripts_are_ipxe_scripts() {
             assert!(script.contains(&format!("\n:{label}\n")), "no label {label}:\n{script}");
         }
     }
-    assert_snapshot("boot", &stage1);
-    assert_snapshot("boot-node", &stage2);
+    assert_snapshot("boot", &start);
+    assert_snapshot("boot-node", &own);
+    assert_snapshot("boot-pxelinux", &boot::pxelinux_cfg(&templates(), &entry).unwrap());
 }
 
 #[test]
@@ -142,7 +196,6 @@ fn every_ignition_config_is_one_to_ignition_itself() {
             let input = ConfigInput {
                 template: fs::read_to_string(&path).unwrap(),
                 ssh_keys: vec!["ssh-ed25519 AAAA user@host".to_owned()],
-                discovery_url: Some("http://192.168.150.1:8470/discovery/token".to_owned()),
             };
             let text = config::config(&templates(), &lab, &lab.node(nodes), &input).unwrap();
             let text = config::substitute_addresses(&text, "192.168.150.2".parse().unwrap());

@@ -4,12 +4,14 @@
 mod content;
 mod counted;
 pub mod discovery;
+mod file_body;
 pub mod process;
 mod routes;
 pub mod timeline;
 
 use std::fs::File;
 use std::io::Write;
+use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::path::PathBuf;
@@ -21,6 +23,7 @@ use std::time::UNIX_EPOCH;
 
 use anyhow::Context;
 use anyhow::Result;
+use axum::serve::ListenerExt;
 use fs_err as fs;
 use tokio::net::TcpListener;
 
@@ -32,6 +35,8 @@ pub use self::routes::Status;
 pub use self::routes::router;
 use self::timeline::Event;
 use self::timeline::Timeline;
+use crate::host::neighbour;
+use crate::host::neighbour::Neighbour;
 
 /// What the handlers share.
 #[derive(Debug)]
@@ -39,6 +44,7 @@ pub struct Server {
     content: Content,
     timeline: Mutex<Timeline>,
     journal: Mutex<File>,
+    neighbour: fn(IpAddr) -> Neighbour,
 }
 
 impl Server {
@@ -56,7 +62,8 @@ impl Server {
         }
         let journal = File::options().create(true).append(true).open(journal);
         let journal = Mutex::new(journal.context("opening the boot server's journal")?);
-        Ok(Self { content, timeline: Mutex::new(timeline), journal })
+        let timeline = Mutex::new(timeline);
+        Ok(Self { content, timeline, journal, neighbour: neighbour::look_up })
     }
 
     /// Notes that something happened, for the status and for the next start.
@@ -83,7 +90,8 @@ pub fn serve(
     address: SocketAddr,
     state: PathBuf,
 ) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
         .enable_all()
         .build()
         .context("starting the boot server")?;
@@ -100,6 +108,12 @@ pub fn serve(
             until_gone(state).await;
             discovery.close();
         };
+        // Small answers must not wait for the client's word that it got the last one.
+        let listener = listener.tap_io(|stream| {
+            if let Err(error) = stream.set_nodelay(true) {
+                tracing::debug!("setting TCP_NODELAY: {error}");
+            }
+        });
         axum::serve(listener, app).with_graceful_shutdown(gone).await.context("serving")
     })
 }
@@ -119,4 +133,6 @@ pub(crate) fn now_ms() -> u64 {
 
 /// Where the boot server's own etcd discovery is, below the server's URL.
 pub const DISCOVERY_PATH: &str = "/discovery";
+/// Nodes that boot at the same time are served at the same time; the rest of the host is theirs.
+const WORKERS: usize = 2;
 const STATE_CHECK: Duration = Duration::from_secs(1);

@@ -1,9 +1,11 @@
-//! What is answered to whom. A node is known by its address where we gave it that address, and by
-//! the MAC address that its iPXE sends where somebody else did. It gets its own config and no
-//! other's; who is no node of the lab gets none.
+//! What is answered to whom. A node is known by its address where we gave it that address. Where
+//! somebody else did, it is known by the MAC address that the kernel sees on the wire; what a
+//! machine says of itself (iPXE's `mac=`) counts only if a router hides the wire. A node gets its
+//! own config and no other's; who is no node of the lab gets none.
 
 use std::net::IpAddr;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::sync::Arc;
 
 use axum::Json;
@@ -15,6 +17,7 @@ use axum::extract::Query;
 use axum::extract::Request;
 use axum::extract::State;
 use axum::http::HeaderMap;
+use axum::http::HeaderName;
 use axum::http::Method;
 use axum::http::StatusCode;
 use axum::http::header;
@@ -30,10 +33,12 @@ use uuid::Uuid;
 use super::Server;
 use super::content::ServedNode;
 use super::counted::counted;
+use super::file_body::file_body;
 use super::now_ms;
 use super::timeline::Event;
 use super::timeline::Stage;
 use super::timeline::Timeline;
+use crate::host::neighbour::Neighbour;
 use crate::lab::LabName;
 use crate::lab::MacAddr;
 use crate::render::config::substitute_addresses;
@@ -157,10 +162,20 @@ async fn file(
         return (StatusCode::NOT_FOUND, format!("there is no file {name}\n")).into_response();
     };
     let is_get = request.method() == Method::GET;
-    let answer =
-        ServeFile::new(&wanted.path).with_buf_chunk_size(READ_CHUNK).try_call(request).await;
+    // It knows all about ranges, conditions and HEAD; only what it reads, we read faster.
+    let answer = ServeFile::new(&wanted.path).try_call(request).await;
+    let answer = match answer {
+        Ok(response) if is_get && response.status().is_success() => {
+            let (parts, _) = response.into_parts();
+            let range = sent_range(&parts.headers).unwrap_or(0..0);
+            let body = file_body(wanted.path.clone(), range).await;
+            body.map(|body| Response::from_parts(parts, body))
+        }
+        Ok(response) => Ok(response.map(Body::new)),
+        Err(error) => Err(error),
+    };
     let response = match answer {
-        Ok(response) => response.map(Body::new),
+        Ok(response) => response,
         Err(error) => {
             tracing::error!("reading {}: {error}", wanted.path.display());
             return StatusCode::INTERNAL_SERVER_ERROR.into_response();
@@ -171,8 +186,7 @@ async fn file(
     let Some(index) = index.filter(|_| is_get && is_last_part(response.headers())) else {
         return response;
     };
-    let length = response.headers().get(header::CONTENT_LENGTH).and_then(|text| text.to_str().ok());
-    let length = length.and_then(|text| text.parse().ok()).unwrap_or(u64::MAX);
+    let length = header_number(response.headers(), header::CONTENT_LENGTH).unwrap_or(u64::MAX);
     let reached = move |bytes| server.reached(index, wanted.stage, ip, bytes);
     response.map(|body| counted(body, length, reached))
 }
@@ -201,10 +215,16 @@ impl Server {
             return Some(node);
         }
         let unaddressed = || nodes.iter().filter(|node| node.ip.is_none());
-        if let Some(mac) = asking.mac {
+        unaddressed().next()?;
+        let claimed = match (self.neighbour)(asking.ip) {
+            Neighbour::OnWire(mac) => Some(mac),
+            Neighbour::Unknown => return None,
+            Neighbour::Routed => asking.mac,
+        };
+        if let Some(mac) = claimed {
             return unaddressed().find(|node| node.mac == mac);
         }
-        // The address that the node's own iPXE asked from before.
+        // Behind a router: the address that the node's own iPXE asked from before.
         let timeline = self.timeline.lock().expect("no handler panics");
         let seen = timeline.nodes.iter().find(|node| node.ip == Some(asking.ip))?.index;
         unaddressed().find(|node| node.index == seen)
@@ -231,14 +251,26 @@ fn refuse(asking: &Asking, what: &str) -> Response {
 
 /// Whether this answer carries a file's last byte: all of it, or a range that ends with it.
 fn is_last_part(headers: &HeaderMap) -> bool {
-    let Some(range) = headers.get(header::CONTENT_RANGE).and_then(|range| range.to_str().ok())
-    else {
-        return true;
-    };
-    // RFC 9110, 14.4: `bytes 0-99/1000`
-    let end_and_total = range.rsplit_once('-').and_then(|(_, rest)| rest.split_once('/'));
-    let numbers = end_and_total.map(|(end, total)| (end.parse::<u64>(), total.parse::<u64>()));
-    matches!(numbers, Some((Ok(end), Ok(total))) if end + 1 == total)
+    content_range(headers).is_none_or(|(range, total)| range.end == total)
+}
+
+/// The bytes of the file that this answer carries.
+fn sent_range(headers: &HeaderMap) -> Option<Range<u64>> {
+    let whole = || Some(0..header_number(headers, header::CONTENT_LENGTH)?);
+    content_range(headers).map(|(range, _)| range).or_else(whole)
+}
+
+/// RFC 9110, 14.4: `bytes 0-99/1000`, the last byte included.
+fn content_range(headers: &HeaderMap) -> Option<(Range<u64>, u64)> {
+    let text = headers.get(header::CONTENT_RANGE)?.to_str().ok()?.strip_prefix("bytes ")?;
+    let (range, total) = text.split_once('/')?;
+    let (start, end) = range.split_once('-')?;
+    let end: u64 = end.parse().ok()?;
+    Some((start.parse().ok()?..end + 1, total.parse().ok()?))
+}
+
+fn header_number(headers: &HeaderMap, name: HeaderName) -> Option<u64> {
+    headers.get(name)?.to_str().ok()?.parse().ok()
 }
 
 fn canonical(peer: SocketAddr) -> IpAddr {
@@ -246,8 +278,6 @@ fn canonical(peer: SocketAddr) -> IpAddr {
 }
 
 const PLAIN: &str = "text/plain; charset=utf-8";
-/// Larger reads are fewer trips through tokio's file threads; measured in docs/performance.md.
-const READ_CHUNK: usize = 1 << 20;
 
 #[cfg(test)]
 mod tests {
@@ -297,6 +327,19 @@ mod tests {
             discovery_url: None,
         };
         let server = Server::new(content, &folder.path().join("journal")).unwrap();
+        Bench { server: Arc::new(server), folder }
+    }
+
+    /// `node(2)` is on the wire, 10.7.0.66 is a stranger there, and 10.8/16 is behind a router.
+    fn on_a_bridge() -> Bench {
+        let Bench { server, folder } = bench(vec![node(1, None), node(2, None)]);
+        let mut server = Arc::into_inner(server).unwrap();
+        server.neighbour = |ip| match ip.to_string().as_str() {
+            "10.7.0.5" => Neighbour::OnWire("52:54:00:12:34:02".parse().unwrap()),
+            "10.7.0.66" => Neighbour::OnWire("52:54:00:ff:ff:ff".parse().unwrap()),
+            ip if ip.starts_with("10.8.") => Neighbour::Routed,
+            _ => Neighbour::Unknown,
+        };
         Bench { server: Arc::new(server), folder }
     }
 
@@ -394,15 +437,47 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn behind_a_foreign_dhcp_server_a_node_is_known_by_its_mac() {
-        let bench = bench(vec![node(1, None), node(2, None)]);
+    async fn on_a_bridge_a_node_is_known_by_the_mac_on_the_wire_whatever_it_says() {
+        let bench = on_a_bridge();
+        for query in ["", "?mac=52-54-00-12-34-02", "?mac=52-54-00-12-34-01", "?mac=x"] {
+            let text = bench.ask("10.7.0.5", &format!("GET /ipxe{query}"), &[]).await.2;
+            assert_eq!(text, "#!ipxe 2", "{query}");
+        }
+        assert_eq!(bench.ask("10.7.0.5", "GET /config", &[]).await.2, "node 2 at 10.7.0.5");
+        assert_eq!(bench.stages(1).len(), 2);
+        assert_eq!(bench.stages(0), []);
+    }
+
+    #[tokio::test]
+    async fn who_claims_a_nodes_mac_but_has_another_gets_nothing() {
+        let bench = on_a_bridge();
+        // 10.0.0.1 is the host itself, where other users may ask too.
+        for from in ["10.7.0.66", "10.7.0.67", "10.0.0.1"] {
+            for request in ["GET /ipxe?mac=52:54:00:12:34:01", "GET /config"] {
+                assert_eq!(bench.ask(from, request, &[]).await.0, 403, "{from} {request}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn an_address_that_a_node_had_is_no_proof_when_another_machine_has_it() {
+        let mut bench = on_a_bridge();
+        bench.ask("10.7.0.5", "GET /ipxe", &[]).await;
+        let server = Arc::get_mut(&mut bench.server).unwrap();
+        server.neighbour = |_| Neighbour::OnWire("52:54:00:ff:ff:ff".parse().unwrap());
         assert_eq!(bench.ask("10.7.0.5", "GET /config", &[]).await.0, 403);
+    }
+
+    #[tokio::test]
+    async fn behind_a_router_a_node_is_known_by_the_mac_that_its_firmware_sends() {
+        let bench = on_a_bridge();
+        assert_eq!(bench.ask("10.8.0.5", "GET /config", &[]).await.0, 403);
         assert_eq!(
-            bench.ask("10.7.0.5", "GET /ipxe?mac=52-54-00-12-34-02", &[]).await.2,
+            bench.ask("10.8.0.5", "GET /ipxe?mac=52-54-00-12-34-02", &[]).await.2,
             "#!ipxe 2"
         );
-        assert_eq!(bench.ask("10.7.0.5", "GET /config", &[]).await.2, "node 2 at 10.7.0.5");
-        assert_eq!(bench.ask("10.7.0.6", "GET /ipxe?mac=52:54:00:ff:ff:ff", &[]).await.0, 403);
+        assert_eq!(bench.ask("10.8.0.5", "GET /config", &[]).await.2, "node 2 at 10.8.0.5");
+        assert_eq!(bench.ask("10.8.0.6", "GET /ipxe?mac=52:54:00:ff:ff:ff", &[]).await.0, 403);
     }
 
     #[tokio::test]

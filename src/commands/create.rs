@@ -13,6 +13,8 @@ use uuid::Uuid;
 
 use super::Context;
 use super::apply::Applier;
+use super::attach;
+use super::check;
 use super::destroy;
 use super::image::PinArgs;
 use super::prepare;
@@ -30,6 +32,7 @@ use crate::hypervisor::Hypervisor;
 use crate::hypervisor::Inventory;
 use crate::images::Image;
 use crate::images::ImageSpec;
+use crate::images::lock::Pin;
 use crate::images::store::Store;
 use crate::lab::Lab;
 use crate::lab::LabName;
@@ -37,17 +40,15 @@ use crate::lab::options::LabOptions;
 use crate::lab::options::Surroundings;
 use crate::lab::options::VirtTypeChoice;
 use crate::lab::plan;
-use crate::lab::plan::DomainState;
 use crate::lab::plan::Goal;
 use crate::lab::plan::Step;
 use crate::lab::spec::ConfigRef;
 use crate::lab::spec::ImageRef;
-use crate::lab::spec::Network;
 use crate::lab::spec::VirtType;
+use crate::render::Templates;
 use crate::render::config::ConfigInput;
 use crate::state;
 use crate::state::StateDir;
-use crate::units::human_bytes;
 
 /// Makes a lab, or completes one that is half made.
 pub(super) fn run(context: &Context, args: &CreateArgs) -> Result<()> {
@@ -60,11 +61,10 @@ pub(super) fn run(context: &Context, args: &CreateArgs) -> Result<()> {
     if args.recreate {
         destroy::destroy(context, &hypervisor, &name, args.dry_run)?;
     }
-    let terms = Terms { pin: &args.pin, overcommit: args.overcommit };
-    let Draft { mut prepared, found, lock } = draft(context, &hypervisor, &options, &terms)?;
-    // From here on there are effects.
-    if !args.dry_run && prepared.content.wants_discovery() {
-        discovery_url(&options, &mut prepared)?;
+    let wishes = Wishes { pin: args.pin.clone(), overcommit: args.overcommit };
+    let Draft { mut prepared, found, lock } = draft(context, &hypervisor, &options, &wishes)?;
+    if !args.dry_run {
+        put_discovery_url(&options, &mut prepared)?;
     }
     let lab = &prepared.lab;
     let applier = Applier::new(context, &hypervisor, lab, Some(&prepared))?;
@@ -113,16 +113,18 @@ fn image_for(
     context: &Context,
     existing: Option<&Lab>,
     spec: &ImageSpec,
-    wanted: &PinArgs,
+    pin: &PinArgs,
 ) -> Result<Image> {
     let store = Store::open_default()?;
+    let wanted = pin.pin(&spec.name)?;
     if let Some(lab) = existing
+        && wanted == Pin::default()
         && let Some(image) = store.with_digest(spec, &lab.spec.image.digest)?
     {
         return Ok(image);
     }
-    let image = store.ensure(spec, &wanted.pin(&spec.name)?, context.printer)?;
-    wanted.record(&image)?;
+    let image = store.ensure(spec, &wanted, context.printer)?;
+    pin.record(&image)?;
     Ok(image)
 }
 
@@ -137,12 +139,12 @@ pub(super) fn refuse_remote(hypervisor: &Hypervisor, name: &LabName) -> Result<(
     Ok(())
 }
 
-/// What else was asked for, beside what the lab should be like.
-#[derive(Debug)]
-pub(super) struct Terms<'a> {
+/// How a lab is to be made, beside what it is to be like.
+#[derive(Debug, Default)]
+pub(super) struct Wishes {
     /// Which version of the image.
-    pub(super) pin: &'a PinArgs,
-    /// The host's memory need not suffice.
+    pub(super) pin: PinArgs,
+    /// Whatever memory the host has left.
     pub(super) overcommit: bool,
 }
 
@@ -160,7 +162,7 @@ pub(super) fn draft(
     context: &Context,
     hypervisor: &Hypervisor,
     options: &LabOptions,
-    terms: &Terms,
+    wishes: &Wishes,
 ) -> Result<Draft> {
     let name = options.lab_name();
     // Getting an image can take minutes: before the lock.
@@ -168,7 +170,7 @@ pub(super) fn draft(
     let image_name =
         existing.as_ref().map_or(options.image_name(), |lab| lab.spec.image.name.as_str());
     let spec = context.catalogue()?.find(image_name)?;
-    let image = image_for(context, existing.as_ref(), &spec, terms.pin)?;
+    let image = image_for(context, existing.as_ref(), &spec, &wishes.pin)?;
 
     let waiting = || context.printer.note("waiting for another virtlab to choose its network");
     let lock = state::lock(waiting)?;
@@ -178,82 +180,17 @@ pub(super) fn draft(
         Some(found) => same_lab(options, &found.lab, &image)?,
         None => decide(context, hypervisor, &inventory, options, &spec, &image)?,
     };
-    let kept = StateDir::of(&name)?.content().ok().filter(|content| content.uuid == lab.uuid);
-    let keys = match &kept {
-        Some(kept) => kept.ssh_keys.clone(),
-        None => ssh_keys(options)?,
-    };
-    let mut prepared = prepare_lab(context, lab, &spec, &image, keys)?;
-    if let Some(url) = kept.and_then(|content| content.discovery_url) {
-        prepared.content.put_discovery_url(url);
+    let wire = attach::check(hypervisor, &lab.spec.network)?;
+    attach::check_macs(&lab, &wire, hypervisor)?;
+    if let Some(lacks) = &wire.lacks {
+        context.printer.note(lacks);
     }
-    check_conflicts(&prepared.lab, &inventory)?;
-    if !terms.overcommit {
-        check_memory(context, &prepared.lab, found.as_ref(), &spec)?;
+    let prepared = prepare_lab(context, options, lab, &spec, &image)?;
+    check::conflicts(&prepared.lab, &inventory)?;
+    if !wishes.overcommit {
+        check::memory(context.printer, &prepared.lab, found.as_ref(), &spec)?;
     }
     Ok(Draft { prepared, found, lock })
-}
-
-/// The public keys that may log in to the nodes.
-pub(super) fn ssh_keys(options: &LabOptions) -> Result<Vec<String>> {
-    let home = etcetera::home_dir().context("looking for the home directory")?;
-    config::public_keys(&options.ssh_key, &home.join(".ssh"))
-}
-
-/// Gets a discovery URL that no lab had before and puts it into the configs.
-fn discovery_url(options: &LabOptions, prepared: &mut Prepared) -> Result<()> {
-    let lab = &prepared.lab;
-    let size = lab.spec.nodes as usize;
-    let url = if let Some(service) = &options.discovery {
-        discovery::request_token(service, size, discovery::TIMEOUT)?
-    } else {
-        // The boot server does not run yet, and finds the token when it does.
-        let state = StateDir::of(&lab.name)?;
-        state.save(lab, &prepared.content)?;
-        let base = prepared.content.discovery_base();
-        Discovery::open(&state.discovery(), &base)?.new_token(size)?
-    };
-    prepared.content.put_discovery_url(url);
-    Ok(())
-}
-
-/// The nodes' memory against what the host has left. Guests take what they use and not what they
-/// have, and share what is the same, so only what cannot work at all is refused.
-fn check_memory(
-    context: &Context,
-    lab: &Lab,
-    found: Option<&Found>,
-    spec: &ImageSpec,
-) -> Result<()> {
-    if lab.spec.virt_type == VirtType::Test {
-        return Ok(());
-    }
-    let running = |state: &DomainState| matches!(state, DomainState::Running | DomainState::Paused);
-    let running = found.map_or(0, |found| found.domains.values().filter(|s| running(s)).count());
-    let starting = u64::from(lab.spec.nodes).saturating_sub(running as u64);
-    let (available, wanted) = (host::available_memory()?, starting * lab.spec.memory.bytes());
-    let least = starting * (u64::from(spec.memory_mib) << 20);
-    if least > available {
-        return Err(hinted(
-            format!(
-                "{starting} nodes with the least memory for image `{}` take {}, and this host has {} left",
-                lab.spec.image.name,
-                human_bytes(least),
-                human_bytes(available)
-            ),
-            "choose fewer nodes (--nodes), a smaller image, or try it all the same (--overcommit)",
-        ));
-    }
-    if wanted > available {
-        context.printer.warn(format!(
-            "{starting} nodes of {} may take {}, and this host has {} left; less --memory helps, and so \
-             does KSM, which lets nodes share what is the same: `virtlab ksm on`",
-            lab.spec.memory,
-            human_bytes(wanted),
-            human_bytes(available)
-        ));
-    }
-    Ok(())
 }
 
 /// The flags laid over the lab file, with every path a whole one.
@@ -318,8 +255,8 @@ fn decide(
 ) -> Result<Lab> {
     let templates = context.templates()?;
     let (config, _) = prepare::config_template(&templates, options.config.as_deref(), spec)?;
-    let boot_address = match options.bridge_name()? {
-        Some(bridge) => host::interface_address(bridge)?,
+    let boot_address = match options.foreign_network()? {
+        Some(network) => attach::check(hypervisor, &network)?.address,
         None => None,
     };
     let mut occupied = hypervisor.network_subnets()?;
@@ -380,18 +317,39 @@ fn free_port(inventory: &Inventory, address: Option<IpAddr>) -> Result<u16> {
 
 fn prepare_lab(
     context: &Context,
+    options: &LabOptions,
     lab: Lab,
     spec: &ImageSpec,
     image: &Image,
-    ssh_keys: Vec<String>,
 ) -> Result<Prepared> {
     let state = StateDir::of(&lab.name)?;
     let (templates, own_templates) = prepare::own_templates(context.templates()?, &lab, &state)?;
+    // Whatever can change from one run to the next stays what it was when the lab was made.
+    let kept = state.content().ok().filter(|content| content.uuid == lab.uuid);
+    let ssh_keys = match &kept {
+        Some(kept) => kept.ssh_keys.clone(),
+        None => ssh_keys(options)?,
+    };
+    let input = config_input(&templates, &lab, spec, ssh_keys)?;
+    let mut prepared = Prepared::new(&templates, lab, spec, Some(image), &input)?;
+    if let Some(url) = kept.and_then(|content| content.discovery_url) {
+        prepared.content.put_discovery_url(url);
+    }
+    Ok(Prepared { own_templates, ..prepared })
+}
+
+/// What the configs of a lab are made of, if its template is still what it was made with.
+fn config_input(
+    templates: &Templates,
+    lab: &Lab,
+    spec: &ImageSpec,
+    ssh_keys: Vec<String>,
+) -> Result<ConfigInput> {
     let own =
         lab.spec.config.source.starts_with("config-templates/") || lab.spec.config.source == "none";
     let file = (!own).then(|| lab.spec.config.source.clone());
     let (config, template) =
-        prepare::config_template(&templates, file.as_deref().map(AsRef::as_ref), spec)?;
+        prepare::config_template(templates, file.as_deref().map(AsRef::as_ref), spec)?;
     if config != lab.spec.config {
         return Err(hinted(
             format!(
@@ -401,37 +359,31 @@ fn prepare_lab(
             format!("`virtlab create {} --recreate …` makes the lab anew", lab.name),
         ));
     }
-    let input = ConfigInput { template, ssh_keys };
-    let prepared = Prepared::new(&templates, lab, spec, Some(image), &input)?;
-    Ok(Prepared { own_templates, ..prepared })
+    Ok(ConfigInput { template, ssh_keys })
 }
 
-/// Nothing foreign may have a name that the lab needs.
-fn check_conflicts(lab: &Lab, inventory: &Inventory) -> Result<()> {
-    let foreign = &inventory.foreign;
-    let taken = |kind: &str, name: &str, list: &str| {
-        Err(hinted(
-            format!("{kind} `{name}` exists already and is not virtlab's"),
-            format!("choose another name for the lab; `virsh {list} --all` shows what there is"),
-        ))
+/// The public keys that may log in to the nodes.
+pub(super) fn ssh_keys(options: &LabOptions) -> Result<Vec<String>> {
+    let home = etcetera::home_dir().context("looking for the home directory")?;
+    config::public_keys(&options.ssh_key, &home.join(".ssh"))
+}
+
+/// Gets a discovery URL that no lab had before, if a config wants one and has none.
+pub(super) fn put_discovery_url(options: &LabOptions, prepared: &mut Prepared) -> Result<()> {
+    let (lab, content) = (&prepared.lab, &mut prepared.content);
+    if !content.wants_discovery() {
+        return Ok(());
+    }
+    let size = lab.spec.nodes as usize;
+    let url = if let Some(service) = &options.discovery {
+        discovery::request_token(service, size, discovery::TIMEOUT)?
+    } else {
+        // The boot server does not run yet; it finds the token when it does.
+        let state = StateDir::of(&lab.name)?;
+        state.save(lab, content)?;
+        Discovery::open(&state.discovery(), &content.discovery_base())?.new_token(size)?
     };
-    if matches!(lab.spec.network, Network::Managed(_))
-        && foreign.networks.contains(&lab.name.to_string())
-    {
-        return taken("network", lab.name.as_str(), "net-list");
-    }
-    if foreign.pools.contains(&lab.pool_name()) {
-        return taken("storage pool", &lab.pool_name(), "pool-list");
-    }
-    let others = inventory.labs.values().filter(|found| found.lab.uuid != lab.uuid);
-    let other_nodes: Vec<String> = others
-        .flat_map(|found| found.domains.keys().map(|index| found.lab.name.node(*index)))
-        .collect();
-    for node in lab.nodes() {
-        if foreign.domains.contains(&node.name) || other_nodes.contains(&node.name) {
-            return taken("domain", &node.name, "list");
-        }
-    }
+    content.put_discovery_url(url);
     Ok(())
 }
 

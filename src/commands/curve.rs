@@ -15,8 +15,7 @@ use super::Context;
 use super::apply::Applier;
 use super::create;
 use super::create::Draft;
-use super::create::Terms;
-use super::image::PinArgs;
+use super::create::Wishes;
 use super::ksm;
 use super::memory;
 use super::memory::CurveFiles;
@@ -101,10 +100,12 @@ pub(super) fn run(context: &Context, args: &CurveArgs) -> Result<()> {
     create::refuse_remote(&hypervisor, &args.name)?;
     context.catch_signals()?;
     refuse_existing(context, &hypervisor, &args.name)?;
-    let pin = PinArgs::default();
-    let terms = Terms { pin: &pin, overcommit: false };
-    let Draft { prepared, found: _, lock } =
-        create::draft(context, &hypervisor, &args.options(), &terms)?;
+    let options = args.options();
+    // It is to find out how many nodes fit.
+    let wishes = Wishes { overcommit: true, ..Wishes::default() };
+    let Draft { mut prepared, found: _, lock } =
+        create::draft(context, &hypervisor, &options, &wishes)?;
+    create::put_discovery_url(&options, &mut prepared)?;
     let lab = &prepared.lab;
     let claims = Claims::host();
     ksm::claim(context.printer, &hypervisor, lab, claims.ksm().settings_to_measure()?)?;
@@ -228,8 +229,8 @@ impl<'a> Progress<'a> {
         match event {
             Event::Growing { nodes } => self.bar.set_message(format!("node {nodes} boots")),
             Event::Scanning { nodes, done, wanted } => {
-                self.bar
-                    .set_message(format!("{nodes} node(s): full scan {} of {wanted}", done + 1));
+                let scan = (done + 1).min(*wanted);
+                self.bar.set_message(format!("{nodes} node(s): full scan {scan} of {wanted}"));
             }
             Event::Measured { sample, .. } => {
                 self.curve.add(sample.clone());
@@ -274,15 +275,12 @@ fn print(context: &Context, curve: &Curve) -> Result<()> {
 /// What the curve says, in one line.
 fn said(analysis: &Analysis) -> String {
     let saved = human_bytes(analysis.saved_bytes);
-    let mut text =
-        format!("{} node(s): {saved} ({} %) saved", analysis.nodes, analysis.saved_percent);
+    let saved = format!("{} node(s): {saved} ({} %) saved", analysis.nodes, analysis.saved_percent);
     let further =
         (analysis.per_further_node_without_ksm_bytes, analysis.per_further_node_with_ksm_bytes);
-    if let (Some(without), Some(with)) = further {
-        let (without, with) = (human_signed_bytes(without), human_signed_bytes(with));
-        text = format!("{text}; each further node takes {with} instead of {without}");
-    }
-    text
+    let (Some(without), Some(with)) = further else { return saved };
+    let (without, with) = (human_signed_bytes(without), human_signed_bytes(with));
+    format!("{saved}; each further node takes {with} instead of {without}")
 }
 
 /// A node has settled when it grows by less than this part of its memory from look to look.

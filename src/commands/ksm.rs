@@ -112,8 +112,8 @@ pub(super) fn tell(printer: &Printer, released: Result<Released>) {
         Ok(Released::Nothing | Released::StillClaimed { .. }) => {}
         Ok(Released::Restored { foreign }) => {
             printer.note("KSM is as it was before the first lab that asked for it");
-            for foreign in &foreign {
-                printer.warn(foreign);
+            for setting in foreign {
+                printer.warn(setting);
             }
         }
         Err(error) => {

@@ -1,13 +1,12 @@
 //! `virtlab memory`: what a lab's nodes take and what merging saves, once, live, or as a curve.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 use std::time::Instant;
-
-use std::collections::BTreeMap;
 
 use anyhow::Context as _;
 use anyhow::Result;
@@ -111,7 +110,7 @@ pub(super) fn observe(hypervisor: &Hypervisor, found: &Found) -> Result<LabMemor
     let is_local = hypervisor.is_local()?;
     let domains = hypervisor.domain_memory(&found.lab)?;
     let processes = Processes::host();
-    let pids = if is_local { processes.qemu_by_uuid()? } else { BTreeMap::default() };
+    let pids = if is_local { processes.qemu_by_uuid()? } else { BTreeMap::new() };
     let page_size = Ksm::host().page_size();
     let node_memory = |index: u32, name: &str| {
         let (Some(state), Some(domain)) = (found.domains.get(&index), domains.get(&index)) else {
@@ -165,7 +164,9 @@ fn print(context: &Context, memory: &LabMemory, watch: bool) -> Result<()> {
     let names: Vec<String> = memory.nodes.iter().map(|node| node.node.clone()).collect();
     printer.listing(memory, &names, &table)?;
     printer.note(memory.summary());
-    memory.missing().iter().for_each(|reason| printer.note(format!("-: {reason}")));
+    for reason in memory.missing() {
+        printer.note(format!("-: {reason}"));
+    }
     Ok(())
 }
 

@@ -9,6 +9,7 @@ use super::Network;
 
 /// What was found of a lab.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is there or not by itself")]
 pub struct Observed {
     /// The lab's own network.
     pub network: Option<Activity>,

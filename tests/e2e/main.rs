@@ -4,10 +4,17 @@
 //! that destroys its lab; the serial console and libvirt itself are the oracles.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "measured times are for people")]
 
-mod boot_matrix;
-mod debian_installer;
 mod harness;
+mod wire;
+
+mod boot_matrix;
+mod debian;
+mod debian_installer;
+mod external_pxe;
 mod ksm;
 mod lab;
+mod micro_ignition;
 mod no_ipv6;
+mod parallel;
+mod proxy_dhcp;
 mod resume;

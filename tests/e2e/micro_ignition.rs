@@ -1,18 +1,16 @@
 //! Debian's real `ignition` reads a config of ours over `ignition.config.url`, and etcd comes up from
 //! the file that it wrote.
 
-use std::process::Command;
+use std::fs;
 
-use fs_err as fs;
-use serde_json::Value;
+use crate::harness::LabGuard;
+use crate::harness::virtlab;
 
 #[test]
-#[ignore = "needs the sandbox: make e2e"]
 fn etcd_comes_up_from_what_ignition_wrote() {
-    let _guard = Lab;
-    virtlab(&["create", LAB, "--nodes", "1", "--memory", "512MiB", "--timeout", "5m"]);
-    let status: Value =
-        serde_json::from_str(&virtlab(&["status", LAB, "-o", "json"])).unwrap();
+    let _guard = LabGuard(LAB);
+    virtlab(&["create", LAB, "--nodes", "1", "--memory", "512MiB", "--timeout", "5m"]).ok();
+    let status = virtlab(&["status", LAB, "-o", "json"]).json();
     let url = format!("{}/config", status["boot_server"]["url"].as_str().unwrap());
     assert_eq!(status["etcd"]["healthy"], true, "{status}");
     // The name of the member stands nowhere but in the file that Ignition wrote.
@@ -36,18 +34,16 @@ fn etcd_comes_up_from_what_ignition_wrote() {
 }
 
 #[test]
-#[ignore = "needs the sandbox: make e2e"]
 fn a_config_with_a_discovery_url_makes_a_cluster_and_another_lab_gets_another_url() {
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("discovered.ign.j2");
     fs::write(&config, DISCOVERED).unwrap();
-    let _guard = Lab;
+    let _guard = LabGuard(LAB);
     let create = |extra: &[&str]| {
         let config = config.to_str().unwrap();
         let size = ["--nodes", "3", "--memory", "512MiB", "--timeout", "5m"];
-        virtlab(&[&["create", LAB, "--config", config], &size[..], extra].concat());
-        let verdict = virtlab(&["verify", LAB, "-o", "json"]);
-        let verdict: Value = serde_json::from_str(&verdict).unwrap();
+        virtlab(&[&["create", LAB, "--config", config], &size[..], extra].concat()).ok();
+        let verdict = virtlab(&["verify", LAB, "-o", "json"]).json();
         assert_eq!(verdict["healthy"], true, "{verdict}");
         let registered = verdict["discovery"]["registrations"].as_array().unwrap();
         let mut names: Vec<&str> =
@@ -59,22 +55,6 @@ fn a_config_with_a_discovery_url_makes_a_cluster_and_another_lab_gets_another_ur
     let first = create(&[]);
     assert_eq!(create(&[]), first, "a lab keeps its URL");
     assert_ne!(create(&["--recreate"]), first, "a new lab gets a new one");
-}
-
-fn virtlab(arguments: &[&str]) -> String {
-    let output = Command::new(env!("CARGO_BIN_EXE_virtlab")).args(arguments).output().unwrap();
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "virtlab {arguments:?}: {}\n{stderr}", output.status);
-    String::from_utf8(output.stdout).unwrap()
-}
-
-/// Takes the lab down whatever happens.
-struct Lab;
-
-impl Drop for Lab {
-    fn drop(&mut self) {
-        let _ = Command::new(env!("CARGO_BIN_EXE_virtlab")).args(["destroy", LAB]).status();
-    }
 }
 
 const LAB: &str = "e2e-ignition";

@@ -25,6 +25,8 @@ pub(crate) fn lab(text: &str, virt_type: VirtType) -> Lab {
             source: "config-templates/etcd-micro.ign.j2".to_owned(),
             digest: "sha256:def".to_owned(),
         },
+        domain_template: None,
+        network_template: None,
         ready: Readiness::Etcd,
         virt_type,
         boot_address: Some("192.0.2.1".parse().unwrap()),

@@ -2,13 +2,14 @@
 # Compares the boot server with nginx: both serve the same big file on loopback, in turn, to one
 # client and to many at once. Prints a table, and fails where we are slower than wanted.
 #
-#   scripts/bench-http.sh [CLIENTS…]      default: 1 20
+#   scripts/bench/http.sh [CLIENTS…]      default: 1 20; also by `make bench`
 #
 # BENCH_MIB      size of the file (512)
 # BENCH_ROUNDS   rounds, of which the best counts (5): others on this computer only make it worse
 # BENCH_LEAST    least share of nginx's throughput that is accepted (0.9)
-# VIRTLAB        the program (target/release/virtlab)
+# VIRTLAB        the program (target/release/virtlab, which is built if it is missing)
 set -euo pipefail
+cd "$(dirname "$0")/../.."
 
 readonly mib=${BENCH_MIB:-512} rounds=${BENCH_ROUNDS:-5} least=${BENCH_LEAST:-0.9}
 readonly virtlab=${VIRTLAB:-target/release/virtlab}
@@ -16,7 +17,7 @@ readonly our_port=18470 nginx_port=18471
 readonly uuid=00000000-0000-4000-8000-000000000000
 
 die() {
-    echo "bench-http: $*" >&2
+    echo "http: $*" >&2
     exit 1
 }
 
@@ -76,7 +77,7 @@ await() {
 for program in curl nginx; do
     PATH=$PATH:/usr/sbin command -v "$program" >/dev/null || die "\`$program\` is missing: scripts/setup.sh test"
 done
-[ -x "$virtlab" ] || die "\`$virtlab\` is missing: cargo build --release"
+[ -x "$virtlab" ] || cargo build --locked --release
 PATH=$PATH:/usr/sbin
 work=$(mktemp -d)
 chmod 755 "$work"
@@ -114,5 +115,5 @@ for clients in "${@:-1 20}"; do
         }' || status=1
     done
 done
-[ $status = 0 ] || echo "bench-http: less than $least of nginx's throughput" >&2
+[ $status = 0 ] || echo "http: less than $least of nginx's throughput" >&2
 exit $status

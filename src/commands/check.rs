@@ -1,0 +1,131 @@
+//! What is looked at before anything is made.
+
+use anyhow::Result;
+
+use crate::hint::hinted;
+use crate::host;
+use crate::hypervisor::Found;
+use crate::hypervisor::Inventory;
+use crate::images::ImageSpec;
+use crate::lab::Lab;
+use crate::lab::Network;
+use crate::lab::plan::DomainState;
+use crate::lab::spec::VirtType;
+use crate::output::Printer;
+use crate::units::human_bytes;
+
+/// Nothing foreign may have a name that the lab needs.
+pub(super) fn conflicts(lab: &Lab, inventory: &Inventory) -> Result<()> {
+    let foreign = &inventory.foreign;
+    let taken = |kind: &str, name: &str, list: &str| {
+        Err(hinted(
+            format!("{kind} `{name}` exists already and is not virtlab's"),
+            format!("choose another name for the lab; `virsh {list} --all` shows what there is"),
+        ))
+    };
+    if matches!(lab.spec.network, Network::Managed(_))
+        && foreign.networks.contains(&lab.name.to_string())
+    {
+        return taken("network", lab.name.as_str(), "net-list");
+    }
+    if foreign.pools.contains(&lab.pool_name()) {
+        return taken("storage pool", &lab.pool_name(), "pool-list");
+    }
+    let others = inventory.labs.values().filter(|found| found.lab.uuid != lab.uuid);
+    let other_nodes: Vec<String> = others
+        .flat_map(|found| found.domains.keys().map(|index| found.lab.name.node(*index)))
+        .collect();
+    for node in lab.nodes() {
+        if foreign.domains.contains(&node.name) || other_nodes.contains(&node.name) {
+            return taken("domain", &node.name, "list");
+        }
+    }
+    Ok(())
+}
+
+/// The nodes' memory against what the host has left. Guests take what they use, not what they have,
+/// and may share what is the same: so only what can hardly work at all is refused.
+pub(super) fn memory(
+    printer: &Printer,
+    lab: &Lab,
+    found: Option<&Found>,
+    spec: &ImageSpec,
+) -> Result<()> {
+    if lab.spec.virt_type == VirtType::Test {
+        return Ok(());
+    }
+    let states = found.into_iter().flat_map(|found| found.domains.values());
+    let running = states.filter(|state| **state != DomainState::Off).count();
+    let starting = u64::from(lab.spec.nodes).saturating_sub(running as u64);
+    match judge(starting, lab, u64::from(spec.memory_mib) << 20, host::available_memory()?) {
+        Memory::Enough => Ok(()),
+        Memory::Tight(text) => {
+            printer.warn(text);
+            Ok(())
+        }
+        Memory::TooLittle(text) => Err(hinted(
+            text,
+            "fewer nodes (--nodes), less memory in each (--memory) or a smaller image help; \
+             --overcommit tries it all the same",
+        )),
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Memory {
+    Enough,
+    Tight(String),
+    TooLittle(String),
+}
+
+/// Whether `starting` more nodes fit into `available` bytes, with the memory that they are to have, or
+/// at least with the `least` that their image needs.
+fn judge(starting: u64, lab: &Lab, least: u64, available: u64) -> Memory {
+    let wanted = starting * lab.spec.memory.bytes();
+    let have = human_bytes(available);
+    if starting * least > available {
+        return Memory::TooLittle(format!(
+            "{starting} nodes need {} at least for image `{}`, and this host has {have} of memory left",
+            human_bytes(starting * least),
+            lab.spec.image.name
+        ));
+    }
+    if wanted > available {
+        return Memory::Tight(format!(
+            "{starting} nodes of {} may take {}, and this host has {have} of memory left; KSM lets nodes \
+             share what is the same: `virtlab ksm on`",
+            lab.spec.memory,
+            human_bytes(wanted)
+        ));
+    }
+    Memory::Enough
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lab::tests::lab;
+
+    #[test]
+    fn the_hosts_memory_is_enough_or_tight_or_too_little() {
+        // Nodes of 1024 MiB of an image that needs 512.
+        let judge = |gib: u64| judge(20, &lab(20), 512 << 20, gib << 30);
+        assert_eq!(judge(20), Memory::Enough);
+        assert_eq!(
+            judge(19),
+            Memory::Tight(
+                "20 nodes of 1024MiB may take 20.0 GiB, and this host has 19.0 GiB of memory left; KSM \
+                 lets nodes share what is the same: `virtlab ksm on`"
+                    .to_owned()
+            )
+        );
+        assert_eq!(
+            judge(9),
+            Memory::TooLittle(
+                "20 nodes need 10.0 GiB at least for image `micro`, and this host has 9.00 GiB of memory \
+                 left"
+                    .to_owned()
+            )
+        );
+    }
+}
