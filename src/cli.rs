@@ -10,6 +10,7 @@ use crate::commands::image::ImageCommand;
 use crate::commands::image::PinArgs;
 use crate::commands::ksm::KsmCommand;
 use crate::commands::memory::MemoryArgs;
+use crate::commands::pxe::PxeCommand;
 use crate::completion::shells;
 use crate::lab::LabName;
 use crate::lab::options::LabOptions;
@@ -88,6 +89,10 @@ pub enum Command {
 
     /// Run a lab's boot server in the foreground
     Serve(LabArgs),
+
+    /// Boot labs by DHCP and TFTP servers that are not virtlab's
+    #[command(subcommand)]
+    Pxe(PxeCommand),
 
     /// Get, verify and remove images
     #[command(subcommand)]

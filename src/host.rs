@@ -1,5 +1,8 @@
 //! What this computer's network already has, so that a lab does not take it.
 
+pub mod bridge;
+pub mod neighbour;
+
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
 use std::process::Command;
@@ -14,7 +17,7 @@ use ipnet::Ipv4Net;
 /// # Errors
 /// If the kernel does not tell.
 pub fn routes() -> Result<Vec<(Ipv4Net, String)>> {
-    Ok(parse_routes(&fs::read_to_string("/proc/net/route")?))
+    Ok(parse_routes(&fs::read_to_string("/proc/net/route")?, false))
 }
 
 /// The name of this computer.
@@ -27,6 +30,14 @@ pub fn hostname() -> String {
 /// # Errors
 /// If `ip` (iproute2) cannot be run.
 pub fn interface_address(interface: &str) -> Result<Option<IpAddr>> {
+    Ok(interface_subnet(interface)?.map(|net| net.addr().into()))
+}
+
+/// The first IPv4 address of a network interface of this computer, with the length of its prefix.
+///
+/// # Errors
+/// If `ip` (iproute2) cannot be run.
+pub fn interface_subnet(interface: &str) -> Result<Option<Ipv4Net>> {
     let output = Command::new("ip")
         .args(["-4", "-brief", "address", "show", "dev", interface])
         .output()
@@ -51,7 +62,8 @@ fn parse_available_memory(text: &str) -> Option<u64> {
 }
 
 /// Reads `/proc/net/route`; proc(5). Numbers are hexadecimal in the byte order of the machine.
-fn parse_routes(text: &str) -> Vec<(Ipv4Net, String)> {
+/// `direct` leaves out what is behind a router.
+fn parse_routes(text: &str, direct: bool) -> Vec<(Ipv4Net, String)> {
     let parse = |line: &str| {
         let fields: Vec<&str> = line.split_whitespace().collect();
         let address = |index: usize| {
@@ -59,16 +71,17 @@ fn parse_routes(text: &str) -> Vec<(Ipv4Net, String)> {
             Some(Ipv4Addr::from(number.to_ne_bytes()))
         };
         let net = Ipv4Net::with_netmask(address(1)?, address(7)?).ok()?;
+        let is_wanted = !direct || address(2)?.is_unspecified();
         // The default route is everywhere.
-        (net.prefix_len() > 0).then(|| (net.trunc(), format!("interface `{}`", fields[0])))
+        (is_wanted && net.prefix_len() > 0)
+            .then(|| (net.trunc(), format!("interface `{}`", fields[0])))
     };
     text.lines().skip(1).filter_map(parse).collect()
 }
 
 /// `br0  UP  192.168.5.2/24 …`
-fn parse_brief_address(text: &str) -> Option<IpAddr> {
-    let address = text.split_whitespace().find(|word| word.contains('/'))?;
-    address.split('/').next()?.parse().ok()
+fn parse_brief_address(text: &str) -> Option<Ipv4Net> {
+    text.split_whitespace().find(|word| word.contains('/'))?.parse().ok()
 }
 
 #[cfg(test)]
@@ -81,7 +94,7 @@ mod tests {
             eth0\t00000000\t0105A8C0\t0003\t0\t0\t0\t00000000\t0\t0\t0\n\
             eth0\t0005A8C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n";
         assert_eq!(
-            parse_routes(text),
+            parse_routes(text, false),
             [("192.168.5.0/24".parse().unwrap(), "interface `eth0`".to_owned())]
         );
     }
@@ -96,7 +109,7 @@ mod tests {
     #[test]
     fn the_address_of_an_interface_is_read() {
         let text = "br0              UP             192.168.5.2/24 192.168.5.3/24 \n";
-        assert_eq!(parse_brief_address(text), Some("192.168.5.2".parse().unwrap()));
+        assert_eq!(parse_brief_address(text), Some("192.168.5.2/24".parse().unwrap()));
         assert_eq!(parse_brief_address("br0 UP \n"), None);
         assert_eq!(parse_brief_address(""), None);
     }

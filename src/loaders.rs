@@ -16,6 +16,8 @@ pub enum Program {
     Ldlinux,
     /// `snponly.efi`, the iPXE that UEFI starts and that uses the firmware's own network driver.
     IpxeEfi,
+    /// `undionly.kpxe`, the iPXE that other BIOS network cards start.
+    IpxeBios,
 }
 
 impl Program {
@@ -25,6 +27,7 @@ impl Program {
             Self::Pxelinux => "pxelinux.0",
             Self::Ldlinux => "ldlinux.c32",
             Self::IpxeEfi => "snponly.efi",
+            Self::IpxeBios => "undionly.kpxe",
         }
     }
 
@@ -70,6 +73,14 @@ impl Program {
                     "usr/share/ipxe/ipxe-snponly-x86_64.efi",
                     "usr/share/ipxe/x86_64/snponly.efi",
                     "usr/share/ipxe/snponly.efi",
+                ],
+                "package ipxe (Debian, Ubuntu, Arch) or ipxe-bootimgs-x86 (Fedora)",
+            ),
+            Self::IpxeBios => (
+                &[
+                    "usr/lib/ipxe/undionly.kpxe",
+                    "usr/share/ipxe/undionly.kpxe",
+                    "usr/share/ipxe/x86_64/undionly.kpxe",
                 ],
                 "package ipxe (Debian, Ubuntu, Arch) or ipxe-bootimgs-x86 (Fedora)",
             ),

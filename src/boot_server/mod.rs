@@ -11,6 +11,7 @@ pub mod timeline;
 
 use std::fs::File;
 use std::io::Write;
+use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::path::PathBuf;
@@ -34,6 +35,8 @@ pub use self::routes::Status;
 pub use self::routes::router;
 use self::timeline::Event;
 use self::timeline::Timeline;
+use crate::host::neighbour;
+use crate::host::neighbour::Neighbour;
 
 /// What the handlers share.
 #[derive(Debug)]
@@ -41,6 +44,7 @@ pub struct Server {
     content: Content,
     timeline: Mutex<Timeline>,
     journal: Mutex<File>,
+    neighbour: fn(IpAddr) -> Neighbour,
 }
 
 impl Server {
@@ -58,7 +62,8 @@ impl Server {
         }
         let journal = File::options().create(true).append(true).open(journal);
         let journal = Mutex::new(journal.context("opening the boot server's journal")?);
-        Ok(Self { content, timeline: Mutex::new(timeline), journal })
+        let timeline = Mutex::new(timeline);
+        Ok(Self { content, timeline, journal, neighbour: neighbour::look_up })
     }
 
     /// Notes that something happened, for the status and for the next start.

@@ -1,6 +1,7 @@
-//! What is answered to whom. A node is known by its address where we gave it that address, and by
-//! the MAC address that its iPXE sends where somebody else did. It gets its own config and no
-//! other's; who is no node of the lab gets none.
+//! What is answered to whom. A node is known by its address where we gave it that address. Where
+//! somebody else did, it is known by the MAC address that the kernel sees on the wire; what a
+//! machine says of itself (iPXE's `mac=`) counts only if a router hides the wire. A node gets its
+//! own config and no other's; who is no node of the lab gets none.
 
 use std::net::IpAddr;
 use std::net::SocketAddr;
@@ -37,6 +38,7 @@ use super::now_ms;
 use super::timeline::Event;
 use super::timeline::Stage;
 use super::timeline::Timeline;
+use crate::host::neighbour::Neighbour;
 use crate::lab::LabName;
 use crate::lab::MacAddr;
 use crate::render::config::substitute_addresses;
@@ -213,10 +215,16 @@ impl Server {
             return Some(node);
         }
         let unaddressed = || nodes.iter().filter(|node| node.ip.is_none());
-        if let Some(mac) = asking.mac {
+        unaddressed().next()?;
+        let claimed = match (self.neighbour)(asking.ip) {
+            Neighbour::OnWire(mac) => Some(mac),
+            Neighbour::Unknown => return None,
+            Neighbour::Routed => asking.mac,
+        };
+        if let Some(mac) = claimed {
             return unaddressed().find(|node| node.mac == mac);
         }
-        // The address that the node's own iPXE asked from before.
+        // Behind a router: the address that the node's own iPXE asked from before.
         let timeline = self.timeline.lock().expect("no handler panics");
         let seen = timeline.nodes.iter().find(|node| node.ip == Some(asking.ip))?.index;
         unaddressed().find(|node| node.index == seen)
@@ -322,6 +330,19 @@ mod tests {
         Bench { server: Arc::new(server), folder }
     }
 
+    /// `node(2)` is on the wire, 10.7.0.66 is a stranger there, and 10.8/16 is behind a router.
+    fn on_a_bridge() -> Bench {
+        let Bench { server, folder } = bench(vec![node(1, None), node(2, None)]);
+        let mut server = Arc::into_inner(server).unwrap();
+        server.neighbour = |ip| match ip.to_string().as_str() {
+            "10.7.0.5" => Neighbour::OnWire("52:54:00:12:34:02".parse().unwrap()),
+            "10.7.0.66" => Neighbour::OnWire("52:54:00:ff:ff:ff".parse().unwrap()),
+            ip if ip.starts_with("10.8.") => Neighbour::Routed,
+            _ => Neighbour::Unknown,
+        };
+        Bench { server: Arc::new(server), folder }
+    }
+
     fn managed() -> Bench {
         bench(vec![node(1, Some("10.0.0.2")), node(2, Some("10.0.0.3"))])
     }
@@ -416,15 +437,47 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn behind_a_foreign_dhcp_server_a_node_is_known_by_its_mac() {
-        let bench = bench(vec![node(1, None), node(2, None)]);
+    async fn on_a_bridge_a_node_is_known_by_the_mac_on_the_wire_whatever_it_says() {
+        let bench = on_a_bridge();
+        for query in ["", "?mac=52-54-00-12-34-02", "?mac=52-54-00-12-34-01", "?mac=x"] {
+            let text = bench.ask("10.7.0.5", &format!("GET /ipxe{query}"), &[]).await.2;
+            assert_eq!(text, "#!ipxe 2", "{query}");
+        }
+        assert_eq!(bench.ask("10.7.0.5", "GET /config", &[]).await.2, "node 2 at 10.7.0.5");
+        assert_eq!(bench.stages(1).len(), 2);
+        assert_eq!(bench.stages(0), []);
+    }
+
+    #[tokio::test]
+    async fn who_claims_a_nodes_mac_but_has_another_gets_nothing() {
+        let bench = on_a_bridge();
+        // 10.0.0.1 is the host itself, where other users may ask too.
+        for from in ["10.7.0.66", "10.7.0.67", "10.0.0.1"] {
+            for request in ["GET /ipxe?mac=52:54:00:12:34:01", "GET /config"] {
+                assert_eq!(bench.ask(from, request, &[]).await.0, 403, "{from} {request}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn an_address_that_a_node_had_is_no_proof_when_another_machine_has_it() {
+        let mut bench = on_a_bridge();
+        bench.ask("10.7.0.5", "GET /ipxe", &[]).await;
+        let server = Arc::get_mut(&mut bench.server).unwrap();
+        server.neighbour = |_| Neighbour::OnWire("52:54:00:ff:ff:ff".parse().unwrap());
         assert_eq!(bench.ask("10.7.0.5", "GET /config", &[]).await.0, 403);
+    }
+
+    #[tokio::test]
+    async fn behind_a_router_a_node_is_known_by_the_mac_that_its_firmware_sends() {
+        let bench = on_a_bridge();
+        assert_eq!(bench.ask("10.8.0.5", "GET /config", &[]).await.0, 403);
         assert_eq!(
-            bench.ask("10.7.0.5", "GET /ipxe?mac=52-54-00-12-34-02", &[]).await.2,
+            bench.ask("10.8.0.5", "GET /ipxe?mac=52-54-00-12-34-02", &[]).await.2,
             "#!ipxe 2"
         );
-        assert_eq!(bench.ask("10.7.0.5", "GET /config", &[]).await.2, "node 2 at 10.7.0.5");
-        assert_eq!(bench.ask("10.7.0.6", "GET /ipxe?mac=52:54:00:ff:ff:ff", &[]).await.0, 403);
+        assert_eq!(bench.ask("10.8.0.5", "GET /config", &[]).await.2, "node 2 at 10.8.0.5");
+        assert_eq!(bench.ask("10.8.0.6", "GET /ipxe?mac=52:54:00:ff:ff:ff", &[]).await.0, 403);
     }
 
     #[tokio::test]

@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::Context;
 use super::apply::Applier;
+use super::attach;
 use super::check;
 use super::destroy;
 use super::image::PinArgs;
@@ -44,6 +45,7 @@ use crate::lab::plan::Step;
 use crate::lab::spec::ConfigRef;
 use crate::lab::spec::ImageRef;
 use crate::lab::spec::VirtType;
+use crate::render::Templates;
 use crate::render::config::ConfigInput;
 use crate::state;
 use crate::state::StateDir;
@@ -178,6 +180,11 @@ pub(super) fn draft(
         Some(found) => same_lab(options, &found.lab, &image)?,
         None => decide(context, hypervisor, &inventory, options, &spec, &image)?,
     };
+    let wire = attach::check(hypervisor, &lab.spec.network)?;
+    attach::check_macs(&lab, &wire, hypervisor)?;
+    if let Some(lacks) = &wire.lacks {
+        context.printer.note(lacks);
+    }
     let prepared = prepare_lab(context, options, lab, &spec, &image)?;
     check::conflicts(&prepared.lab, &inventory)?;
     if !wishes.overcommit {
@@ -248,8 +255,8 @@ fn decide(
 ) -> Result<Lab> {
     let templates = context.templates()?;
     let (config, _) = prepare::config_template(&templates, options.config.as_deref(), spec)?;
-    let boot_address = match options.bridge_name()? {
-        Some(bridge) => host::interface_address(bridge)?,
+    let boot_address = match options.foreign_network()? {
+        Some(network) => attach::check(hypervisor, &network)?.address,
         None => None,
     };
     let mut occupied = hypervisor.network_subnets()?;
@@ -317,11 +324,32 @@ fn prepare_lab(
 ) -> Result<Prepared> {
     let state = StateDir::of(&lab.name)?;
     let (templates, own_templates) = prepare::own_templates(context.templates()?, &lab, &state)?;
+    // Whatever can change from one run to the next stays what it was when the lab was made.
+    let kept = state.content().ok().filter(|content| content.uuid == lab.uuid);
+    let ssh_keys = match &kept {
+        Some(kept) => kept.ssh_keys.clone(),
+        None => ssh_keys(options)?,
+    };
+    let input = config_input(&templates, &lab, spec, ssh_keys)?;
+    let mut prepared = Prepared::new(&templates, lab, spec, Some(image), &input)?;
+    if let Some(url) = kept.and_then(|content| content.discovery_url) {
+        prepared.content.put_discovery_url(url);
+    }
+    Ok(Prepared { own_templates, ..prepared })
+}
+
+/// What the configs of a lab are made of, if its template is still what it was made with.
+fn config_input(
+    templates: &Templates,
+    lab: &Lab,
+    spec: &ImageSpec,
+    ssh_keys: Vec<String>,
+) -> Result<ConfigInput> {
     let own =
         lab.spec.config.source.starts_with("config-templates/") || lab.spec.config.source == "none";
     let file = (!own).then(|| lab.spec.config.source.clone());
     let (config, template) =
-        prepare::config_template(&templates, file.as_deref().map(AsRef::as_ref), spec)?;
+        prepare::config_template(templates, file.as_deref().map(AsRef::as_ref), spec)?;
     if config != lab.spec.config {
         return Err(hinted(
             format!(
@@ -331,18 +359,7 @@ fn prepare_lab(
             format!("`virtlab create {} --recreate …` makes the lab anew", lab.name),
         ));
     }
-    // Whatever can change from one run to the next stays what it was when the lab was made.
-    let kept = StateDir::of(&lab.name)?.content().ok().filter(|content| content.uuid == lab.uuid);
-    let ssh_keys = match &kept {
-        Some(content) => content.ssh_keys.clone(),
-        None => ssh_keys(options)?,
-    };
-    let input = ConfigInput { template, ssh_keys };
-    let mut prepared = Prepared::new(&templates, lab, spec, Some(image), &input)?;
-    if let Some(url) = kept.and_then(|content| content.discovery_url) {
-        prepared.content.put_discovery_url(url);
-    }
-    Ok(Prepared { own_templates, ..prepared })
+    Ok(ConfigInput { template, ssh_keys })
 }
 
 /// The public keys that may log in to the nodes.

@@ -1,6 +1,7 @@
 //! One file a verb. The only place where the layers meet.
 
 mod apply;
+mod attach;
 mod check;
 mod create;
 mod curve;
@@ -10,6 +11,7 @@ pub mod ksm;
 mod list;
 pub mod memory;
 mod prepare;
+pub mod pxe;
 mod render;
 mod serve;
 mod status;
@@ -76,6 +78,7 @@ pub fn run(cli: Cli, printer: &Printer) -> Result<()> {
         Command::Destroy(args) => destroy::run(&context, &args),
         Command::Render(args) => render::run(&context, &args),
         Command::Serve(args) => serve::run(&args.lab),
+        Command::Pxe(command) => pxe::run(&context, &command),
         Command::Image(command) => context.image(command),
         Command::Ksm(command) => ksm::run(command, printer),
         Command::Memory(args) => memory::run(&context, &args),

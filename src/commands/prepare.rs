@@ -38,6 +38,7 @@ use crate::render::Templates;
 use crate::render::boot;
 use crate::render::boot::BootFiles;
 use crate::render::boot::Entry;
+use crate::render::boot::Urls;
 use crate::render::config;
 use crate::render::config::ConfigInput;
 use crate::render::xml;
@@ -123,11 +124,11 @@ impl Prepared {
     /// The name of an empty file that is put into the TFTP root last: if it is there, so is
     /// everything else, whole and the same.
     pub(super) fn upload_mark(&self) -> String {
-        let mut digest = Hasher::default();
+        let mut digests = Hasher::default();
         for (name, content) in &self.boot_files {
-            digest.update(format!("{name} {}\n", content.sha256()).as_bytes());
+            digests.update(format!("{name} {}\n", content.sha256()).as_bytes());
         }
-        format!("complete-{}", digest.finish().short())
+        format!("complete-{}", digests.finish().short())
     }
 }
 
@@ -144,11 +145,11 @@ pub(super) fn boot_files(spec: &ImageSpec) -> Result<BootFiles> {
 }
 
 /// The kernel arguments of a node.
-pub(super) fn kernel_args(lab: &Lab, node: &Node, spec: &ImageSpec) -> Result<String> {
+pub(super) fn kernel_args(lab: &Lab, node: &Node, spec: &ImageSpec, urls: &Urls) -> Result<String> {
     let variables = BootVariables {
-        config_url: boot::config_url(lab),
-        nocloud_url: boot::nocloud_url(lab),
-        files_url: boot::files_url(lab),
+        config_url: urls.config.clone(),
+        nocloud_url: urls.nocloud.clone(),
+        files_url: urls.files.clone(),
         node: NodeVariables {
             name: node.name.clone(),
             ip: node.ip.map(|ip| ip.to_string()).unwrap_or_default(),
@@ -175,7 +176,7 @@ fn tftp_root(
     };
     let files = boot_files(spec)?;
     for node in lab.nodes().iter().filter(|_| over_tftp) {
-        let kernel_args = kernel_args(lab, node, spec)?;
+        let kernel_args = kernel_args(lab, node, spec, &Urls::of_boot_server(lab))?;
         let entry =
             Entry { lab, node: Some(node), files: &files, base: "", kernel_args: &kernel_args };
         let (name, text) = match loader {
@@ -316,7 +317,8 @@ fn served_node(
     spec: &ImageSpec,
     input: &ConfigInput,
 ) -> Result<ServedNode> {
-    let (files, kernel_args) = (boot_files(spec)?, kernel_args(lab, node, spec)?);
+    let (files, kernel_args) =
+        (boot_files(spec)?, kernel_args(lab, node, spec, &Urls::of_boot_server(lab))?);
     let base = format!("{}/", boot::files_url(lab));
     let entry =
         Entry { lab, node: Some(node), files: &files, base: &base, kernel_args: &kernel_args };

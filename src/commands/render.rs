@@ -15,7 +15,10 @@ use super::prepare::Prepared;
 use crate::cli::RenderArgs;
 use crate::cli::RenderPart;
 use crate::host;
+use crate::images::ImageSpec;
+use crate::lab::Lab;
 use crate::lab::boot::Transport;
+use crate::lab::options::LabOptions;
 use crate::lab::options::Surroundings;
 use crate::lab::spec::ImageRef;
 use crate::lab::spec::VirtType;
@@ -27,33 +30,8 @@ pub(super) fn run(context: &Context, args: &RenderArgs) -> Result<()> {
     let options = create::read_options(&args.lab, args.file.as_deref())?;
     let spec = context.catalogue()?.find(options.image_name())?;
     let templates = context.templates()?;
-    let (config, template) =
-        prepare::config_template(&templates, options.config.as_deref(), &spec)?;
-    let boot_address = match options.bridge_name()? {
-        Some(bridge) => host::interface_address(bridge)?,
-        None => None,
-    };
-    let stand_in: IpAddr = STAND_IN_ADDRESS.parse().expect("a good address");
-    let lab = options.resolve(Surroundings {
-        uuid: Uuid::new_v5(&Uuid::NAMESPACE_DNS, options.lab_name().as_str().as_bytes()),
-        hostname: host::hostname(),
-        occupied: Vec::new(),
-        image: ImageRef { name: options.image_name().to_owned(), digest: "unresolved".to_owned() },
-        least_memory: u64::from(spec.memory_mib).try_into().map_err(anyhow::Error::msg)?,
-        config,
-        domain_template: create::own_template(
-            prepare::DOMAIN_TEMPLATE,
-            options.domain_template.as_deref(),
-        )?,
-        network_template: create::own_template(
-            prepare::NETWORK_TEMPLATE,
-            options.network_template.as_deref(),
-        )?,
-        ready: spec.ready,
-        virt_type: VirtType::Kvm,
-        boot_address: Some(boot_address.unwrap_or(stand_in)),
-        boot_port: create::FIRST_PORT,
-    })?;
+    let (_, template) = prepare::config_template(&templates, options.config.as_deref(), &spec)?;
+    let lab = decide(context, &options, &spec, true)?;
     if args.node > lab.spec.nodes {
         bail!("--node {} is not one of the lab's {} nodes", args.node, lab.spec.nodes);
     }
@@ -100,6 +78,43 @@ pub(super) fn run(context: &Context, args: &RenderArgs) -> Result<()> {
     let texts: Vec<String> = parts.into_iter().filter_map(|(_, text)| text).collect();
     context.printer.data(texts.join("\n").trim_end());
     Ok(())
+}
+
+/// The lab that the options mean, as far as that can be told without libvirt. `stand_in` allows an
+/// address for the boot server that is none, where this host has no such bridge.
+pub(super) fn decide(
+    context: &Context,
+    options: &LabOptions,
+    spec: &ImageSpec,
+    stand_in: bool,
+) -> Result<Lab> {
+    let templates = context.templates()?;
+    let (config, _) = prepare::config_template(&templates, options.config.as_deref(), spec)?;
+    let boot_address = match options.bridge_name()? {
+        Some(bridge) => host::interface_address(bridge)?,
+        None => None,
+    };
+    let address: IpAddr = STAND_IN_ADDRESS.parse().expect("a good address");
+    options.resolve(Surroundings {
+        uuid: Uuid::new_v5(&Uuid::NAMESPACE_DNS, options.lab_name().as_str().as_bytes()),
+        hostname: host::hostname(),
+        occupied: Vec::new(),
+        image: ImageRef { name: options.image_name().to_owned(), digest: "unresolved".to_owned() },
+        least_memory: u64::from(spec.memory_mib).try_into().map_err(anyhow::Error::msg)?,
+        config,
+        domain_template: create::own_template(
+            prepare::DOMAIN_TEMPLATE,
+            options.domain_template.as_deref(),
+        )?,
+        network_template: create::own_template(
+            prepare::NETWORK_TEMPLATE,
+            options.network_template.as_deref(),
+        )?,
+        ready: spec.ready,
+        virt_type: VirtType::Kvm,
+        boot_address: boot_address.or(stand_in.then_some(address)),
+        boot_port: create::FIRST_PORT,
+    })
 }
 
 /// A documentation address (RFC 5737), where the bridge's is not known.

@@ -7,6 +7,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::Context;
+use super::attach;
 use super::memory;
 use super::verify::DiscoveryStatus;
 use super::verify::discovery_status;
@@ -91,7 +92,7 @@ pub(super) fn print(context: &Context, hypervisor: &Hypervisor, lab: &Lab) -> Re
         ));
     }
     let memory = memory::observe(hypervisor, found)?;
-    let status = observe(lab, found, timeline.as_deref(), memory)?;
+    let status = observe(hypervisor, lab, found, timeline.as_deref(), memory)?;
     let mut table = Table::new(&[
         "node", "ip", "mac", "state", "script", "kernel", "initrd", "config", "ready",
     ]);
@@ -122,11 +123,14 @@ pub(super) fn print(context: &Context, hypervisor: &Hypervisor, lab: &Lab) -> Re
 }
 
 fn observe(
+    hypervisor: &Hypervisor,
     lab: &Lab,
     found: &Found,
     timeline: Option<&[NodeTimeline]>,
     memory: LabMemory,
 ) -> Result<LabStatus> {
+    let neighbours = attach::neighbours(hypervisor, lab, false);
+    let neighbour = |mac: MacAddr| Some(neighbours.iter().find(|(found, _)| *found == mac)?.1);
     let seen =
         |index: u32| timeline.and_then(|nodes| nodes.iter().find(|node| node.index == index));
     let mut nodes: Vec<NodeStatus> = lab
@@ -135,7 +139,7 @@ fn observe(
         .map(|node| {
             let domain = found.domains.get(&node.index).copied();
             let seen = seen(node.index);
-            let ip = node.ip.map(IpAddr::V4).or_else(|| seen?.ip);
+            let ip = node.ip.map(IpAddr::V4).or_else(|| seen?.ip).or_else(|| neighbour(node.mac));
             let stages = seen.map(|seen| seen.stages.clone()).unwrap_or_default();
             let seconds = |stage: &Stage| seen.and_then(|seen| seen.seconds_to(*stage));
             NodeStatus {

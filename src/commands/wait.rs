@@ -12,6 +12,7 @@ use anyhow::bail;
 use indicatif::ProgressBar;
 
 use super::Context;
+use super::attach;
 use super::status;
 use crate::boot_server::process::Client;
 use crate::boot_server::timeline::NodeTimeline;
@@ -57,12 +58,18 @@ pub(super) fn until_ready(
         progress.skip(&status.timeline.nodes);
     }
     let mut next_look = Instant::now() + DOMAIN_CHECK;
+    let mut next_search = Instant::now() + SEARCH;
     let mut problems = Vec::new();
     loop {
         context.check_interrupt()?;
-        let timeline = client.status().map(|status| status.timeline.nodes);
-        if let Some(nodes) = &timeline {
+        let mut timeline = client.status().map(|status| status.timeline.nodes);
+        if let Some(nodes) = &mut timeline {
             progress.show(nodes);
+            let search = Instant::now() >= next_search;
+            if search {
+                next_search = Instant::now() + SEARCH;
+            }
+            find_addresses(hypervisor, lab, nodes, search);
             problems = check(lab, &client, nodes)?;
             if problems.is_empty() {
                 break;
@@ -90,6 +97,20 @@ pub(super) fn until_ready(
     }
     progress.finish();
     status::print(context, hypervisor, lab)
+}
+
+/// Where somebody else's servers boot a node, our boot server may never see it: then the neighbour
+/// table says which address has its MAC.
+fn find_addresses(hypervisor: &Hypervisor, lab: &Lab, nodes: &mut [NodeTimeline], search: bool) {
+    let unseen = |node: &NodeTimeline| node.ip.is_none();
+    if lab.spec.network.managed().is_some() || !nodes.iter().any(unseen) {
+        return;
+    }
+    let neighbours = attach::neighbours(hypervisor, lab, search);
+    for node in nodes.iter_mut().filter(|node| unseen(node)) {
+        let found = neighbours.iter().find(|(mac, _)| *mac == node.mac);
+        node.ip = found.map(|(_, ip)| *ip);
+    }
 }
 
 /// Waits until a node has fetched its config: its system is up then, whatever that waits for.
@@ -134,8 +155,13 @@ fn check(lab: &Lab, client: &Client, nodes: &[NodeTimeline]) -> Result<Vec<Strin
     let mut problems = Vec::new();
     let mut candidates = Vec::new();
     for node in nodes {
-        match (node.stages.contains_key(&last_seen_stage(lab)), node.ip) {
-            (true, Some(ip)) => candidates.push((node, ip)),
+        let fetched = node.stages.contains_key(&last_seen_stage(lab));
+        // Other servers gave it everything, as far as we can tell.
+        let elsewhere = lab.spec.network.managed().is_none()
+            && lab.spec.ready != Readiness::Config
+            && node.stage().is_none_or(|stage| matches!(stage, Stage::PowerOn | Stage::Ready));
+        match node.ip {
+            Some(ip) if fetched || elsewhere => candidates.push((node, ip)),
             _ => problems.push(format!("{}: {}", node.name, waiting_for(lab, node))),
         }
     }
@@ -149,19 +175,21 @@ fn check(lab: &Lab, client: &Client, nodes: &[NodeTimeline]) -> Result<Vec<Strin
             reports.iter().map(|report| report.healthy).collect()
         }
     };
-    for ((node, _), ready) in candidates.iter().zip(ready) {
+    for ((node, ip), ready) in candidates.iter().zip(ready) {
         if !ready {
             let what = if lab.spec.ready == Readiness::Ssh {
                 "ssh does not answer"
             } else {
                 "etcd is not healthy"
             };
-            let last = match last_seen_stage(lab) {
-                Stage::PowerOn => "powered on",
-                Stage::Kernel => "kernel fetched",
-                _ => "config fetched",
+            let last = last_seen_stage(lab);
+            let done = match last {
+                Stage::PowerOn => "powered on".to_owned(),
+                _ if !node.stages.contains_key(&last) => format!("has address {ip}"),
+                Stage::Kernel => "kernel fetched".to_owned(),
+                _ => "config fetched".to_owned(),
             };
-            problems.push(format!("{}: {last}, {what} yet", node.name));
+            problems.push(format!("{}: {done}, {what} yet", node.name));
         } else if !node.stages.contains_key(&Stage::Ready) {
             client.reach(node.index, Stage::Ready)?;
         }
@@ -314,6 +342,8 @@ fn stages(node: &NodeTimeline) -> String {
 
 const POLL: Duration = Duration::from_millis(250);
 const DOMAIN_CHECK: Duration = Duration::from_secs(5);
+/// How often all addresses of a foreign network are asked for nodes.
+const SEARCH: Duration = Duration::from_secs(5);
 const CONSOLE_TAIL: u64 = 4096;
 const CONSOLE_LINES: usize = 5;
 /// More lines than this do not fit on a terminal.

@@ -3,6 +3,7 @@
 //! Every function here is idempotent: "exists already", "is active already" and "is gone already"
 //! are success, told by libvirt's error code. Nothing that does not carry our mark is changed.
 
+mod attachments;
 mod domains;
 mod error;
 mod memory;
@@ -18,6 +19,8 @@ use std::thread;
 use anyhow::Result;
 use virt::connect::Connect;
 
+pub use self::attachments::Attachment;
+pub use self::attachments::ForeignNetwork;
 use self::error::Doing;
 pub use self::error::LibvirtError;
 pub use self::observe::Foreign;
@@ -66,6 +69,14 @@ impl Hypervisor {
     /// If the connection is gone.
     pub fn is_local(&self) -> Result<bool> {
         Ok(names_no_host(&self.uri()?))
+    }
+
+    /// Whether libvirt is the user's own (`qemu:///session`) and not the host's.
+    ///
+    /// # Errors
+    /// If the connection is gone.
+    pub fn is_session(&self) -> Result<bool> {
+        Ok(self.uri()?.split('?').next().is_some_and(|uri| uri.ends_with("/session")))
     }
 
     /// The name of libvirt's host.

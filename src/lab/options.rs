@@ -341,6 +341,20 @@ impl LabOptions {
         Ok(on_bridge.then(|| self.bridge.as_deref().unwrap_or(DEFAULT_BRIDGE)))
     }
 
+    /// The network that the lab is to attach to, if it is not to have one of its own.
+    ///
+    /// # Errors
+    /// If flags contradict each other.
+    pub fn foreign_network(&self) -> Result<Option<Network>> {
+        if let Some(bridge) = self.bridge_name()? {
+            return Ok(Some(Network::Bridge(bridge.to_owned())));
+        }
+        Ok(match &self.network {
+            Some(NetworkChoice::Existing(name)) => Some(Network::Existing(name.clone())),
+            _ => None,
+        })
+    }
+
     /// Decides everything that was left open.
     ///
     /// # Errors
@@ -507,17 +521,13 @@ impl LabOptions {
     }
 
     fn resolve_network(&self, nodes: u32, found: &Surroundings) -> Result<Network> {
-        if let Some(bridge) = self.bridge_name()? {
+        if let Some(network) = self.foreign_network()? {
             self.refuse_subnet()?;
-            return Ok(Network::Bridge(bridge.to_owned()));
+            return Ok(network);
         }
-        let mode = match self.network.clone().unwrap_or(NetworkChoice::Managed(NetworkMode::Nat)) {
-            NetworkChoice::Managed(mode) => mode,
-            NetworkChoice::Bridge => unreachable!("handled above"),
-            NetworkChoice::Existing(name) => {
-                self.refuse_subnet()?;
-                return Ok(Network::Existing(name));
-            }
+        let mode = match self.network {
+            Some(NetworkChoice::Managed(mode)) => mode,
+            _ => NetworkMode::Nat,
         };
         let taken_by = |subnet: Ipv4Net| {
             found

@@ -39,6 +39,24 @@ pub struct Entry<'a> {
     pub kernel_args: &'a str,
 }
 
+/// Where a node finds what it boots.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Urls {
+    /// The folder of the image's files, without a slash at the end.
+    pub files: String,
+    /// The node's own config.
+    pub config: String,
+    /// The folder of cloud-init's `NoCloud` files, with a slash at the end.
+    pub nocloud: String,
+}
+
+impl Urls {
+    /// Those of the lab's boot server, which knows who asks.
+    pub fn of_boot_server(lab: &Lab) -> Self {
+        Self { files: files_url(lab), config: config_url(lab), nocloud: nocloud_url(lab) }
+    }
+}
+
 /// The script that all nodes of a lab read first. `next` is the URL of the node's own script, or its
 /// name where that lies beside this one; iPXE's variables may stand in it, see [`IPXE_OWN_SCRIPT`].
 ///

@@ -3,6 +3,7 @@
 
 pub mod boot;
 pub mod config;
+pub mod pxe;
 mod templates;
 pub mod xml;
 

@@ -3,15 +3,17 @@
 //! The tests run one after the other. Each cleans up behind itself even if it fails, by a guard
 //! that destroys its lab; the serial console and libvirt itself are the oracles.
 
-mod boot_matrix;
-mod debian_installer;
 mod harness;
+mod wire;
 
+mod boot_matrix;
 mod debian;
+mod debian_installer;
+mod external_pxe;
 mod ksm;
-mod ksm;
-mod lab;
 mod lab;
 mod micro_ignition;
 mod no_ipv6;
+mod parallel;
+mod proxy_dhcp;
 mod resume;

@@ -1,0 +1,164 @@
+//! Checks, before anything is made, of a wire that is not ours: a host's bridge or a libvirt
+//! network that exists already. Nothing here changes anything.
+
+use std::net::IpAddr;
+
+use anyhow::Result;
+
+use crate::hint::hinted;
+use crate::host;
+use crate::host::bridge;
+use crate::host::neighbour;
+use crate::hypervisor::Attachment;
+use crate::hypervisor::ForeignNetwork;
+use crate::hypervisor::Hypervisor;
+use crate::lab::Lab;
+use crate::lab::MacAddr;
+use crate::lab::Network;
+
+/// A wire that was found fit for a lab.
+#[derive(Debug)]
+pub(super) struct Wire {
+    /// The host's bridge, if there is one.
+    pub(super) bridge: Option<String>,
+    /// The host's own address on it.
+    pub(super) address: Option<IpAddr>,
+    /// What it lacks.
+    pub(super) lacks: Option<String>,
+}
+
+/// Checks that nodes can be attached to `network`, which is not of a lab's own.
+pub(super) fn check(hypervisor: &Hypervisor, network: &Network) -> Result<Wire> {
+    match network {
+        Network::Managed(_) => Ok(Wire { bridge: None, address: None, lacks: None }),
+        Network::Bridge(name) => {
+            bridge::check(name, hypervisor.is_session()?)?;
+            let address = host::interface_address(name)?;
+            Ok(Wire { bridge: Some(name.clone()), address, lacks: None })
+        }
+        Network::Existing(name) => {
+            let network = require_network(name, hypervisor.foreign_network(name)?)?;
+            let lacks = (!network.boots).then(|| {
+                format!(
+                    "network `{name}` names no boot file: its nodes need a PXE server, such as \
+                     `virtlab pxe serve --proxy-dhcp` or what `virtlab pxe export` prepares"
+                )
+            });
+            let address = match (&network.address, &network.bridge) {
+                (Some(address), _) => Some((*address).into()),
+                (None, Some(bridge)) => host::interface_address(bridge)?,
+                (None, None) => None,
+            };
+            Ok(Wire { bridge: network.bridge, address, lacks })
+        }
+    }
+}
+
+/// Refuses MAC addresses that other domains on the same wire have.
+pub(super) fn check_macs(lab: &Lab, wire: &Wire, hypervisor: &Hypervisor) -> Result<()> {
+    let Some(bridge) = &wire.bridge else { return Ok(()) };
+    let Some((mac, owner)) = clash(lab, bridge, &hypervisor.attachments()?) else { return Ok(()) };
+    Err(hinted(
+        format!("MAC address {mac} is that of domain `{owner}` on bridge `{bridge}` already"),
+        "choose other addresses by --mac-prefix, such as 52:54:00:12:34, or another name for the lab",
+    ))
+}
+
+/// The addresses of nodes that somebody else's DHCP server gave them, by their MAC addresses, as
+/// far as this host has spoken with them. `search` asks for all of them first.
+pub(super) fn neighbours(
+    hypervisor: &Hypervisor,
+    lab: &Lab,
+    search: bool,
+) -> Vec<(MacAddr, IpAddr)> {
+    let bridge = match &lab.spec.network {
+        Network::Managed(_) => None,
+        Network::Bridge(bridge) => Some(bridge.clone()),
+        Network::Existing(name) => {
+            hypervisor.foreign_network(name).ok().flatten().and_then(|network| network.bridge)
+        }
+    };
+    let Some(bridge) = bridge else { return Vec::new() };
+    if search && let Ok(Some(subnet)) = host::interface_subnet(&bridge) {
+        neighbour::ask_for_all(subnet);
+    }
+    let found = neighbour::on_interface(&bridge).into_iter();
+    found.map(|(ip, mac)| (mac, ip.into())).collect()
+}
+
+fn require_network(name: &str, network: Option<ForeignNetwork>) -> Result<ForeignNetwork> {
+    let Some(network) = network else {
+        return Err(hinted(
+            format!("there is no libvirt network `{name}`"),
+            "`virsh net-list --all` shows those there are; networks of a lab's own are nat, isolated and routed",
+        ));
+    };
+    if let Some(lab) = &network.lab {
+        return Err(hinted(
+            format!("network `{name}` belongs to lab `{lab}` and goes with it"),
+            "name a network that was not made by virtlab",
+        ));
+    }
+    if !network.active {
+        return Err(hinted(
+            format!("network `{name}` is not active"),
+            format!("`virsh net-start {name}` starts it"),
+        ));
+    }
+    Ok(network)
+}
+
+fn clash(lab: &Lab, bridge: &str, attachments: &[Attachment]) -> Option<(MacAddr, String)> {
+    let macs: Vec<MacAddr> = lab.nodes().iter().map(|node| node.mac).collect();
+    let others = attachments.iter().filter(|card| card.lab != Some(lab.uuid));
+    let mut taken = others.filter(|card| card.bridge == bridge && macs.contains(&card.mac));
+    taken.next().map(|card| (card.mac, card.domain.clone()))
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::lab::tests::lab;
+
+    #[test]
+    fn a_mac_address_clashes_with_anothers_on_the_same_bridge_only() {
+        let lab = lab(2);
+        let card = |owner: Option<Uuid>, mac: &str, bridge: &str| Attachment {
+            domain: "vm".to_owned(),
+            lab: owner,
+            mac: mac.parse().unwrap(),
+            bridge: bridge.to_owned(),
+        };
+        for (attachment, clashes) in [
+            (card(None, "52:54:00:12:34:02", "br0"), true),
+            (card(Some(Uuid::nil()), "52:54:00:12:34:02", "br0"), true),
+            (card(Some(lab.uuid), "52:54:00:12:34:02", "br0"), false),
+            (card(None, "52:54:00:12:34:03", "br0"), false),
+            (card(None, "52:54:00:12:34:02", "br1"), false),
+        ] {
+            assert_eq!(
+                clash(&lab, "br0", &[attachment.clone()]).is_some(),
+                clashes,
+                "{attachment:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_network_must_be_there_be_active_and_be_nobodys() {
+        let network =
+            ForeignNetwork { active: true, lab: None, bridge: None, address: None, boots: false };
+        let inactive = ForeignNetwork { active: false, ..network.clone() };
+        let of_lab = ForeignNetwork { lab: Some("demo".to_owned()), ..network.clone() };
+        for (found, expected) in [
+            (None, "there is no libvirt network `lan`"),
+            (Some(inactive), "network `lan` is not active"),
+            (Some(of_lab), "network `lan` belongs to lab `demo` and goes with it"),
+        ] {
+            assert_eq!(require_network("lan", found).unwrap_err().to_string(), expected);
+        }
+        assert_eq!(require_network("lan", Some(network.clone())).unwrap(), network);
+    }
+}

@@ -1,0 +1,134 @@
+//! `virtlab pxe serve --proxy-dhcp`: the distribution's dnsmasq in the foreground, which gives a
+//! lab's nodes their boot files beside a DHCP server that cannot be changed.
+
+use std::os::unix::fs::PermissionsExt;
+use std::process::Child;
+use std::process::Command;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use anyhow::Result;
+use anyhow::bail;
+use clap::Args;
+use fs_err as fs;
+use rustix::process::Pid;
+use rustix::process::Signal;
+
+use super::export::Export;
+use crate::commands::Context;
+use crate::commands::attach;
+use crate::commands::status::no_lab;
+use crate::hint::hinted;
+use crate::host;
+use crate::images::lock::Pin;
+use crate::images::store::Store;
+use crate::lab::LabName;
+use crate::render::pxe;
+use crate::render::pxe::Site;
+
+/// `pxe serve`.
+#[derive(Args, Debug)]
+pub struct ServeArgs {
+    /// Name of the lab
+    #[arg(value_name = "LAB", default_value = "lab", env = "VIRTLAB_LAB")]
+    pub lab: LabName,
+
+    /// Answer beside the network's DHCP server, which gives the addresses
+    #[arg(long, required = true)]
+    pub proxy_dhcp: bool,
+
+    /// The bridge to answer on [default: the lab's]
+    #[arg(long, value_name = "NAME", env = "VIRTLAB_BRIDGE")]
+    pub bridge: Option<String>,
+}
+
+pub(super) fn run(context: &Context, args: &ServeArgs) -> Result<()> {
+    let hypervisor = context.hypervisor()?;
+    let inventory = context.observe(&hypervisor)?;
+    let Some(found) = inventory.lab(&args.lab) else { return Err(no_lab(&args.lab)) };
+    let lab = &found.lab;
+    if lab.spec.network.managed().is_some() {
+        bail!("lab `{}` has a network of its own, which serves its nodes already", lab.name);
+    }
+    let wire = attach::check(&hypervisor, &lab.spec.network)?;
+    let Some(bridge) = args.bridge.clone().or(wire.bridge) else {
+        bail!(
+            "{} is no bridge of this host; name the one to answer on by --bridge",
+            lab.spec.network
+        );
+    };
+    host::bridge::check(&bridge, false)?;
+    let Some(address) = host::interface_subnet(&bridge)? else {
+        return Err(hinted(
+            format!("bridge `{bridge}` has no IPv4 address to answer from"),
+            format!("`sudo ip address add ADDRESS/PREFIX dev {bridge}` gives it one"),
+        ));
+    };
+
+    context.catch_signals()?;
+    let spec = context.catalogue()?.find(&lab.spec.image.name)?;
+    let image = Store::open_default()?.ensure(&spec, &Pin::default(), context.printer)?;
+    // dnsmasq reads it as another user, who may not enter our state folder; there is nothing
+    // secret in it, since configs come from the boot server.
+    let tree = tempfile::Builder::new()
+        .prefix("virtlab-pxe-")
+        .permissions(std::fs::Permissions::from_mode(0o755))
+        .tempdir()
+        .context("making the TFTP folder")?;
+    let tftp = tree.path().join("tftp");
+    let site = Site {
+        tftp_server: address.addr().into(),
+        tftp_root: tftp.display().to_string(),
+        http: None,
+    };
+    let export = Export { templates: context.templates()?, lab, spec: &spec, site: &site };
+    export.write_tftp(&tftp, &image)?;
+    let config = tree.path().join("dnsmasq.conf");
+    let text = pxe::proxy_dhcp(&export.templates, lab, &bridge, address, &site.tftp_root)?;
+    fs::write(&config, text)?;
+
+    let mut command = Command::new("dnsmasq");
+    // Logs go to stderr, and no file says that it runs: it is ours alone.
+    command.args(["--keep-in-foreground", "--log-facility=-", "--pid-file="]);
+    command.arg(format!("--conf-file={}", config.display()));
+    let dnsmasq = command.spawn().map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => hinted(
+            "`dnsmasq` is not installed",
+            "`sudo apt install dnsmasq-base` does that on Debian and Ubuntu",
+        ),
+        _ => anyhow::Error::new(error).context("starting dnsmasq"),
+    })?;
+    context.printer.note(format!(
+        "answering the nodes of lab `{}` on bridge `{bridge}` from {}; Ctrl-C ends it",
+        lab.name,
+        address.addr()
+    ));
+    wait(context, dnsmasq)
+}
+
+/// Until somebody presses Ctrl-C, or dnsmasq ends by itself, which is an error.
+fn wait(context: &Context, mut dnsmasq: Child) -> Result<()> {
+    loop {
+        if let Some(status) = dnsmasq.try_wait().context("waiting for dnsmasq")? {
+            if context.interrupted.load(Ordering::Relaxed) {
+                return Ok(());
+            }
+            return Err(hinted(
+                format!("dnsmasq ended with {status}"),
+                "its own message is above; it needs root, and ports 67, 69 and 4011 for itself on the bridge",
+            ));
+        }
+        if context.interrupted.load(Ordering::Relaxed) {
+            let pid = Pid::from_child(&dnsmasq);
+            rustix::process::kill_process(pid, Signal::TERM).context("ending dnsmasq")?;
+            dnsmasq.wait().context("waiting for dnsmasq")?;
+            context.printer.note("no longer answering");
+            return Ok(());
+        }
+        thread::sleep(POLL);
+    }
+}
+
+const POLL: Duration = Duration::from_millis(100);

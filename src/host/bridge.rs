@@ -1,0 +1,178 @@
+//! A bridge of the host that a lab attaches to. It is somebody else's: it is looked at, and never
+//! made, changed or removed.
+
+use std::path::Path;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use fs_err as fs;
+
+use crate::hint::hinted;
+
+/// Checks that `bridge` is there, is a bridge and is up, and that QEMU's helper may attach to it
+/// where `session` says that libvirt is the user's own (`qemu:///session`).
+///
+/// # Errors
+/// If it is not so, with what to do about it.
+pub fn check(bridge: &str, session: bool) -> Result<()> {
+    check_interface(Path::new(INTERFACES), bridge)?;
+    if session {
+        check_helper(bridge, Path::new(ACL_FILE), &HELPERS.map(Path::new))
+    } else {
+        Ok(())
+    }
+}
+
+fn check_interface(interfaces: &Path, bridge: &str) -> Result<()> {
+    let interface = interfaces.join(bridge);
+    let is_name = !bridge.contains('/') && !bridge.starts_with('.') && !bridge.is_empty();
+    if !is_name || !interface.is_dir() {
+        return Err(hinted(
+            format!("there is no bridge `{bridge}` on this host"),
+            format!(
+                "virtlab makes none: `sudo ip link add {bridge} type bridge` does until the next boot, \
+                 or name another by --bridge (`ip -brief link show type bridge` lists them)"
+            ),
+        ));
+    }
+    // <https://www.kernel.org/doc/Documentation/ABI/testing/sysfs-class-net>
+    if !interface.join("bridge").is_dir() {
+        return Err(hinted(
+            format!("network interface `{bridge}` is no bridge"),
+            "name the bridge that it is a port of by --bridge; `ip -brief link show type bridge` lists them",
+        ));
+    }
+    let flags = fs::read_to_string(interface.join("flags"))?;
+    let flags = u32::from_str_radix(flags.trim().trim_start_matches("0x"), 16).unwrap_or(0);
+    if flags & IFF_UP == 0 {
+        return Err(hinted(
+            format!("bridge `{bridge}` is down"),
+            format!("`sudo ip link set {bridge} up` switches it on"),
+        ));
+    }
+    Ok(())
+}
+
+/// Without root, it is QEMU's setuid helper that makes the tap device, for bridges on its list.
+/// <https://wiki.qemu.org/Features/HelperNetworking>
+fn check_helper(bridge: &str, acl: &Path, helpers: &[&Path]) -> Result<()> {
+    let read = |path: &Path| fs::read_to_string(path).unwrap_or_default();
+    if !is_allowed(&read(acl), bridge, &read) {
+        return Err(hinted(
+            format!("qemu:///session may not attach nodes to bridge `{bridge}`"),
+            format!(
+                "`echo 'allow {bridge}' | sudo tee -a {}` allows it, or use --connect qemu:///system",
+                acl.display()
+            ),
+        ));
+    }
+    if !helpers.iter().any(|helper| helper.exists()) {
+        return Err(hinted(
+            "qemu:///session needs QEMU's bridge helper, and there is none",
+            "install `qemu-bridge-helper` (part of qemu-system-common), or use --connect qemu:///system",
+        ));
+    }
+    Ok(())
+}
+
+/// Reads the helper's list: `allow NAME`, `deny NAME` (or `all`), `include FILE`; a denial wins,
+/// and what is not named is denied.
+fn is_allowed(text: &str, bridge: &str, read: &impl Fn(&Path) -> String) -> bool {
+    let mut allowed = false;
+    let mut texts = vec![text.to_owned()];
+    let mut included = Vec::new();
+    while let Some(text) = texts.pop() {
+        for line in text.lines() {
+            let mut words = line.split_whitespace();
+            let (Some(verb), Some(name)) = (words.next(), words.next()) else { continue };
+            let means_it = name == bridge || name == "all";
+            match verb {
+                "allow" if means_it => allowed = true,
+                "deny" if means_it => return false,
+                "include" if !included.contains(&PathBuf::from(name)) => {
+                    included.push(PathBuf::from(name));
+                    texts.push(read(Path::new(name)));
+                }
+                _ => {}
+            }
+        }
+    }
+    allowed
+}
+
+const INTERFACES: &str = "/sys/class/net";
+const ACL_FILE: &str = "/etc/qemu/bridge.conf";
+/// Where Debian, Fedora and Arch have it.
+const HELPERS: [&str; 3] = [
+    "/usr/lib/qemu/qemu-bridge-helper",
+    "/usr/libexec/qemu-bridge-helper",
+    "/usr/local/libexec/qemu-bridge-helper",
+];
+/// netdevice(7)
+const IFF_UP: u32 = 1;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bridge_must_be_there_be_one_and_be_up() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, flags) in
+            [("br0/bridge", "0x1003\n"), ("br1/bridge", "0x1002\n"), ("eth0", "0x1003\n")]
+        {
+            let interface = folder.path().join(name.split('/').next().unwrap());
+            fs::create_dir_all(folder.path().join(name)).unwrap();
+            fs::write(interface.join("flags"), flags).unwrap();
+        }
+        for (name, expected) in [
+            ("br0", None),
+            ("br1", Some("bridge `br1` is down")),
+            ("eth0", Some("network interface `eth0` is no bridge")),
+            ("br9", Some("there is no bridge `br9` on this host")),
+            ("../net/br0", Some("there is no bridge `../net/br0` on this host")),
+            ("", Some("there is no bridge `` on this host")),
+        ] {
+            let error = check_interface(folder.path(), name).err().map(|error| error.to_string());
+            assert_eq!(error.as_deref(), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_helpers_list_is_read_as_qemu_reads_it() {
+        let read = |path: &Path| match path.to_str() {
+            Some("/etc/qemu/me.conf") => "allow br0\ninclude /etc/qemu/me.conf\n".to_owned(),
+            _ => String::new(),
+        };
+        for (text, expected) in [
+            ("allow br0", true),
+            ("  allow   br0\n", true),
+            ("allow all", true),
+            ("# allow br0", false),
+            ("allow br1", false),
+            ("deny br0\nallow all", false),
+            ("allow br0\ndeny all", false),
+            ("include /etc/qemu/me.conf", true),
+            ("", false),
+        ] {
+            assert_eq!(is_allowed(text, "br0", &read), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_session_without_the_list_or_the_helper_is_told_what_to_type() {
+        let folder = tempfile::tempdir().unwrap();
+        let acl = folder.path().join("bridge.conf");
+        let error = |helper: &Path| {
+            let error = check_helper("br0", &acl, &[helper]).unwrap_err();
+            (error.to_string(), crate::hint::hints(&error).join("\n"))
+        };
+        let (message, hint) = error(folder.path());
+        assert_eq!(message, "qemu:///session may not attach nodes to bridge `br0`");
+        assert!(hint.starts_with("`echo 'allow br0' | sudo tee -a "), "{hint}");
+        fs::write(&acl, "allow br0\n").unwrap();
+        let (message, _) = error(&folder.path().join("none"));
+        assert_eq!(message, "qemu:///session needs QEMU's bridge helper, and there is none");
+        check_helper("br0", &acl, &[folder.path()]).unwrap();
+    }
+}

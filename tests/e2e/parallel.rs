@@ -1,0 +1,71 @@
+//! Many virtlabs at the same time.
+
+use std::collections::BTreeSet;
+use std::process::Stdio;
+
+use crate::wire::Lab;
+use crate::wire::command;
+use crate::wire::run;
+
+#[test]
+fn ten_labs_made_at_once_from_ten_shells_do_not_get_in_each_others_way() {
+    let names: Vec<String> = (0..LABS).map(|number| format!("xten{number}")).collect();
+    let _labs: Vec<Lab> = names.iter().cloned().map(Lab).collect();
+    let networks = run("virsh", &["net-list", "--all", "--name"]);
+    let pools = run("virsh", &["pool-list", "--all", "--name"]);
+
+    at_once(&names, &["create", "--nodes", "1", "--memory", "512MiB", "--no-wait"]);
+    let mut urls = BTreeSet::new();
+    let mut bridges = BTreeSet::new();
+    let mut macs = BTreeSet::new();
+    for name in &names {
+        let status = run("virtlab", &["status", name, "-o", "json"]);
+        let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+        assert_eq!(status["boot_server"]["running"], true, "{status}");
+        assert_eq!(status["nodes"][0]["domain"], "running", "{status}");
+        urls.insert(status["boot_server"]["url"].as_str().unwrap().to_owned());
+        macs.insert(status["nodes"][0]["mac"].as_str().unwrap().to_owned());
+        let info = run("virsh", &["net-info", name]);
+        let bridge = info.lines().find_map(|line| line.strip_prefix("Bridge:"));
+        bridges.insert(bridge.expect("a bridge").trim().to_owned());
+    }
+    assert_eq!(urls.len(), LABS, "{urls:?}");
+    assert_eq!(bridges.len(), LABS, "{bridges:?}");
+    assert_eq!(macs.len(), LABS, "{macs:?}");
+
+    at_once(&names, &["destroy"]);
+    assert_eq!(run("virtlab", &["list", "-o", "name"]).trim(), "");
+    assert_eq!(run("virsh", &["list", "--all", "--name"]).trim(), "");
+    assert_eq!(run("virsh", &["net-list", "--all", "--name"]), networks);
+    assert_eq!(run("virsh", &["pool-list", "--all", "--name"]), pools);
+    let state = std::env::var("XDG_STATE_HOME").expect("the sandbox has a state folder of its own");
+    let left: Vec<String> = std::fs::read_dir(format!("{state}/virtlab"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+        .filter(|name| name.starts_with("xten"))
+        .collect();
+    assert_eq!(left, Vec::<String>::new());
+}
+
+/// Runs virtlab once for each lab, all at the same time; all must succeed.
+fn at_once(names: &[String], args: &[&str]) {
+    let start = |name: &String| {
+        let (verb, options) = args.split_first().expect("a verb");
+        let mut command = command("virtlab");
+        command.arg(verb).arg(name).args(options);
+        command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("virtlab runs")
+    };
+    let children: Vec<_> = names.iter().map(start).collect();
+    let failures: Vec<String> = children
+        .into_iter()
+        .zip(names)
+        .filter_map(|(child, name)| {
+            let output = child.wait_with_output().expect("our child");
+            let text = String::from_utf8_lossy(&output.stderr).into_owned();
+            (!output.status.success()).then(|| format!("{name}: {text}"))
+        })
+        .collect();
+    assert!(failures.is_empty(), "virtlab {}:\n{}", args[0], failures.join("\n"));
+}
+
+const LABS: usize = 10;
