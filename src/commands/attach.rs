@@ -139,7 +139,7 @@ mod tests {
             (card(None, "52:54:00:12:34:02", "br1"), false),
         ] {
             assert_eq!(
-                clash(&lab, "br0", &[attachment.clone()]).is_some(),
+                clash(&lab, "br0", std::slice::from_ref(&attachment)).is_some(),
                 clashes,
                 "{attachment:?}"
             );
