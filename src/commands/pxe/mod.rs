@@ -15,7 +15,7 @@ use super::Context;
 #[expect(clippy::large_enum_variant, reason = "it is made once")]
 pub enum PxeCommand {
     /// Write all that a DHCP, TFTP and HTTP server needs to boot a lab
-    Export(ExportArgs),
+    Export(Box<ExportArgs>),
 
     /// Give a lab's nodes their boot files beside a DHCP server that does not
     Serve(ServeArgs),
