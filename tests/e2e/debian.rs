@@ -8,7 +8,6 @@ use crate::harness::run;
 use crate::harness::virtlab;
 
 #[test]
-#[ignore = "takes minutes where guests are emulated: make e2e-full"]
 fn cloud_init_applies_the_user_data_ssh_lets_the_key_in_and_etcd_is_healthy() {
     let folder = tempfile::tempdir().unwrap();
     let key = folder.path().join("key");

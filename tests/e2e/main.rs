@@ -4,12 +4,11 @@
 //! that destroys its lab; the serial console and libvirt itself are the oracles.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "measured times are for people")]
 
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "what is measured is printed")]
-
 mod harness;
 mod wire;
 
 mod boot_matrix;
+#[cfg(feature = "e2e-full")]
 mod debian;
 mod debian_installer;
 mod external_pxe;
