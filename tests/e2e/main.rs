@@ -2,7 +2,6 @@
 //!
 //! The tests run one after the other. Each cleans up behind itself even if it fails, by a guard
 //! that destroys its lab; the serial console and libvirt itself are the oracles.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "measured times are for people")]
 
 mod harness;
 mod wire;
