@@ -97,7 +97,6 @@ const CHUNK: usize = 256 << 10;
 const MOST_KEPT: usize = 64;
 
 #[cfg(test)]
-#[expect(clippy::cast_possible_truncation, reason = "the numbers are small")]
 mod tests {
     use axum::body::to_bytes;
     use fs_err as fs;

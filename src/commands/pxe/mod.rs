@@ -12,7 +12,6 @@ use super::Context;
 
 /// `pxe`.
 #[derive(Debug, Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "it is made once")]
 pub enum PxeCommand {
     /// Write all that a DHCP, TFTP and HTTP server needs to boot a lab
     Export(Box<ExportArgs>),
