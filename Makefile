@@ -34,8 +34,8 @@ e2e: build        ## Run the tests with real guests, in a sandbox
 e2e-full: build   ## The same, and the ones that take minutes: a whole Debian
 	$(BIN) image build micro
 	$(BIN) image build debian
-	$(CARGO) test --locked --features e2e --test e2e --no-run
-	$(SANDBOX) $(CARGO) test --locked --offline --features e2e --test e2e -- --test-threads=1 --include-ignored
+	$(CARGO) test --locked --features e2e-full --test e2e --no-run
+	$(SANDBOX) $(CARGO) test --locked --offline --features e2e-full --test e2e -- --test-threads=1
 
 bench: build      ## Repeat the measurements of docs/performance.md
 	scripts/bench.sh

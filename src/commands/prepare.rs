@@ -424,18 +424,21 @@ mod tests {
         Prepared::new(&templates, lab, &spec, None, &input)
     }
 
-    async fn ask(server: Server, from: &str, path: &str) -> String {
+    fn ask(server: Server, from: &str, path: &str) -> String {
         let peer: SocketAddr = format!("{from}:40000").parse().unwrap();
         let app = router(Arc::new(server)).layer(MockConnectInfo(peer));
         let request = Request::builder().uri(path).body(Body::empty()).unwrap();
-        let response = app.oneshot(request).await.unwrap();
-        assert_eq!(response.status(), 200);
-        let body = to_bytes(response.into_body(), usize::MAX).await.unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let body = runtime.block_on(async {
+            let response = app.oneshot(request).await.unwrap();
+            assert_eq!(response.status(), 200);
+            to_bytes(response.into_body(), usize::MAX).await.unwrap()
+        });
         String::from_utf8(body.to_vec()).unwrap()
     }
 
-    #[tokio::test]
-    async fn the_articles_template_gives_what_the_article_says() {
+    #[test]
+    fn the_articles_template_gives_what_the_article_says() {
         let folder = tempfile::tempdir().unwrap();
         for name in ["coreos_production_pxe.vmlinuz", "coreos_production_pxe_image.cpio.gz"] {
             fs::write(folder.path().join(name), name).unwrap();
@@ -462,7 +465,7 @@ mod tests {
         assert!(!content.wants_discovery());
 
         let server = || Server::new(content.clone(), &folder.path().join("journal")).unwrap();
-        let text = ask(server(), "192.168.150.3", "/config").await;
+        let text = ask(server(), "192.168.150.3", "/config");
         let expected = format!(
             "#cloud-config
 ssh_authorized_keys:
@@ -485,7 +488,7 @@ coreos:
         );
         assert_eq!(text, expected);
         // The names that the kernel arguments and the article's pxelinux.cfg expect.
-        let script = ask(server(), "192.168.150.3", "/ipxe").await;
+        let script = ask(server(), "192.168.150.3", "/ipxe");
         assert!(
             script.contains(
                 "files/coreos_production_pxe.vmlinuz initrd=coreos_production_pxe_image.cpio.gz"
@@ -494,7 +497,7 @@ coreos:
         );
         assert!(script.contains("cloud-config-url=http://192.168.150.1:8470/config"), "{script}");
         assert_eq!(
-            ask(server(), "192.168.150.3", "/files/coreos_production_pxe.vmlinuz").await,
+            ask(server(), "192.168.150.3", "/files/coreos_production_pxe.vmlinuz"),
             "coreos_production_pxe.vmlinuz"
         );
     }

@@ -44,7 +44,7 @@ name = "initrd.gz"
         "--nodes",
         "1",
         "--memory",
-        "768MiB",
+        "1536MiB",
         "--disk",
         "4GiB",
         "--image",
