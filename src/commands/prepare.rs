@@ -444,15 +444,10 @@ mod tests {
             fs::write(folder.path().join(name), name).unwrap();
         }
         let image = format!("coreos:{}", folder.path().display());
-        let cache = folder.path().join("store");
+        let fetcher = Fetcher::new(Patience::default()).unwrap();
+        let store = Store::open(&folder.path().join("store"), fetcher).unwrap();
         let spec = Catalogue::new(&[]).unwrap().find(&image).unwrap();
-        // The fetcher has a runtime of its own, which must not end within another.
-        let find = move || {
-            let fetcher = Fetcher::new(Patience::default()).unwrap();
-            let store = Store::open(&cache, fetcher).unwrap();
-            store.find(&spec, &Pin::default()).unwrap().unwrap()
-        };
-        let kept = tokio::task::spawn_blocking(find).await.unwrap();
+        let kept = store.find(&spec, &Pin::default()).unwrap().unwrap();
 
         let mut content = prepare(&image, Some(ARTICLE)).unwrap().content;
         content.files = served_files(&kept);
