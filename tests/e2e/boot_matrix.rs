@@ -10,7 +10,6 @@ use crate::harness::virtlab;
 
 /// Boots one node of `micro` with these flags and gives its console log.
 #[track_caller]
-#[expect(clippy::print_stdout, reason = "the measurement is read by people")]
 fn boot(guard: &LabGuard, flags: &[&str]) -> String {
     let lab = guard.0;
     // TFTP over an emulated real-mode driver is slow, and so is a busy machine.

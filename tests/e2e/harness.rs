@@ -73,7 +73,6 @@ pub(crate) fn virsh(args: &[&str]) -> String {
 pub(crate) struct LabGuard(pub(crate) &'static str);
 
 impl Drop for LabGuard {
-    #[expect(clippy::print_stderr, reason = "a test that fails shows it")]
     fn drop(&mut self) {
         let said = virtlab(&["destroy", self.0]);
         if said.code != Some(0) && !said.stderr.contains("there is no lab") {
