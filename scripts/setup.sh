@@ -17,7 +17,7 @@ packages() {
     # unpacked into it by its recipe, so they are not in this list.
     images) echo cpio gzip lz4 zstd kmod busybox-static curl mmdebstrap squashfs-tools ;;
     test) echo libxml2-utils gpg gpgv openssl nginx-light etcd-server etcd-client etcd-discovery \
-        ignition openssh-client jq debian-installer-12-netboot-amd64 ;;
+        ignition openssh-client jq zsh fish debian-installer-12-netboot-amd64 ;;
     *)
         echo "setup: unknown group '$1' (build, run, images, test)" >&2
         exit 2
