@@ -2,6 +2,7 @@
 //!
 //! The tests run one after the other. Each cleans up behind itself even if it fails, by a guard
 //! that destroys its lab; the serial console and libvirt itself are the oracles.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "what is measured is printed")]
 
 mod harness;
 mod wire;
