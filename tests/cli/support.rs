@@ -135,6 +135,8 @@ pub(crate) fn filters() -> Settings {
         (r"at line 1 column \d+", "at line 1 column [N]"),
         // KSM is the host's, and other programs may use it.
         (r"(?m)^memory: .*", "memory: [KSM]"),
+        (r#""ksm": (\{[^}]*\}|null)"#, "\"ksm\": [KSM]"),
+        (r"(?m)^  ksm:( null)?\n(    .*\n)*", "  ksm: [KSM]\n"),
     ] {
         settings.add_filter(pattern, replacement);
     }
