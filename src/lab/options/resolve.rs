@@ -1,0 +1,320 @@
+//! From what was asked for to what is made: every default, and every contradiction.
+
+use std::net::IpAddr;
+
+use anyhow::Result;
+use anyhow::anyhow;
+use anyhow::bail;
+use ipnet::Ipv4Net;
+use uuid::Uuid;
+
+use super::LabOptions;
+use super::NetworkChoice;
+use super::VirtTypeChoice;
+use crate::images::Readiness;
+use crate::lab::Lab;
+use crate::lab::LabName;
+use crate::lab::LabSpec;
+use crate::lab::Network;
+use crate::lab::address;
+use crate::lab::address::MacPrefix;
+use crate::lab::boot::BootChoice;
+use crate::lab::hardware::Hardware;
+use crate::lab::size::MemoryMib;
+use crate::lab::spec::ConfigRef;
+use crate::lab::spec::ImageRef;
+use crate::lab::spec::ManagedNetwork;
+use crate::lab::spec::NetworkMode;
+use crate::lab::spec::VirtType;
+
+/// What was found out about the host and the image before a lab is decided.
+#[derive(Clone, Debug)]
+pub struct Surroundings {
+    /// A fresh UUID.
+    pub uuid: Uuid,
+    /// The host's name, so that labs of two hosts on one wire get different MAC addresses.
+    pub hostname: String,
+    /// What is taken: subnets with the name of who has them.
+    pub occupied: Vec<(Ipv4Net, String)>,
+    /// The image that was resolved.
+    pub image: ImageRef,
+    /// What the image needs at least.
+    pub least_memory: MemoryMib,
+    /// The config template that was read.
+    pub config: ConfigRef,
+    /// The domain template that was read, if one was named.
+    pub domain_template: Option<ConfigRef>,
+    /// The network template that was read, if one was named.
+    pub network_template: Option<ConfigRef>,
+    /// When a node of the image counts as ready.
+    pub ready: Readiness,
+    /// What `auto` means on this host.
+    pub virt_type: VirtType,
+    /// Where the boot server can listen when the network is not ours.
+    pub boot_address: Option<IpAddr>,
+    /// A port that is free.
+    pub boot_port: u16,
+}
+
+impl Surroundings {
+    /// What is taken already of this subnet, and by whom.
+    fn occupant(&self, subnet: Ipv4Net) -> Option<&(Ipv4Net, String)> {
+        let overlaps = |other: &Ipv4Net| other.contains(&subnet) || subnet.contains(other);
+        self.occupied.iter().find(|(other, _)| overlaps(other))
+    }
+}
+
+impl LabOptions {
+    /// Decides everything that was left open.
+    ///
+    /// # Errors
+    /// If what was asked for cannot be: each message names the flag and the way out.
+    pub fn resolve(&self, found: Surroundings) -> Result<Lab> {
+        let name = self.lab_name();
+        let nodes = self.nodes.unwrap_or(DEFAULT_NODES);
+        self.refuse_control_characters()?;
+        let memory = self.resolve_memory(&found)?;
+        let network = self.resolve_network(nodes, &found)?;
+        let mac_prefix = self.resolve_mac_prefix(&name, nodes, &network, &found.hostname)?;
+        let boot_address = self.resolve_boot_address(&network, found.boot_address)?;
+        let spec = LabSpec {
+            nodes,
+            memory,
+            vcpus: self.vcpus.unwrap_or(1),
+            image: found.image,
+            config: found.config,
+            ready: found.ready,
+            network,
+            mac_prefix,
+            virt_type: match self.virt_type.unwrap_or_default() {
+                VirtTypeChoice::Auto => found.virt_type,
+                VirtTypeChoice::Kvm => VirtType::Kvm,
+                VirtTypeChoice::Qemu => VirtType::Qemu,
+            },
+            boot_address,
+            boot_port: self.boot_port.unwrap_or(found.boot_port),
+            stagger_ms: self.stagger.map_or(0, |span| span.0),
+            ksm: self.ksm.unwrap_or(false),
+            boot: self.boot_choice().decide()?,
+            hardware: self.hardware(),
+            domain_template: found.domain_template,
+            network_template: found.network_template,
+            description: self.description.clone(),
+        };
+        Ok(Lab { name, uuid: found.uuid, spec })
+    }
+
+    pub(super) fn boot_choice(&self) -> BootChoice {
+        let Self { loader, firmware, transport, secure_boot, .. } = *self;
+        BootChoice { loader, firmware, transport, secure_boot }
+    }
+
+    fn hardware(&self) -> Hardware {
+        Hardware {
+            graphics: self.graphics.unwrap_or_default(),
+            disk: self.disk,
+            nics: self.nics.clone(),
+            machine: self.machine.clone(),
+            cpu: self.cpu.clone(),
+            hugepages: self.hugepages.unwrap_or_default(),
+            no_share_pages: self.no_share_pages.unwrap_or_default(),
+        }
+    }
+
+    fn resolve_memory(&self, found: &Surroundings) -> Result<MemoryMib> {
+        let memory = self.memory.unwrap_or(DEFAULT_MEMORY_MIB.try_into().expect("a good size"));
+        if memory < found.least_memory {
+            bail!(
+                "image `{}` needs at least {} of memory in each node, --memory is {memory}",
+                found.image.name,
+                found.least_memory
+            );
+        }
+        Ok(memory)
+    }
+
+    /// XML 1.0 has no way to write these, escaped or not.
+    fn refuse_control_characters(&self) -> Result<()> {
+        let is_writable = |c: char| !c.is_control() || matches!(c, '\n' | '\t');
+        if !self.description.iter().flat_map(|text| text.chars()).all(is_writable) {
+            bail!("--description has a control character in it, which libvirt's XML cannot hold");
+        }
+        Ok(())
+    }
+
+    fn resolve_mac_prefix(
+        &self,
+        name: &LabName,
+        nodes: u32,
+        network: &Network,
+        hostname: &str,
+    ) -> Result<MacPrefix> {
+        let prefix = self.mac_prefix.clone().unwrap_or_else(|| match network {
+            Network::Managed(_) => MacPrefix::derived(name.as_str()),
+            Network::Bridge(_) | Network::Existing(_) => {
+                MacPrefix::derived(&format!("{hostname}/{name}"))
+            }
+        });
+        if nodes > prefix.capacity() {
+            bail!(
+                "--mac-prefix {prefix} leaves room for {} nodes, --nodes is {nodes}",
+                prefix.capacity()
+            );
+        }
+        Ok(prefix)
+    }
+
+    fn resolve_boot_address(&self, network: &Network, found: Option<IpAddr>) -> Result<IpAddr> {
+        match (network, self.boot_address.or(found)) {
+            (Network::Managed(_), _) if self.boot_address.is_some() => {
+                bail!("--boot-address goes with --network bridge or an existing network")
+            }
+            (Network::Managed(network), _) => Ok(address::gateway(network.subnet).into()),
+            (_, Some(address)) => Ok(address),
+            (_, None) => bail!(
+                "{network} has no IPv4 address for the boot server; name one by --boot-address"
+            ),
+        }
+    }
+
+    fn resolve_network(&self, nodes: u32, found: &Surroundings) -> Result<Network> {
+        if let Some(network) = self.foreign_network()? {
+            self.refuse_subnet()?;
+            return Ok(network);
+        }
+        let mode = match self.network {
+            Some(NetworkChoice::Managed(mode)) => mode,
+            _ => NetworkMode::Nat,
+        };
+        let subnet = match self.subnet {
+            Some(subnet) => checked_subnet(subnet.trunc(), nodes, found)?,
+            None => address::candidate_subnets(found.uuid, nodes)
+                .find(|subnet| found.occupant(*subnet).is_none())
+                .ok_or_else(|| {
+                    anyhow!("no subnet is free for {nodes} nodes; name one by --subnet")
+                })?,
+        };
+        Ok(Network::Managed(ManagedNetwork { mode, subnet }))
+    }
+
+    fn refuse_subnet(&self) -> Result<()> {
+        if self.network_template.is_some() {
+            bail!(
+                "--network-template goes with a network of the lab's own (nat, isolated, routed)"
+            );
+        }
+        if self.subnet.is_some() {
+            bail!("--subnet goes with a network of the lab's own (nat, isolated, routed)");
+        }
+        Ok(())
+    }
+}
+
+/// The subnet that somebody named, if a lab of so many nodes can have it.
+fn checked_subnet(subnet: Ipv4Net, nodes: u32, found: &Surroundings) -> Result<Ipv4Net> {
+    if let Some((other, owner)) = found.occupant(subnet) {
+        bail!(
+            "--subnet {subnet} overlaps {other}, which belongs to {owner}; without --subnet a free one is taken"
+        );
+    }
+    let capacity = address::capacity(subnet);
+    if capacity < nodes {
+        bail!("--subnet {subnet} has room for {capacity} beside the gateway, --nodes is {nodes}");
+    }
+    Ok(subnet)
+}
+
+const DEFAULT_NODES: u32 = 3;
+/// The article's `VM_MEMORY_MB`.
+const DEFAULT_MEMORY_MIB: u64 = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    fn surroundings() -> Surroundings {
+        Surroundings {
+            uuid: Uuid::nil(),
+            hostname: "host".to_owned(),
+            occupied: vec![("192.168.100.0/24".parse().unwrap(), "network `default`".to_owned())],
+            image: ImageRef { name: "micro".to_owned(), digest: "sha256:abc".to_owned() },
+            least_memory: 512.try_into().unwrap(),
+            config: ConfigRef { source: "x".to_owned(), digest: "sha256:def".to_owned() },
+            domain_template: None,
+            network_template: None,
+            ready: Readiness::Etcd,
+            virt_type: VirtType::Qemu,
+            boot_address: None,
+            boot_port: 8470,
+        }
+    }
+
+    #[test]
+    fn the_defaults_are_the_articles() {
+        let lab = LabOptions::default().resolve(surroundings()).unwrap();
+        assert_eq!(lab.name.as_str(), "lab");
+        assert_eq!((lab.spec.nodes, lab.spec.memory.mib(), lab.spec.vcpus), (3, 1024, 1));
+        assert_eq!(lab.spec.network.to_string(), "nat 192.168.101.0/24");
+        assert_eq!(lab.boot_url(), "http://192.168.101.1:8470");
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_file() {
+        let from_file = |text| LabOptions::from_toml(text, Path::new("lab.toml"));
+        let flags = LabOptions { nodes: Some(5), ..LabOptions::default() };
+        let options =
+            flags.or(from_file("version = 1\nnodes = 2\nmemory = 2048\nstagger = '1s'").unwrap());
+        let lab = options.resolve(surroundings()).unwrap();
+        assert_eq!((lab.spec.nodes, lab.spec.memory.mib(), lab.spec.stagger_ms), (5, 2048, 1000));
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_with_the_flag() {
+        let options = |change: fn(&mut LabOptions)| {
+            let mut options = LabOptions::default();
+            change(&mut options);
+            options
+        };
+        let cases: [(LabOptions, &str); 8] = [
+            (
+                options(|o| o.description = Some("a\u{1}".to_owned())),
+                "--description has a control character in it, which libvirt's XML cannot hold",
+            ),
+            (
+                options(|o| o.subnet = Some("192.168.0.0/16".parse().unwrap())),
+                "--subnet 192.168.0.0/16 overlaps 192.168.100.0/24, which belongs to network `default`; without --subnet a free one is taken",
+            ),
+            (
+                options(|o| o.subnet = Some("10.1.2.0/30".parse().unwrap())),
+                "--subnet 10.1.2.0/30 has room for 1 beside the gateway, --nodes is 3",
+            ),
+            (
+                options(|o| o.memory = Some(256.try_into().unwrap())),
+                "image `micro` needs at least 512MiB of memory in each node, --memory is 256MiB",
+            ),
+            (options(|o| o.bridge = Some("br0".to_owned())), "--bridge goes with --network bridge"),
+            (
+                options(|o| {
+                    o.network = Some(NetworkChoice::Bridge);
+                    o.subnet = Some("10.0.0.0/24".parse().unwrap());
+                }),
+                "--subnet goes with a network of the lab's own (nat, isolated, routed)",
+            ),
+            (
+                options(|o| o.network = Some(NetworkChoice::Bridge)),
+                "bridge br0 has no IPv4 address for the boot server; name one by --boot-address",
+            ),
+            (
+                options(|o| {
+                    o.nodes = Some(300);
+                    o.mac_prefix = Some("52:54:00:12:34".parse().unwrap());
+                }),
+                "--mac-prefix 52:54:00:12:34 leaves room for 255 nodes, --nodes is 300",
+            ),
+        ];
+        for (options, message) in cases {
+            assert_eq!(options.resolve(surroundings()).unwrap_err().to_string(), message);
+        }
+    }
+}
