@@ -14,8 +14,9 @@ use serde::Serialize;
 use super::Context;
 use super::apply::Applier;
 use super::create;
-use super::create::Draft;
-use super::create::Wishes;
+use super::draft;
+use super::draft::Draft;
+use super::draft::Wishes;
 use super::ksm;
 use super::memory;
 use super::memory::CurveFiles;
@@ -97,14 +98,14 @@ pub(super) fn run(context: &Context, args: &CurveArgs) -> Result<()> {
     let files = CurveFiles { svg: args.svg.as_deref(), csv: args.csv.as_deref() };
     files.check()?;
     let hypervisor = context.hypervisor()?;
-    create::refuse_remote(&hypervisor, &args.name)?;
+    draft::refuse_remote(&hypervisor, &args.name)?;
     context.catch_signals()?;
     refuse_existing(context, &hypervisor, &args.name)?;
     let options = args.options();
     // It is to find out how many nodes fit.
     let wishes = Wishes { overcommit: true, ..Wishes::default() };
     let Draft { mut prepared, found: _, lock } =
-        create::draft(context, &hypervisor, &options, &wishes)?;
+        draft::draft(context, &hypervisor, &options, &wishes)?;
     create::put_discovery_url(&options, &mut prepared)?;
     let lab = &prepared.lab;
     let claims = Claims::host();

@@ -6,6 +6,7 @@ mod check;
 mod create;
 mod curve;
 mod destroy;
+mod draft;
 pub mod image;
 pub mod ksm;
 mod list;

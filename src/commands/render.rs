@@ -8,7 +8,7 @@ use anyhow::bail;
 use uuid::Uuid;
 
 use super::Context;
-use super::create;
+use super::draft;
 use super::prepare;
 use super::prepare::BootFile;
 use super::prepare::Prepared;
@@ -27,7 +27,7 @@ use crate::render::config::ConfigInput;
 use crate::state::StateDir;
 
 pub(super) fn run(context: &Context, args: &RenderArgs) -> Result<()> {
-    let options = create::read_options(&args.lab, args.file.as_deref())?;
+    let options = draft::read_options(&args.lab, args.file.as_deref())?;
     let spec = context.catalogue()?.find(options.image_name())?;
     let templates = context.templates()?;
     let (_, template) = prepare::config_template(&templates, options.config.as_deref(), &spec)?;
@@ -36,7 +36,7 @@ pub(super) fn run(context: &Context, args: &RenderArgs) -> Result<()> {
         bail!("--node {} is not one of the lab's {} nodes", args.node, lab.spec.nodes);
     }
     let (templates, _) = prepare::own_templates(templates, &lab, &StateDir::of(&lab.name)?)?;
-    let input = ConfigInput { template, ssh_keys: create::ssh_keys(&options)? };
+    let input = ConfigInput { template, ssh_keys: draft::ssh_keys(&options)? };
     let prepared = Prepared::new(&templates, lab, &spec, None, &input)?;
     let index = args.node as usize - 1;
     let node = &prepared.content.nodes[index];
@@ -102,18 +102,18 @@ pub(super) fn decide(
         image: ImageRef { name: options.image_name().to_owned(), digest: "unresolved".to_owned() },
         least_memory: u64::from(spec.memory_mib).try_into().map_err(anyhow::Error::msg)?,
         config,
-        domain_template: create::own_template(
+        domain_template: draft::own_template(
             prepare::DOMAIN_TEMPLATE,
             options.domain_template.as_deref(),
         )?,
-        network_template: create::own_template(
+        network_template: draft::own_template(
             prepare::NETWORK_TEMPLATE,
             options.network_template.as_deref(),
         )?,
         ready: spec.ready,
         virt_type: VirtType::Kvm,
         boot_address: boot_address.or(stand_in.then_some(address)),
-        boot_port: create::FIRST_PORT,
+        boot_port: draft::FIRST_PORT,
     })
 }
 

@@ -15,7 +15,7 @@ use reqwest::Url;
 use crate::boot_server::Content;
 use crate::cluster::discovery;
 use crate::commands::Context;
-use crate::commands::create;
+use crate::commands::draft;
 use crate::commands::prepare;
 use crate::commands::prepare::Prepared;
 use crate::commands::render;
@@ -70,7 +70,7 @@ pub struct ExportArgs {
 }
 
 pub(super) fn run(context: &Context, args: &ExportArgs) -> Result<()> {
-    let mut options = create::read_options(&args.lab, args.file.as_deref())?;
+    let mut options = draft::read_options(&args.lab, args.file.as_deref())?;
     options.network.get_or_insert(NetworkChoice::Bridge);
     let http_url = args.http_url.as_ref();
     let existing = existing_lab(context, &options)?;
@@ -235,7 +235,7 @@ fn content(
         });
     }
     let (_, template) = prepare::config_template(templates, options.config.as_deref(), spec)?;
-    let input = ConfigInput { template, ssh_keys: create::ssh_keys(options)? };
+    let input = ConfigInput { template, ssh_keys: draft::ssh_keys(options)? };
     let mut content = Prepared::new(templates, lab.clone(), spec, None, &input)?.content;
     if let Some(service) = options.discovery.as_ref().filter(|_| content.wants_discovery()) {
         let size = lab.spec.nodes as usize;

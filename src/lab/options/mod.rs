@@ -2,7 +2,7 @@
 //!
 //! Everything is optional here. Precedence is flag, environment, lab file, default; `or` lays one
 //! source over the next and `resolve` turns the sum, with what was found out about the host, into
-//! a [`Lab`].
+//! a [`Lab`](super::Lab).
 
 mod differences;
 mod resolve;

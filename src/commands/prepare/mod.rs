@@ -1,0 +1,94 @@
+//! From a lab to every text and file that making it needs: all that can be wrong with templates,
+//! configs and images is found here, before anything is made.
+
+mod served;
+mod templates;
+#[cfg(test)]
+mod tests;
+mod tftp_root;
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+
+pub(super) use self::served::boot_files;
+pub(super) use self::served::kernel_args;
+pub(super) use self::templates::DOMAIN_TEMPLATE;
+pub(super) use self::templates::NETWORK_TEMPLATE;
+pub(super) use self::templates::OwnTemplate;
+pub(super) use self::templates::config_template;
+pub(super) use self::templates::own_templates;
+pub(super) use self::tftp_root::BootFile;
+use crate::boot_server::Content;
+use crate::images::Image;
+use crate::images::ImageSpec;
+use crate::images::digest::Hasher;
+use crate::lab::Lab;
+use crate::render::Templates;
+use crate::render::config::ConfigInput;
+use crate::render::xml;
+
+/// Everything that making a lab needs.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    /// The lab.
+    pub(super) lab: Lab,
+    /// The XML of its own network, and the same without IPv6 where libvirt refuses that.
+    pub(super) network: Option<NetworkXml>,
+    /// The XML of each domain in the order of the nodes.
+    pub(super) domains: Vec<String>,
+    /// What goes into the TFTP root, by name.
+    pub(super) boot_files: BTreeMap<String, BootFile>,
+    /// What the boot server gives out.
+    pub(super) content: Content,
+    /// The user's own templates, to be kept with the lab.
+    pub(super) own_templates: Vec<(String, String)>,
+}
+
+/// The network's XML in both forms.
+#[derive(Debug)]
+pub(super) struct NetworkXml {
+    pub(super) with_ipv6: String,
+    pub(super) without_ipv6: String,
+}
+
+impl Prepared {
+    /// Renders everything.
+    pub(super) fn new(
+        templates: &Templates,
+        lab: Lab,
+        spec: &ImageSpec,
+        image: Option<&Image>,
+        input: &ConfigInput,
+    ) -> Result<Self> {
+        let network = lab.spec.network.managed().map(|network| {
+            Ok::<_, anyhow::Error>(NetworkXml {
+                with_ipv6: xml::network(templates, &lab, network, true)?,
+                without_ipv6: xml::network(templates, &lab, network, false)?,
+            })
+        });
+        let nodes = lab.nodes();
+        let domains =
+            nodes.iter().map(|node| xml::domain(templates, &lab, node)).collect::<Result<_>>()?;
+        let boot_files = tftp_root::files(templates, &lab, spec, image)?;
+        let content = served::content(templates, &lab, spec, image, input)?;
+        Ok(Self {
+            network: network.transpose()?,
+            domains,
+            boot_files,
+            content,
+            own_templates: Vec::new(),
+            lab,
+        })
+    }
+
+    /// The name of an empty file that is put into the TFTP root last: if it is there, so is
+    /// everything else, whole and the same.
+    pub(super) fn upload_mark(&self) -> String {
+        let mut digests = Hasher::default();
+        for (name, content) in &self.boot_files {
+            digests.update(format!("{name} {}\n", content.sha256()).as_bytes());
+        }
+        format!("complete-{}", digests.finish().short())
+    }
+}

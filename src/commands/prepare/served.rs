@@ -1,0 +1,164 @@
+//! What the boot server gives out.
+
+use std::collections::BTreeMap;
+
+use anyhow::Context as _;
+use anyhow::Result;
+
+use crate::boot_server::Content;
+use crate::boot_server::ServedFile;
+use crate::boot_server::ServedNode;
+use crate::boot_server::timeline::Stage;
+use crate::config::check;
+use crate::config::is_butane;
+use crate::config::to_ignition;
+use crate::images::BootVariables;
+use crate::images::ConfigFormat;
+use crate::images::Image;
+use crate::images::ImageFile;
+use crate::images::ImageSpec;
+use crate::images::LabVariables;
+use crate::images::NodeVariables;
+use crate::images::Role;
+use crate::lab::Lab;
+use crate::lab::Node;
+use crate::render::Templates;
+use crate::render::boot;
+use crate::render::boot::BootFiles;
+use crate::render::boot::Entry;
+use crate::render::boot::Urls;
+use crate::render::config;
+use crate::render::config::ConfigInput;
+
+/// All of it, with configs that the nodes can read.
+pub(super) fn content(
+    templates: &Templates,
+    lab: &Lab,
+    spec: &ImageSpec,
+    image: Option<&Image>,
+    input: &ConfigInput,
+) -> Result<Content> {
+    let serve = |node: &Node| served_node(templates, lab, node, spec, input);
+    let content = Content {
+        lab: lab.name.clone(),
+        uuid: lab.uuid,
+        address: lab.spec.boot_address,
+        port: lab.spec.boot_port,
+        nodes: lab.nodes().iter().map(serve).collect::<Result<_>>()?,
+        files: image.map(served_files).unwrap_or_default(),
+        config_type: media_type(spec.config).to_owned(),
+        ssh_keys: input.ssh_keys.clone(),
+        discovery_url: None,
+    };
+    check_configs(&content, spec.config, &lab.spec.config.source)?;
+    Ok(content)
+}
+
+/// The names of what an image boots.
+pub(in crate::commands) fn boot_files(spec: &ImageSpec) -> Result<BootFiles> {
+    let names = |role: Role| {
+        spec.files.iter().filter(move |file| file.role == role).map(|file| file.name.clone())
+    };
+    let kernel = names(Role::Kernel).next();
+    Ok(BootFiles {
+        kernel: kernel.with_context(|| format!("image `{}` has no kernel", spec.name))?,
+        initrds: names(Role::Initrd).collect(),
+    })
+}
+
+/// The kernel arguments of a node.
+pub(in crate::commands) fn kernel_args(
+    lab: &Lab,
+    node: &Node,
+    spec: &ImageSpec,
+    urls: &Urls,
+) -> Result<String> {
+    let variables = BootVariables {
+        config_url: urls.config.clone(),
+        nocloud_url: urls.nocloud.clone(),
+        files_url: urls.files.clone(),
+        node: NodeVariables {
+            name: node.name.clone(),
+            ip: node.ip.map(|ip| ip.to_string()).unwrap_or_default(),
+            mac: node.mac.to_string(),
+        },
+        lab: LabVariables { name: lab.name.to_string() },
+    };
+    spec.kernel_arguments(&variables)
+}
+
+fn served_node(
+    templates: &Templates,
+    lab: &Lab,
+    node: &Node,
+    spec: &ImageSpec,
+    input: &ConfigInput,
+) -> Result<ServedNode> {
+    let (files, kernel_args) =
+        (boot_files(spec)?, kernel_args(lab, node, spec, &Urls::of_boot_server(lab))?);
+    let base = format!("{}/", boot::files_url(lab));
+    let entry =
+        Entry { lab, node: Some(node), files: &files, base: &base, kernel_args: &kernel_args };
+    Ok(ServedNode {
+        index: node.index,
+        name: node.name.clone(),
+        mac: node.mac,
+        ip: node.ip.map(Into::into),
+        script: boot::ipxe_script(templates, &entry)?,
+        config: node_config(templates, lab, node, input)?,
+    })
+}
+
+fn node_config(
+    templates: &Templates,
+    lab: &Lab,
+    node: &Node,
+    input: &ConfigInput,
+) -> Result<String> {
+    let text = config::config(templates, lab, node, input)?;
+    let source = &lab.spec.config.source;
+    if !is_butane(source) {
+        return Ok(text);
+    }
+    to_ignition(&text).with_context(|| format!("translating `{source}` for {}", node.name))
+}
+
+/// Refuses configs that the nodes could not read. They are looked at as the nodes will get them, with
+/// an address in the place of each placeholder.
+fn check_configs(content: &Content, format: ConfigFormat, source: &str) -> Result<()> {
+    let last = content.nodes.len().saturating_sub(1);
+    for (position, node) in content.nodes.iter().enumerate() {
+        let address = node.ip.unwrap_or(content.address);
+        let text = config::substitute_addresses(&node.config, address);
+        let text = config::put_discovery_url(&text, &content.discovery_base());
+        // Templates that treat nodes differently do so with the first or the last.
+        let thorough = position == 0 || position == last;
+        check(format, &text, thorough).with_context(|| {
+            format!("checking the config that `{source}` makes for {}", node.name)
+        })?;
+    }
+    Ok(())
+}
+
+pub(super) fn served_files(image: &Image) -> BTreeMap<String, ServedFile> {
+    let stage = |role| match role {
+        Role::Kernel => Stage::Kernel,
+        Role::Initrd => Stage::Initrd,
+        Role::Extra => Stage::Rootfs,
+    };
+    let serve = |file: &ImageFile| {
+        (file.name.clone(), ServedFile { path: file.path.clone(), stage: stage(file.role) })
+    };
+    image.files.iter().map(serve).collect()
+}
+
+/// <https://github.com/coreos/ignition/blob/main/docs/rationale.md> names no other type than
+/// Ignition's own; the rest is text.
+fn media_type(format: ConfigFormat) -> &'static str {
+    match format {
+        ConfigFormat::Ignition => "application/vnd.coreos.ignition+json",
+        ConfigFormat::CloudConfig | ConfigFormat::UserData => "text/cloud-config; charset=utf-8",
+        ConfigFormat::Talos => "application/yaml",
+        ConfigFormat::None => "text/plain; charset=utf-8",
+    }
+}

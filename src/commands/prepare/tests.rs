@@ -1,0 +1,171 @@
+//! From an image and a template to what a node is told, by the boot server itself.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::body::to_bytes;
+use axum::extract::connect_info::MockConnectInfo;
+use axum::http::Request;
+use fs_err as fs;
+use tower::ServiceExt;
+
+use super::served::served_files;
+use super::*;
+use crate::boot_server::Discovery;
+use crate::boot_server::Server;
+use crate::boot_server::router;
+use crate::images::Catalogue;
+use crate::images::Fetcher;
+use crate::images::Pin;
+use crate::images::Store;
+use crate::images::fetch::Patience;
+use crate::lab::tests::lab;
+
+/// A lab of three nodes of an image, with a config template.
+fn prepare(image: &str, config: Option<&str>) -> Result<Prepared> {
+    let templates = Templates::new(vec![]);
+    let spec = Catalogue::new(&[])?.find(image)?;
+    let (config, template) = config_template(&templates, config.map(Path::new), &spec)?;
+    let mut lab = lab(3);
+    lab.spec.image.name = image.to_owned();
+    lab.spec.config = config;
+    let input = ConfigInput { template, ssh_keys: vec![KEY.to_owned()] };
+    Prepared::new(&templates, lab, &spec, None, &input)
+}
+
+fn ask(server: Server, from: &str, path: &str) -> String {
+    let peer: SocketAddr = format!("{from}:40000").parse().unwrap();
+    let app = router(Arc::new(server)).layer(MockConnectInfo(peer));
+    let request = Request::builder().uri(path).body(Body::empty()).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let body = runtime.block_on(async {
+        let response = app.oneshot(request).await.unwrap();
+        assert_eq!(response.status(), 200);
+        to_bytes(response.into_body(), usize::MAX).await.unwrap()
+    });
+    String::from_utf8(body.to_vec()).unwrap()
+}
+
+#[test]
+fn the_articles_template_gives_what_the_article_says() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["coreos_production_pxe.vmlinuz", "coreos_production_pxe_image.cpio.gz"] {
+        fs::write(folder.path().join(name), name).unwrap();
+    }
+    let image = format!("coreos:{}", folder.path().display());
+    let fetcher = Fetcher::new(Patience::default()).unwrap();
+    let store = Store::open(&folder.path().join("store"), fetcher).unwrap();
+    let spec = Catalogue::new(&[]).unwrap().find(&image).unwrap();
+    let kept = store.find(&spec, &Pin::default()).unwrap().unwrap();
+
+    let mut content = prepare(&image, Some(ARTICLE)).unwrap().content;
+    content.files = served_files(&kept);
+    assert!(content.wants_discovery());
+    let base = content.discovery_base();
+    let registry = folder.path().join("discovery.json");
+    let url = Discovery::open(&registry, &base).unwrap().new_token(3).unwrap();
+    assert!(url.starts_with("http://192.168.150.1:8470/discovery/"), "{url}");
+    content.put_discovery_url(url.clone());
+    assert!(!content.wants_discovery());
+
+    let server = || Server::new(content.clone(), &folder.path().join("journal")).unwrap();
+    let text = ask(server(), "192.168.150.3", "/config");
+    let expected = format!(
+        "#cloud-config
+ssh_authorized_keys:
+  - ssh-rsa AAAAB3NzaC1yc2[...] (REPLACE THIS)
+
+coreos:
+  units:
+    - name: etcd2.service
+      command: start
+    - name: fleet.service
+      command: start
+
+  etcd2:
+    discovery: {url}
+    advertise-client-urls: \"http://192.168.150.3:2379\"
+    initial-advertise-peer-urls: \"http://192.168.150.3:2380\"
+    listen-client-urls: \"http://0.0.0.0:2379\"
+    listen-peer-urls: \"http://192.168.150.3:2380\"
+"
+    );
+    assert_eq!(text, expected);
+    // The names that the kernel arguments and the article's pxelinux.cfg expect.
+    let script = ask(server(), "192.168.150.3", "/ipxe");
+    assert!(
+        script.contains(
+            "files/coreos_production_pxe.vmlinuz initrd=coreos_production_pxe_image.cpio.gz"
+        ),
+        "{script}"
+    );
+    assert!(script.contains("cloud-config-url=http://192.168.150.1:8470/config"), "{script}");
+    assert_eq!(
+        ask(server(), "192.168.150.3", "/files/coreos_production_pxe.vmlinuz"),
+        "coreos_production_pxe.vmlinuz"
+    );
+}
+
+#[test]
+fn every_image_makes_configs_that_are_valid_and_have_the_ssh_key() {
+    for (image, discovery) in [
+        ("coreos", true),
+        ("debian", false),
+        ("fedora-coreos", false),
+        ("flatcar", false),
+        ("micro", false),
+    ] {
+        let content = prepare(image, None).unwrap_or_else(|e| panic!("{image}: {e:#}")).content;
+        assert_eq!(content.wants_discovery(), discovery, "{image}");
+        let text = &content.nodes[2].config;
+        // Nothing in `micro` listens for ssh.
+        assert_eq!(text.contains(KEY), image != "micro", "{image}: {text}");
+    }
+}
+
+#[test]
+fn where_addresses_are_not_known_the_members_find_each_other() {
+    let templates = Templates::new(vec![]);
+    for image in ["debian", "fedora-coreos", "flatcar", "micro"] {
+        let spec = Catalogue::new(&[]).unwrap().find(image).unwrap();
+        let (config, template) = config_template(&templates, None, &spec).unwrap();
+        let mut lab = lab(2);
+        lab.spec.network = crate::lab::Network::Bridge("br0".to_owned());
+        lab.spec.config = config;
+        let input = ConfigInput { template, ssh_keys: Vec::new() };
+        let prepared = Prepared::new(&templates, lab, &spec, None, &input).unwrap();
+        assert!(prepared.content.wants_discovery(), "{image}");
+        let text = &prepared.content.nodes[0].config;
+        assert!(text.contains("$private_ipv4") && !text.contains("none"), "{image}: {text}");
+    }
+}
+
+#[test]
+fn a_config_that_is_not_valid_is_refused_with_the_node_and_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("my.ign");
+    let file = file.to_str().unwrap();
+    for (text, expected) in [
+        ("{", "it is not JSON: EOF while parsing an object at line 1 column 1"),
+        (
+            "{{ '{' if node.index < 3 else 'x' }}\"ignition\":{\"version\":\"3.0.0\"}}",
+            "it is not JSON: expected value at line 1 column 1",
+        ),
+    ] {
+        fs::write(file, text).unwrap();
+        let error = format!("{:#}", prepare("micro", Some(file)).unwrap_err());
+        assert!(
+            error.starts_with(&format!("checking the config that `{file}` makes for demo-")),
+            "{error}"
+        );
+        assert!(error.ends_with(expected), "{error}");
+    }
+}
+
+const KEY: &str =
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFbLAhP24tq0B5xU44I6KAHQqRLy6Ow8m8Td3+XtCbwS";
+/// Word for word.
+const ARTICLE: &str =
+    concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/coreos-cloud-config.yaml.template");
