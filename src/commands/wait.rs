@@ -78,13 +78,13 @@ pub(super) fn until_ready(
         if Instant::now() >= deadline {
             progress.finish();
             let lines = missing(hypervisor, lab, timeline.as_deref(), &problems);
-            return Err(TimedOut(format!(
+            let message = format!(
                 "lab `{}` is not ready after {}\n{}",
                 lab.name,
                 seconds(wait.timeout),
                 lines.join("\n")
-            ))
-            .into());
+            );
+            return Err(TimedOut { message, hint: hint(lab) }.into());
         }
         if Instant::now() >= next_look {
             next_look = Instant::now() + DOMAIN_CHECK;
@@ -140,7 +140,7 @@ pub(super) fn until_configured(
             let lines = missing(hypervisor, lab, timeline.as_deref(), &problems).join("\n");
             let waited = seconds(timeout);
             let message = format!("node `{}` is not up after {waited}\n{lines}", node.name);
-            return Err(TimedOut(message).into());
+            return Err(TimedOut { message, hint: None }.into());
         }
         if Instant::now() >= next_look {
             next_look = Instant::now() + DOMAIN_CHECK;
@@ -228,6 +228,17 @@ fn waiting_for(lab: &Lab, node: &NodeTimeline) -> &'static str {
         Some(Stage::Initrd | Stage::Rootfs) => "kernel and initrd fetched, config not",
         Some(Stage::Config | Stage::Ready) => "config fetched",
     }
+}
+
+/// The image's own config starts an etcd; somebody else's may have no such thing in mind.
+fn hint(lab: &Lab) -> Option<String> {
+    let foreign = lab.spec.ready == Readiness::Etcd && !lab.spec.config.is_ours();
+    foreign.then(|| {
+        format!(
+            "where `{}` starts no etcd, say when a node is ready: `--ready config` or `--ready ssh`",
+            lab.spec.config.source
+        )
+    })
 }
 
 fn missing(
