@@ -104,8 +104,7 @@ pub(super) fn run(context: &Context, args: &CurveArgs) -> Result<()> {
     let options = args.options();
     // It is to find out how many nodes fit.
     let wishes = Wishes { overcommit: true, ..Wishes::default() };
-    let Draft { mut prepared, found: _, lock } =
-        draft::draft(context, &hypervisor, &options, &wishes)?;
+    let Draft { mut prepared, lock, .. } = draft::draft(context, &hypervisor, &options, &wishes)?;
     create::put_discovery_url(&options, &mut prepared)?;
     let lab = &prepared.lab;
     let claims = Claims::host();

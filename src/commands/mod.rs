@@ -5,6 +5,7 @@ mod attach;
 mod check;
 mod create;
 mod curve;
+mod decide;
 mod destroy;
 mod draft;
 pub mod image;
