@@ -37,14 +37,16 @@ pub(super) fn run(context: &Context, args: &CreateArgs) -> Result<()> {
         instead: args.recreate,
     };
     let mut draft = draft::draft(context, &hypervisor, &options, &wishes)?;
-    if args.recreate {
-        // Nothing is wrong with the new one that can be known before the old one is gone.
-        destroy::destroy(context, &hypervisor, &name, args.dry_run)?;
-    }
     if args.dry_run {
+        if args.recreate {
+            destroy::destroy(context, &hypervisor, &name, args.dry_run)?;
+        }
         return print_steps(context, &hypervisor, &draft);
     }
+    let discovery_url = outside_discovery_url(&options, &draft.prepared)?;
     if args.recreate {
+        // Nothing is wrong with the new one that can be known before the old one is gone.
+        destroy::destroy(context, &hypervisor, &name, false)?;
         wishes.instead = false;
         drop(draft.lock);
         draft = draft::draft(context, &hypervisor, &options, &wishes)?;
@@ -52,7 +54,7 @@ pub(super) fn run(context: &Context, args: &CreateArgs) -> Result<()> {
     let Draft { mut prepared, found, lock, .. } = draft;
     // Until here nothing was made, and Ctrl-C just ended the program.
     context.catch_signals()?;
-    put_discovery_url(&options, &mut prepared)?;
+    put_discovery_url(&mut prepared, discovery_url)?;
     let lab = &prepared.lab;
     let applier = Applier::new(context, &hypervisor, lab, Some(&prepared))?;
     let steps = plan::plan(lab, Goal::Up, &applier.observed(found.as_ref())?);
@@ -130,22 +132,34 @@ pub(super) fn take_down(applier: &Applier) -> Result<()> {
     applier.apply_all(&plan::plan(applier.lab, Goal::Gone, &observed))
 }
 
-/// Gets a discovery URL that no lab had before, if a config wants one and has none.
-pub(super) fn put_discovery_url(options: &LabOptions, prepared: &mut Prepared) -> Result<()> {
+/// A discovery URL that no lab had before, of the service that was named; `None` if that is the lab's
+/// own one, or if no config lacks a URL.
+pub(super) fn outside_discovery_url(
+    options: &LabOptions,
+    prepared: &Prepared,
+) -> Result<Option<String>> {
+    let service = options.discovery.as_ref().filter(|_| prepared.content.wants_discovery());
+    let size = prepared.lab.spec.nodes as usize;
+    service.map(|it| discovery::request_token(it, size, discovery::TIMEOUT)).transpose()
+}
+
+/// Puts a discovery URL where a config lacks one: the one from `outside`, or else a new one of the
+/// lab's own discovery.
+pub(super) fn put_discovery_url(prepared: &mut Prepared, outside: Option<String>) -> Result<()> {
     let (lab, content) = (&prepared.lab, &mut prepared.content);
     if !content.wants_discovery() {
         return Ok(());
     }
-    let size = lab.spec.nodes as usize;
-    let url = if let Some(service) = &options.discovery {
-        discovery::request_token(service, size, discovery::TIMEOUT)?
+    let url = if let Some(url) = outside {
+        url
     } else {
         let state = StateDir::of(&lab.name)?;
         // One that runs gives out what we could not read; it is started again with what we save.
         process::stop(state.path())?;
         state.claim(lab)?;
         // The boot server finds the token when it starts.
-        Discovery::open(&state.discovery(), &content.discovery_base())?.new_token(size)?
+        let discovery = Discovery::open(&state.discovery(), &content.discovery_base())?;
+        discovery.new_token(lab.spec.nodes as usize)?
     };
     content.put_discovery_url(url);
     Ok(())
