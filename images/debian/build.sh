@@ -13,7 +13,7 @@ readonly here
 readonly suite=${DEBIAN_SUITE:-bookworm}
 readonly mirror=${DEBIAN_MIRROR:-http://deb.debian.org/debian}
 readonly keyring=/usr/share/keyrings/debian-archive-keyring.gpg
-readonly packages="systemd-sysv udev netbase iproute2 login sudo linux-image-cloud-amd64 live-boot \
+readonly packages="systemd-sysv systemd-resolved dbus udev netbase iproute2 login sudo linux-image-cloud-amd64 live-boot \
 live-boot-initramfs-tools initramfs-tools busybox lz4 cloud-init openssh-server etcd-server etcd-client curl"
 
 die() {
