@@ -116,20 +116,20 @@ fn resolve_urls(
     };
     let mut documents = BTreeMap::new();
     let files = spec.files.iter().map(|file| -> Result<RemoteFile> {
+        let location = url(file.path())?;
         let mut digests = literal(file);
         if let Some(path) = &file.digests {
             let from = url(path)?;
             if !documents.contains_key(&from) {
                 documents.insert(from.clone(), text(&from, fetcher)?);
             }
-            let published = file.path().rsplit('/').next().unwrap_or_default();
-            let digest = verify::digest_of(&documents[&from], published)
+            let digest = verify::digest_of(&documents[&from], &names_in(&from, &location))
                 .with_context(|| format!("reading {from}"))?;
             digests.push((digest, from));
         }
         let signature = file.signature.as_deref().map(&url).transpose()?;
         let (role, name) = (file.role, file.name.clone());
-        Ok(RemoteFile { role, name, url: url(file.path())?, digests, signature })
+        Ok(RemoteFile { role, name, url: location, digests, signature })
     });
     let files = files.collect::<Result<_>>()?;
     Ok(Resolved { channel, version, files, signed_by: urls.signed_by.clone() })
@@ -183,6 +183,18 @@ fn locked(spec: &ImageSpec, pin: &Pin) -> Option<Vec<RemoteFile>> {
         Some(RemoteFile { role, name, url, digests, signature: None })
     });
     files.collect()
+}
+
+/// What a digest file may call the file at `location`: its path from the digest file's own folder,
+/// as `sha256sum` writes it, or its bare name.
+fn names_in<'a>(digest_file: &str, location: &'a str) -> Vec<&'a str> {
+    let location = location.split(['?', '#']).next().unwrap_or_default();
+    let folder = digest_file.rsplit_once('/').map_or("", |(folder, _)| folder);
+    let below = location.strip_prefix(folder).and_then(|path| path.strip_prefix('/'));
+    let bare = location.rsplit('/').next();
+    let mut names: Vec<&str> = below.into_iter().chain(bare).collect();
+    names.dedup();
+    names
 }
 
 fn literal(file: &FileSpec) -> Vec<(Sha256, String)> {

@@ -2,6 +2,7 @@
 //!
 //! All of it on loopback. Programs that are needed: nginx, openssl, gpg, unshare, mount.
 
+mod digests;
 mod disk;
 mod download;
 mod faulty;

@@ -55,6 +55,16 @@ pub(crate) fn redirected(folder: &Path, name: &str, replacements: &[(&str, &str)
     Catalogue::new(&[own]).unwrap().find(name).unwrap()
 }
 
+/// The TOML block of docs/images.md that starts with this line.
+pub(crate) fn documented(start: &str) -> String {
+    let docs = std::fs::read_to_string("docs/images.md").unwrap();
+    let mut blocks = docs.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let block = blocks.find(|block| block.starts_with(start));
+    block
+        .unwrap_or_else(|| panic!("docs/images.md has no block that starts with {start}"))
+        .to_owned()
+}
+
 /// Runs a program that the tests need; its absence is a failure that names the package.
 pub(crate) fn run(package: &str, command: &mut Command) -> Vec<u8> {
     let program = command.get_program().to_string_lossy().into_owned();
