@@ -26,7 +26,8 @@ pub struct Record {
     pub version: Option<String>,
     /// The digest of the part of the entry that says which files these are.
     pub entry: Sha256,
-    /// When it was last found to be the newest, in nanoseconds since 1970.
+    /// When it was last found to be the newest, in nanoseconds since 1970; 0 if it never was, since
+    /// it was asked for by its version.
     pub pulled: u64,
     /// The files.
     pub files: Vec<RecordFile>,

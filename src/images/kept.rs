@@ -10,6 +10,7 @@ use crate::images::digest::Sha256;
 use crate::images::image::Image;
 use crate::images::image::record;
 use crate::images::index::RecordFile;
+use crate::images::index::now;
 use crate::images::lock::Pin;
 use crate::images::spec::FileSpec;
 use crate::images::spec::ImageSpec;
@@ -40,7 +41,7 @@ pub(crate) fn look(store: &Store, spec: &ImageSpec, local: &Local, pin: &Pin) ->
         .collect();
     let files = spec.files.iter().map(|file| look_at(file, &folder, &known, pin));
     let files = files.collect::<Result<_>>()?;
-    let record = record(spec, None, None, files);
+    let record = record(spec, None, None, files, now());
     match store.index.load(&record.reference)? {
         Some(known) if known.files == record.files => Ok(store.image(spec, record)),
         _ => store.enter(spec, record),

@@ -40,9 +40,11 @@ pub(crate) fn fetch(
     printer: &Printer,
 ) -> Result<Image> {
     let resolved = resolve(spec, pin, &store.fetcher)?;
+    // Somebody who names a version says nothing about which one is the newest.
+    let is_newest = pin.version.is_none();
     let exact = Pin { version: resolved.version.clone(), ..pin.clone() };
     if let Some(image) = resolved.version.as_ref().and(store.look(spec, &exact)?) {
-        if let Some(mut known) = store.index.load(&image.reference)? {
+        if let (true, Some(mut known)) = (is_newest, store.index.load(&image.reference)?) {
             known.pulled = now();
             store.index.save(&known)?;
         }
@@ -71,7 +73,13 @@ pub(crate) fn fetch(
     let files = all_or_why_not(results)?;
     // Gone if it is empty; what was interrupted stays.
     let _ = fs::remove_dir(&partial);
-    store.enter(spec, record(spec, resolved.channel, resolved.version, files))
+    let mut record = record(spec, resolved.channel, resolved.version, files, 0);
+    record.pulled = if is_newest {
+        now()
+    } else {
+        store.index.load(&record.reference)?.map_or(0, |known| known.pulled)
+    };
+    store.enter(spec, record)
 }
 
 /// Builds an image by its recipe.
@@ -124,7 +132,7 @@ pub(crate) fn build(
     drop(output);
     let _ = fs::remove_dir_all(&partial);
     printer.note(format!("built image `{}` in {}", spec.name, seconds(start.elapsed())));
-    store.enter(spec, record(spec, None, Some(recipe.digest().short()), files))
+    store.enter(spec, record(spec, None, Some(recipe.digest().short()), files, now()))
 }
 
 /// What the threads share.

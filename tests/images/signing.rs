@@ -174,6 +174,24 @@ fn channels_and_versions_are_told_apart() {
 }
 
 #[test]
+fn an_older_version_that_is_asked_for_does_not_take_the_place_of_the_newest() {
+    let flatcar = Flatcar::new(Signer::new());
+    flatcar.pull(&Pin::default()).unwrap();
+    flatcar.publish("stable", "4230.2.2", 2);
+    flatcar.pull(&Pin::default()).unwrap();
+    let store = store(flatcar.folder.path());
+    let newest = || store.find(&flatcar.spec(), &Pin::default()).unwrap().unwrap().reference;
+    // It is here already, it was removed, and it was never here.
+    flatcar.pull(&version("4230.2.1")).unwrap();
+    assert_eq!(newest(), "flatcar@4230.2.2");
+    store.remove("flatcar@4230.2.1").unwrap();
+    flatcar.pull(&version("4230.2.1")).unwrap();
+    assert_eq!(newest(), "flatcar@4230.2.2");
+    flatcar.pull(&version("4230.2.2")).unwrap();
+    assert_eq!(store.prune(&[]).unwrap().references, ["flatcar@4230.2.1"]);
+}
+
+#[test]
 fn a_file_that_is_not_the_signed_one_is_refused_and_thrown_away() {
     let flatcar = Flatcar::new(Signer::new());
     let path = format!("stable/amd64-usr/4230.2.1/{KERNEL}");
