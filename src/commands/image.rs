@@ -13,6 +13,7 @@ use serde::Serialize;
 use crate::images::Catalogue;
 use crate::images::Image;
 use crate::images::ImageSpec;
+use crate::images::InUse;
 use crate::images::Lock;
 use crate::images::Pin;
 use crate::images::Role;
@@ -42,7 +43,7 @@ pub enum ImageCommand {
     /// Remove images from the cache
     Rm(RmArgs),
     /// Remove old versions and interrupted downloads from the cache
-    Prune,
+    Prune(PruneArgs),
 }
 
 /// Which version of an image is wanted.
@@ -104,10 +105,20 @@ pub struct RmArgs {
     /// NAME for all its versions, or NAME@VERSION
     #[arg(required = true, value_name = "IMAGE")]
     pub images: Vec<String>,
+    /// Remove them even if a lab uses them, or if libvirt cannot say so
+    #[arg(long)]
+    pub force: bool,
 }
 
-/// Runs `virtlab image …`. `in_use` are the references of images that labs boot from: `prune` keeps
-/// them.
+/// Arguments of `image prune`.
+#[derive(Clone, Debug, Args)]
+pub struct PruneArgs {
+    /// Prune even if libvirt cannot say which images labs use
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Runs `virtlab image …`. `in_use` finds out what labs boot from; only what removes images asks.
 ///
 /// # Errors
 /// What was asked for could not be done; with `verify`, if a file is not what it should be.
@@ -115,7 +126,7 @@ pub fn run(
     command: ImageCommand,
     catalogue: &Catalogue,
     store: &Store,
-    in_use: &[String],
+    in_use: &dyn Fn() -> Result<InUse>,
     printer: &Printer,
 ) -> Result<()> {
     match command {
@@ -124,16 +135,8 @@ pub fn run(
         ImageCommand::Pull(args) => pull(&args, catalogue, store, printer),
         ImageCommand::Verify(args) => verify(&args, store, printer),
         ImageCommand::Build(args) => build(&args, catalogue, store, printer),
-        ImageCommand::Rm(args) => {
-            for image in &args.images {
-                removed(&store.remove(image)?, printer);
-            }
-            Ok(())
-        }
-        ImageCommand::Prune => {
-            removed(&store.prune(in_use)?, printer);
-            Ok(())
-        }
+        ImageCommand::Rm(args) => rm(&args, store, in_use, printer),
+        ImageCommand::Prune(args) => prune(&args, store, in_use, printer),
     }
 }
 
@@ -309,19 +312,12 @@ fn pull(args: &PullArgs, catalogue: &Catalogue, store: &Store, printer: &Printer
 }
 
 fn verify(args: &VerifyArgs, store: &Store, printer: &Printer) -> Result<()> {
-    let mut records = store.records()?;
-    if let Some(missing) =
-        args.images.iter().find(|image| !records.iter().any(|record| is_meant(record, image)))
-    {
-        bail!("image `{missing}` is not in the cache");
-    }
-    records.retain(|record| {
-        args.images.is_empty() || args.images.iter().any(|image| is_meant(record, image))
-    });
+    let records =
+        if args.images.is_empty() { store.records()? } else { meant(&args.images, store)? };
     let mut bad = 0;
     for record in &records {
         let checks = store
-            .verify(record)
+            .verify(record, printer)
             .with_context(|| format!("verifying image `{}`", record.reference))?;
         for check in checks {
             let verdict = match check.found {
@@ -357,6 +353,35 @@ fn build(args: &BuildArgs, catalogue: &Catalogue, store: &Store, printer: &Print
     Ok(())
 }
 
+fn rm(
+    args: &RmArgs,
+    store: &Store,
+    in_use: &dyn Fn() -> Result<InUse>,
+    printer: &Printer,
+) -> Result<()> {
+    let records = meant(&args.images, store)?;
+    let in_use = if args.force { InUse::default() } else { in_use().context(OR_FORCE)? };
+    removed(&store.remove(records, &in_use, printer)?, printer);
+    Ok(())
+}
+
+fn prune(
+    args: &PruneArgs,
+    store: &Store,
+    in_use: &dyn Fn() -> Result<InUse>,
+    printer: &Printer,
+) -> Result<()> {
+    let in_use = match in_use() {
+        Err(error) if args.force => {
+            printer.warn(format!("nobody knows which images labs use: {error:#}"));
+            InUse::default()
+        }
+        in_use => in_use.context(OR_FORCE)?,
+    };
+    removed(&store.prune(&in_use, printer)?, printer);
+    Ok(())
+}
+
 fn removed(removed: &Removed, printer: &Printer) {
     for reference in &removed.references {
         printer.data(reference);
@@ -364,8 +389,17 @@ fn removed(removed: &Removed, printer: &Printer) {
     printer.note(format!("freed {}", HumanBytes(removed.bytes)));
 }
 
-fn is_meant(record: &Record, image: &str) -> bool {
-    record.name == image || record.reference == image
+/// The records of the images that somebody named.
+fn meant(images: &[String], store: &Store) -> Result<Vec<Record>> {
+    let mut records = store.records()?;
+    let is_meant =
+        |record: &Record, image: &String| record.name == *image || record.reference == *image;
+    let is_here = |image: &&String| records.iter().any(|record| is_meant(record, image));
+    if let Some(missing) = images.iter().find(|image| !is_here(image)) {
+        bail!("image `{missing}` is not in the cache");
+    }
+    records.retain(|record| images.iter().any(|image| is_meant(record, image)));
+    Ok(records)
 }
 
 fn source(spec: &ImageSpec) -> &'static str {
@@ -375,6 +409,8 @@ fn source(spec: &ImageSpec) -> &'static str {
         Source::Recipe(_) => "built here",
     }
 }
+
+const OR_FORCE: &str = "finding out which images labs use (`--force` removes without that)";
 
 #[cfg(test)]
 mod tests {
@@ -418,7 +454,8 @@ mod tests {
         let pull = || {
             let (entry, lock) = (entry.to_str().unwrap(), lock.to_str().unwrap());
             let cli = Cli::try_parse_from(["image", "pull", "--lock", lock, entry]).unwrap();
-            run(cli.command, &catalogue, &store, &[], &Printer::new(true, Format::Name))
+            let in_use = || Ok(InUse::default());
+            run(cli.command, &catalogue, &store, &in_use, &Printer::new(true, Format::Name))
         };
         pull().unwrap();
         let written = std::fs::read(&lock).unwrap();

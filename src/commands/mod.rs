@@ -28,6 +28,7 @@ use std::sync::atomic::Ordering;
 
 use anyhow::Context as _;
 use anyhow::Result;
+use anyhow::bail;
 use etcetera::BaseStrategy;
 use signal_hook::consts::SIGINT;
 use signal_hook::consts::SIGTERM;
@@ -41,6 +42,7 @@ use crate::hint::Interrupted;
 use crate::hypervisor::Hypervisor;
 use crate::hypervisor::Inventory;
 use crate::images::Catalogue;
+use crate::images::InUse;
 use crate::images::store::Store;
 use crate::ksm::claims::Claims;
 use crate::output::Printer;
@@ -130,16 +132,20 @@ impl Context<'_> {
     }
 
     fn image(&self, command: image::ImageCommand) -> Result<()> {
-        // What a lab boots is kept; where libvirt does not answer, nothing is known to be in use.
-        let inventory = self.hypervisor().and_then(|hypervisor| hypervisor.observe());
-        let labs = inventory.map(|inventory| inventory.labs).unwrap_or_default();
-        let digests: Vec<&str> =
-            labs.values().map(|found| found.lab.spec.image.digest.as_str()).collect();
         let store = Store::open_default()?;
-        let mut records = store.records()?;
-        records.retain(|record| digests.contains(&record.digest().to_string().as_str()));
-        let in_use: Vec<String> = records.into_iter().map(|record| record.reference).collect();
+        let in_use = || self.images_in_use();
         image::run(command, &self.catalogue()?, &store, &in_use, self.printer)
+    }
+
+    /// What labs boot from.
+    fn images_in_use(&self) -> Result<InUse> {
+        let inventory = self.hypervisor()?.observe()?;
+        // It may be a lab, and then it has an image.
+        if let Some(problem) = inventory.foreign.unreadable.first() {
+            bail!("libvirt has what this virtlab cannot read: {problem}");
+        }
+        let labs = inventory.labs.values().map(|found| &found.lab);
+        Ok(labs.map(|lab| (lab.spec.image.digest.clone(), lab.name.to_string())).collect())
     }
 
     /// Where a user's templates and images are; the first folder wins.

@@ -42,7 +42,7 @@ pub(crate) fn look(store: &Store, spec: &ImageSpec, local: &Local, pin: &Pin) ->
     let files = spec.files.iter().map(|file| look_at(file, &folder, &known, pin));
     let files = files.collect::<Result<_>>()?;
     let record = record(spec, None, None, files, now());
-    match store.index.load(&record.reference)? {
+    match store.index.load(&record.reference, record.digest())? {
         Some(known) if known.files == record.files => Ok(store.image(spec, record)),
         _ => store.enter(spec, record),
     }

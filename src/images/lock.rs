@@ -4,6 +4,8 @@
 //! repeated next year and on another computer.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::fs::TryLockError;
 use std::io::Write;
 use std::path::Path;
 
@@ -148,6 +150,35 @@ impl Default for Lock {
     fn default() -> Self {
         Self { version: FORMAT_VERSION, images: BTreeMap::new() }
     }
+}
+
+/// How a lock is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hold {
+    Shared,
+    Exclusive,
+}
+
+/// Locks a file, which is made if need be, until the value that is returned is dropped. `waits` is
+/// called if somebody else has it.
+pub(crate) fn lock(path: &Path, hold: Hold, waits: impl FnOnce()) -> Result<File> {
+    let context = || format!("locking {}", path.display());
+    let file = File::create(path).with_context(context)?;
+    let tried = match hold {
+        Hold::Shared => file.try_lock_shared(),
+        Hold::Exclusive => file.try_lock(),
+    };
+    match tried {
+        Ok(()) => return Ok(file),
+        Err(TryLockError::WouldBlock) => waits(),
+        Err(TryLockError::Error(error)) => return Err(error).with_context(context),
+    }
+    let locked = match hold {
+        Hold::Shared => file.lock_shared(),
+        Hold::Exclusive => file.lock(),
+    };
+    locked.with_context(context)?;
+    Ok(file)
 }
 
 /// Writes a file beside `path` and renames it.

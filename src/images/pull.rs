@@ -44,7 +44,9 @@ pub(crate) fn fetch(
     let is_newest = pin.version.is_none();
     let exact = Pin { version: resolved.version.clone(), ..pin.clone() };
     if let Some(image) = resolved.version.as_ref().and(store.look(spec, &exact)?) {
-        if let (true, Some(mut known)) = (is_newest, store.index.load(&image.reference)?) {
+        if let (true, Some(mut known)) =
+            (is_newest, store.index.load(&image.reference, image.digest)?)
+        {
             known.pulled = now();
             store.index.save(&known)?;
         }
@@ -77,7 +79,7 @@ pub(crate) fn fetch(
     record.pulled = if is_newest {
         now()
     } else {
-        store.index.load(&record.reference)?.map_or(0, |known| known.pulled)
+        store.index.load(&record.reference, record.digest())?.map_or(0, |known| known.pulled)
     };
     store.enter(spec, record)
 }

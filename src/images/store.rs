@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! images/SHA256/NAME           a file, verified, read-only
-//! images/index/NAME@VERSION    which files an image is made of, and what vouched for them
+//! images/index/NAME@VERSION.…  which files an image is made of, and what vouched for them
 //! images/partial/NAME/         downloads that are under way or were interrupted
 //! images/locks/                one lock per image, and one of the store against `prune`
 //! ```
@@ -22,6 +22,7 @@ use anyhow::ensure;
 use etcetera::BaseStrategy;
 use fs_err as fs;
 
+use crate::hint::hinted;
 use crate::images::digest::Sha256;
 use crate::images::fetch::Fetcher;
 use crate::images::fetch::Patience;
@@ -29,11 +30,14 @@ use crate::images::image::Image;
 use crate::images::image::ImageFile;
 use crate::images::image::digest_of_all;
 use crate::images::image::entry_digest;
+use crate::images::in_use::InUse;
 use crate::images::index::Index;
 use crate::images::index::Record;
 use crate::images::index::RecordFile;
 use crate::images::kept;
+use crate::images::lock::Hold;
 use crate::images::lock::Pin;
+use crate::images::lock::lock;
 use crate::images::pull;
 use crate::images::recipe::Recipe;
 use crate::images::resolve::channel;
@@ -132,8 +136,11 @@ impl Store {
                         "it is built by the recipe {version} here, not by {wanted}"
                     );
                 }
-                let found = self.index.load(&format!("{}@{version}", spec.name))?;
-                Ok(found.and_then(|record| self.intact(spec, record)))
+                let reference = format!("{}@{version}", spec.name);
+                let mut records = self.index.records()?.into_iter();
+                Ok(records.find_map(|record| {
+                    (record.reference == reference).then(|| self.intact(spec, record)).flatten()
+                }))
             }
             Source::Urls(_) | Source::Stream(_) => {
                 let channel = channel(spec, pin)?;
@@ -170,7 +177,7 @@ impl Store {
     /// If a file cannot be had, or is not what the entry, its signature or the pin says: then it is
     /// thrown away, and no image that is here is touched.
     pub fn pull(&self, spec: &ImageSpec, pin: &Pin, printer: &Printer) -> Result<Image> {
-        let _store = self.lock_store(false)?;
+        let _store = self.lock_store(Hold::Shared, printer)?;
         let _image = self.lock_image(&spec.name, printer)?;
         let image = match &spec.source {
             Source::Local(local) => kept::look(self, spec, local, pin),
@@ -193,7 +200,7 @@ impl Store {
         let Source::Recipe(recipe) = &spec.source else {
             anyhow::bail!("image `{}` is not built from a recipe", spec.name);
         };
-        let _store = self.lock_store(false)?;
+        let _store = self.lock_store(Hold::Shared, printer)?;
         let _image = self.lock_image(&spec.name, printer)?;
         Recipe::find(spec, &recipe.name)
             .and_then(|recipe| pull::build(self, spec, &recipe, printer))
@@ -213,40 +220,54 @@ impl Store {
     ///
     /// # Errors
     /// If a file cannot be read or removed.
-    pub fn verify(&self, record: &Record) -> Result<Vec<Check>> {
+    pub fn verify(&self, record: &Record, printer: &Printer) -> Result<Vec<Check>> {
         let mut checks = Vec::new();
         for file in &record.files {
             let path = self.path_of(file);
             let found = if path.exists() { Some(Sha256::of_file(&path)?) } else { None };
             let check = Check { name: file.name.clone(), expected: file.sha256, found };
             if found.is_some() && !check.is_good() && file.path.is_none() {
-                fs::remove_file(&path)?;
+                let _store = self.lock_store(Hold::Exclusive, printer)?;
+                // Another run may have put a good one there since.
+                if !self.has(file.sha256, &file.name)? && path.exists() {
+                    fs::remove_file(&path)?;
+                }
             }
             checks.push(check);
         }
         Ok(checks)
     }
 
-    /// Removes an image, `NAME` for all versions of it or `NAME@VERSION`, and the files that no
-    /// other image has.
+    /// Removes images, and the files that no other image has.
     ///
     /// # Errors
-    /// If it is not here, or cannot be removed.
-    pub fn remove(&self, reference: &str) -> Result<Removed> {
-        let _store = self.lock_store(true)?;
-        let mut records = self.index.records()?;
-        records.retain(|record| record.name == reference || record.reference == reference);
-        ensure!(!records.is_empty(), "image `{reference}` is not in the cache");
+    /// If a lab uses one of them: then none is removed; or if they cannot be removed.
+    pub fn remove(
+        &self,
+        records: Vec<Record>,
+        in_use: &InUse,
+        printer: &Printer,
+    ) -> Result<Removed> {
+        let _store = self.lock_store(Hold::Exclusive, printer)?;
+        for record in &records {
+            let labs = in_use.labs(record.digest());
+            if !labs.is_empty() {
+                let message =
+                    format!("image `{}` is used by {}", record.reference, named("lab", labs));
+                let hint = format!("`virtlab destroy {}`, or `--force`", labs.join(" "));
+                return Err(hinted(message, hint));
+            }
+        }
         self.drop_records(records)
     }
 
     /// Removes interrupted downloads, files of no image, and versions that a newer one of the same
-    /// channel has replaced, except those whose references are in `keep`.
+    /// channel has replaced, except those that labs use.
     ///
     /// # Errors
     /// If something cannot be removed.
-    pub fn prune(&self, keep: &[String]) -> Result<Removed> {
-        let _store = self.lock_store(true)?;
+    pub fn prune(&self, in_use: &InUse, printer: &Printer) -> Result<Removed> {
+        let _store = self.lock_store(Hold::Exclusive, printer)?;
         let records = self.index.records()?;
         let replaced = records.iter().filter(|record| {
             let is_newer = |other: &&Record| {
@@ -254,7 +275,7 @@ impl Store {
                     && other.channel == record.channel
                     && other.pulled > record.pulled
             };
-            !keep.contains(&record.reference) && records.iter().any(|other| is_newer(&other))
+            in_use.labs(record.digest()).is_empty() && records.iter().any(|other| is_newer(&other))
         });
         let replaced = replaced.cloned().collect();
         let partial = self.root.join("partial");
@@ -336,23 +357,29 @@ impl Store {
     }
 
     fn drop_records(&self, records: Vec<Record>) -> Result<Removed> {
+        let digests = |records: &[Record]| -> Vec<Sha256> {
+            records.iter().flat_map(|record| &record.files).map(|file| file.sha256).collect()
+        };
+        let dropped = digests(&records);
         let mut removed = Removed::default();
         for record in records {
             self.index.remove(&record)?;
             removed.references.push(record.reference);
         }
-        let used: Vec<Sha256> = self
-            .index
-            .records()?
-            .iter()
-            .flat_map(|record| &record.files)
-            .map(|file| file.sha256)
-            .collect();
+        let used = digests(&self.index.records()?);
+        // A record that cannot be parsed still has files: whatever may be one of them stays.
+        let unreadable = self.index.unreadable()?;
+        let may_be_used = |digest: &Sha256| {
+            let mentions = |text: &String| text.contains(&digest.to_string());
+            used.contains(digest)
+                || unreadable.iter().any(mentions)
+                || (!unreadable.is_empty() && !dropped.contains(digest))
+        };
         for item in fs::read_dir(&self.root)? {
             let path = item?.path();
             let digest = path.file_name().and_then(|name| name.to_str()).map(str::parse::<Sha256>);
             if let Some(Ok(digest)) = digest
-                && !used.contains(&digest)
+                && !may_be_used(&digest)
             {
                 removed.bytes += size_of(&path)?;
                 fs::remove_dir_all(&path)?;
@@ -362,28 +389,25 @@ impl Store {
     }
 
     /// Shared by those who fetch, exclusive for those who remove.
-    fn lock_store(&self, exclusive: bool) -> Result<File> {
-        let path = self.root.join("locks/store");
-        let file = File::create(&path).with_context(|| format!("opening {}", path.display()))?;
-        let locked = if exclusive { file.lock() } else { file.lock_shared() };
-        locked.with_context(|| format!("locking {}", path.display()))?;
-        Ok(file)
+    fn lock_store(&self, hold: Hold, printer: &Printer) -> Result<File> {
+        let note = match hold {
+            Hold::Shared => "waiting for another virtlab that removes images",
+            Hold::Exclusive => "waiting for another virtlab that gets or removes images",
+        };
+        lock(&self.root.join("locks/store"), hold, || printer.note(note))
     }
 
     fn lock_image(&self, name: &str, printer: &Printer) -> Result<File> {
         let path = self.root.join("locks").join(format!("image-{name}"));
-        let context = || format!("locking {}", path.display());
-        let file = File::create(&path).with_context(context)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(std::fs::TryLockError::WouldBlock) => {
-                printer.note(format!("waiting for another virtlab that gets image `{name}`"));
-                file.lock().with_context(context)?;
-            }
-            Err(std::fs::TryLockError::Error(error)) => return Err(error).with_context(context),
-        }
-        Ok(file)
+        let note = || printer.note(format!("waiting for another virtlab that gets image `{name}`"));
+        lock(&path, Hold::Exclusive, note)
     }
+}
+
+/// `lab `a``, `labs `a`, `b``.
+fn named(what: &str, names: &[String]) -> String {
+    let plural = if names.len() == 1 { "" } else { "s" };
+    format!("{what}{plural} `{}`", names.join("`, `"))
 }
 
 /// The time of a file's last change in nanoseconds.

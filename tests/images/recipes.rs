@@ -5,10 +5,12 @@ use std::path::Path;
 
 use virtlab::images::Catalogue;
 use virtlab::images::ImageSpec;
+use virtlab::images::InUse;
 use virtlab::images::Pin;
 use virtlab::images::Sha256;
 
 use crate::support::printer;
+use crate::support::remove;
 use crate::support::store;
 
 const ENTRY: &str = r#"version = 1
@@ -76,6 +78,25 @@ fn a_recipe_is_run_once_and_again_when_it_has_changed() {
             version(&first)
         )
     );
+}
+
+#[test]
+fn building_anew_leaves_the_files_that_a_lab_boots_from() {
+    let folder = tempfile::tempdir().unwrap();
+    let spec = recipe(folder.path(), "date +%N > \"$1/vmlinuz\"\ncp init \"$1/initrd.img\"");
+    let store = store(folder.path());
+    let old = store.ensure(&spec, &Pin::default(), &printer()).unwrap();
+    let new = store.rebuild(&spec, &printer()).unwrap();
+    assert_eq!(new.reference, old.reference);
+    assert_ne!(new.digest, old.digest);
+    assert_eq!(store.find(&spec, &Pin::default()).unwrap(), Some(new));
+    let of_lab = || store.with_digest(&spec, &old.digest.to_string()).unwrap();
+    assert_eq!(of_lab(), Some(old.clone()));
+    let in_use = [(old.digest.to_string(), "demo".to_owned())].into_iter().collect();
+    store.prune(&in_use, &printer()).unwrap();
+    assert_eq!(of_lab(), Some(old.clone()));
+    store.prune(&InUse::default(), &printer()).unwrap();
+    assert_eq!(of_lab(), None);
 }
 
 #[test]
@@ -163,7 +184,7 @@ fn kept_files_are_used_where_they_are() {
             Sha256::of(b"another")
         )
     );
-    store.remove("coreos").unwrap();
+    remove(&store, "coreos");
     assert!(kernel.exists(), "a file of the user is never removed");
 }
 

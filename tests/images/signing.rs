@@ -6,6 +6,7 @@ use std::sync::Barrier;
 use tempfile::TempDir;
 use virtlab::images::Image;
 use virtlab::images::ImageSpec;
+use virtlab::images::InUse;
 use virtlab::images::Lock;
 use virtlab::images::Pin;
 use virtlab::images::Sha256;
@@ -19,6 +20,7 @@ use crate::signer::packets;
 use crate::support::bytes;
 use crate::support::printer;
 use crate::support::redirected;
+use crate::support::remove;
 use crate::support::store;
 
 const KERNEL: &str = "flatcar_production_pxe.vmlinuz";
@@ -160,17 +162,23 @@ fn channels_and_versions_are_told_apart() {
     assert!(error.contains("/1.2.3/") && error.ends_with("404 Not Found"), "{error}");
 
     // The version that a newer one has replaced goes, the one that a lab uses stays.
-    let mut kept = store.prune(&["flatcar@4230.2.1".to_owned()]).unwrap();
-    assert_eq!(kept.references, [""; 0]);
-    kept = store.prune(&[]).unwrap();
-    assert_eq!((kept.references, kept.bytes), (vec!["flatcar@4230.2.1".to_owned()], 940_000));
-    let removed = store.remove("flatcar").unwrap();
+    let record = |reference: &str| {
+        let mut records = store.records().unwrap().into_iter();
+        records.find(|record| record.reference == reference).unwrap()
+    };
+    let old = record("flatcar@4230.2.1");
+    let in_use: InUse = [(old.digest().to_string(), "demo".to_owned())].into_iter().collect();
+    assert_eq!(store.prune(&in_use, &printer()).unwrap().references, [""; 0]);
+    let both = vec![record("flatcar@4230.2.2"), old];
+    assert_eq!(
+        store.remove(both, &in_use, &printer()).unwrap_err().to_string(),
+        "image `flatcar@4230.2.1` is used by lab `demo`"
+    );
+    let pruned = store.prune(&InUse::default(), &printer()).unwrap();
+    assert_eq!((pruned.references, pruned.bytes), (vec!["flatcar@4230.2.1".to_owned()], 940_000));
+    let removed = remove(&store, "flatcar");
     assert_eq!(removed.references, ["flatcar@4230.2.2", "flatcar@4300.1.0"]);
     flatcar.has_nothing();
-    assert_eq!(
-        store.remove("flatcar").unwrap_err().to_string(),
-        "image `flatcar` is not in the cache"
-    );
 }
 
 #[test]
@@ -184,11 +192,14 @@ fn an_older_version_that_is_asked_for_does_not_take_the_place_of_the_newest() {
     // It is here already, it was removed, and it was never here.
     flatcar.pull(&version("4230.2.1")).unwrap();
     assert_eq!(newest(), "flatcar@4230.2.2");
-    store.remove("flatcar@4230.2.1").unwrap();
+    remove(&store, "flatcar@4230.2.1");
     flatcar.pull(&version("4230.2.1")).unwrap();
     assert_eq!(newest(), "flatcar@4230.2.2");
     flatcar.pull(&version("4230.2.2")).unwrap();
-    assert_eq!(store.prune(&[]).unwrap().references, ["flatcar@4230.2.1"]);
+    assert_eq!(
+        store.prune(&InUse::default(), &printer()).unwrap().references,
+        ["flatcar@4230.2.1"]
+    );
 }
 
 #[test]
@@ -277,7 +288,7 @@ fn a_sub_key_that_the_primary_key_never_bound_is_refused() {
     sub_key.for_each(|(_, packet)| key.extend_from_slice(packet));
     flatcar.nginx.put("key.asc", &key);
     let image = flatcar.pull(&Pin::default()).unwrap();
-    store(flatcar.folder.path()).remove(&image.reference).unwrap();
+    remove(&store(flatcar.folder.path()), &image.reference);
 
     let signature = stranger.sign(&bytes(40_000, 1));
     flatcar.nginx.put(&format!("stable/amd64-usr/4230.2.1/{KERNEL}.sig"), &signature);
@@ -306,14 +317,14 @@ fn a_lab_is_repeated_from_its_lock_file() {
     lock.set("flatcar", image.pin());
     lock.save(&path).unwrap();
     flatcar.publish("stable", "4230.2.2", 2);
-    store(flatcar.folder.path()).remove("flatcar").unwrap();
+    remove(&store(flatcar.folder.path()), "flatcar");
 
     let pin = Lock::load(&path).unwrap().pin("flatcar");
     let again = flatcar.pull(&pin).unwrap();
     assert_eq!((&again.reference, again.digest), (&image.reference, image.digest));
     let by = format!("sha256 of the lock file, signature of {}", flatcar.signer.fingerprint);
     assert_eq!(again.files[0].verified_by, by);
-    store(flatcar.folder.path()).remove("flatcar").unwrap();
+    remove(&store(flatcar.folder.path()), "flatcar");
 
     // The same version with other contents, well signed: not what was locked.
     let other = bytes(40_000, 7);
@@ -331,6 +342,30 @@ fn a_lab_is_repeated_from_its_lock_file() {
         )
     );
     flatcar.has_nothing();
+}
+
+#[test]
+fn the_files_of_a_record_that_cannot_be_read_stay() {
+    let flatcar = Flatcar::new(Signer::new());
+    let old = flatcar.pull(&Pin::default()).unwrap();
+    flatcar.publish("stable", "4230.2.2", 2);
+    let new = flatcar.pull(&Pin::default()).unwrap();
+    let store = store(flatcar.folder.path());
+    // As a later virtlab may write it, and as a full disk may leave it.
+    let record = std::fs::read_dir(flatcar.folder.path().join("cache/index"))
+        .unwrap()
+        .map(|item| item.unwrap().path())
+        .find(|path| path.display().to_string().contains("4230.2.1"))
+        .unwrap();
+    let text = std::fs::read_to_string(&record).unwrap().replace("\"reference\"", "\"ref\"");
+    for text in [text.as_str(), ""] {
+        std::fs::write(&record, text).unwrap();
+        store.prune(&InUse::default(), &printer()).unwrap();
+        assert!(old.files.iter().chain(&new.files).all(|file| file.path.exists()), "{text}");
+    }
+    remove(&store, "flatcar");
+    assert!(old.files.iter().all(|file| file.path.exists()));
+    assert!(!new.files.iter().any(|file| file.path.exists()));
 }
 
 #[test]
@@ -359,7 +394,7 @@ fn a_damaged_file_of_the_cache_is_noticed_and_fetched_again() {
     let image = flatcar.pull(&Pin::default()).unwrap();
     let store = store(flatcar.folder.path());
     let record = store.records().unwrap().remove(0);
-    assert!(store.verify(&record).unwrap().iter().all(Check::is_good));
+    assert!(store.verify(&record, &printer()).unwrap().iter().all(Check::is_good));
 
     let kernel = &image.files[0].path;
     let damage = || {
@@ -372,9 +407,9 @@ fn a_damaged_file_of_the_cache_is_noticed_and_fetched_again() {
     assert_eq!(std::fs::read(kernel).unwrap(), bytes(40_000, 1));
 
     damage();
-    let checks = store.verify(&record).unwrap();
+    let checks = store.verify(&record, &printer()).unwrap();
     assert_eq!(checks[0].found, Some(Sha256::of(&bytes(40_000, 99))));
     assert!(!checks[0].is_good() && checks[1].is_good());
     assert!(!kernel.exists(), "a bad file is removed by `verify`");
-    assert_eq!(store.verify(&record).unwrap()[0].found, None);
+    assert_eq!(store.verify(&record, &printer()).unwrap()[0].found, None);
 }

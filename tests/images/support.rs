@@ -7,8 +7,10 @@ use std::time::Duration;
 use virtlab::images::Catalogue;
 use virtlab::images::Fetcher;
 use virtlab::images::ImageSpec;
+use virtlab::images::InUse;
 use virtlab::images::Store;
 use virtlab::images::fetch::Patience;
+use virtlab::images::store::Removed;
 use virtlab::output::Format;
 use virtlab::output::Printer;
 
@@ -30,6 +32,14 @@ pub(crate) fn store(folder: &Path) -> Store {
 
 pub(crate) fn printer() -> Printer {
     Printer::new(true, Format::Table)
+}
+
+/// Removes an image, `NAME` for all versions of it or `NAME@VERSION`.
+pub(crate) fn remove(store: &Store, reference: &str) -> Removed {
+    let mut records = store.records().unwrap();
+    records.retain(|record| record.name == reference || record.reference == reference);
+    assert!(!records.is_empty(), "{reference} is not there");
+    store.remove(records, &InUse::default(), &printer()).unwrap()
 }
 
 /// Some bytes that do not repeat with a period that a resume could hide behind.

@@ -1,0 +1,103 @@
+//! `image`: what is in the cache, and what may be removed from it.
+
+use std::fs::File;
+use std::io::BufRead;
+use std::io::BufReader;
+use std::os::unix::net::UnixListener;
+use std::process::Stdio;
+use std::time::Duration;
+use std::time::Instant;
+
+use fs_err as fs;
+use serde_json::Value;
+
+use crate::support::RUNNING;
+use crate::support::User;
+use crate::support::assert_transcript;
+
+/// A user whose lab `demo` boots from tiny.toml, which is in the cache.
+fn with_a_lab() -> User {
+    let user = User::new();
+    let shown = user.virtlab(&["image", "show", "tiny.toml", "-o", "json"]).output().unwrap();
+    let shown: Value = serde_json::from_slice(&shown.stdout).unwrap();
+    let lab = user.lab("demo", &[RUNNING]);
+    user.seed(&lab.replace("\"unresolved\"", &shown["digest"].to_string()));
+    user
+}
+
+#[test]
+fn an_image_that_a_lab_uses_is_removed_only_by_force() {
+    let user = with_a_lab();
+    assert_transcript!(
+        "image-rm-used",
+        user.session(&[&["image", "rm", "tiny"], &["image", "rm", "tiny", "--force"]])
+    );
+}
+
+#[test]
+fn nothing_is_removed_as_long_as_nobody_knows_what_labs_use() {
+    let user = with_a_lab();
+    let uri = "qemu+unix:///system?socket=/nonexistent";
+    let unreachable = user.session(&[
+        &["-c", uri, "image", "rm", "tiny"],
+        &["-c", uri, "image", "prune"],
+        &["-c", uri, "image", "prune", "--force"],
+    ]);
+    let lab = user.lab("demo", &[RUNNING]);
+    user.seed(&lab.replace("\"nodes\":1", "\"members\":1"));
+    let unreadable = user.session(&[
+        &["image", "prune"],
+        &["image", "rm", "tiny"],
+        &["image", "rm", "tiny", "--force"],
+    ]);
+    assert_transcript!("image-use-unknown", format!("{unreachable}\n{unreadable}"));
+}
+
+#[test]
+fn what_removes_nothing_does_not_wait_for_libvirt() {
+    let user = User::new();
+    // It takes connections and never answers.
+    let socket = user.path().join("libvirt-sock");
+    let _listener = UnixListener::bind(&socket).unwrap();
+    let uri = format!("qemu+unix:///system?socket={}", socket.display());
+    for args in [
+        &["image", "list"][..],
+        &["image", "show", "tiny.toml"],
+        &["image", "pull", "./tiny.toml"],
+        &["image", "verify"],
+    ] {
+        let mut command = user.virtlab(args);
+        command.env("LIBVIRT_DEFAULT_URI", &uri).stdout(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let status = loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                break status;
+            }
+            if Instant::now() > deadline {
+                child.kill().unwrap();
+                child.wait().unwrap();
+                panic!("{args:?} waits for libvirt");
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        assert!(status.success(), "{args:?}");
+    }
+}
+
+#[test]
+fn removing_says_what_it_waits_for() {
+    let user = User::new();
+    let locks = user.path().join(".cache/virtlab/images/locks");
+    fs::create_dir_all(&locks).unwrap();
+    let pull = File::create(locks.join("store")).unwrap();
+    pull.lock_shared().unwrap();
+    let mut command = user.virtlab(&["image", "prune"]);
+    let mut prune = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(prune.stderr.take().unwrap()).lines();
+    let said = lines.next().unwrap().unwrap();
+    assert_eq!(said, "waiting for another virtlab that gets or removes images");
+    pull.unlock().unwrap();
+    assert_eq!(lines.next().unwrap().unwrap(), "freed 0 B");
+    assert!(prune.wait().unwrap().success());
+}
