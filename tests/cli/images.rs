@@ -14,6 +14,35 @@ use serde_json::Value;
 use crate::support::RUNNING;
 use crate::support::User;
 use crate::support::assert_transcript;
+use crate::support::text;
+
+#[test]
+fn the_documented_image_of_ones_own_is_made_as_documented() {
+    let docs = fs::read_to_string("docs/images.md").unwrap();
+    let (_, section) = docs.split_once("## Your own image in ten lines").unwrap();
+    let block = |start: &str| {
+        let (_, rest) = section.split_once(start).unwrap();
+        rest.split("```").next().unwrap()
+    };
+    let (entry, session) = (block("```toml\n"), block("```\n$ "));
+    assert_eq!(entry.lines().count(), 10, "{entry}");
+    let user = User::new();
+    user.write("mine.toml", entry);
+    let mut said = String::new();
+    for line in session.trim_end().split("\n$ ") {
+        let mut args: Vec<&str> = line.strip_prefix("virtlab ").unwrap().split(' ').collect();
+        if args[0] == "create" {
+            args.push("--dry-run");
+        }
+        let output = user.virtlab(&args).output().unwrap();
+        assert!(output.status.success(), "{line}: {}", text(&output.stderr));
+        said.push_str(&text(&output.stdout));
+    }
+    assert!(said.starts_with("mine@") && said.contains("start domain `lab-3`"), "{said}");
+    let mut render = user.virtlab(&["render", "--image", "./mine.toml", "--part", "config"]);
+    let config: Value = serde_json::from_slice(&render.output().unwrap().stdout).unwrap();
+    assert_eq!(config["ignition"]["version"], "3.3.0");
+}
 
 /// A user whose lab `demo` boots from tiny.toml, which is in the cache.
 fn with_a_lab() -> User {
