@@ -26,6 +26,8 @@ use std::sync::Once;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 
+use anstream::AutoStream;
+use anstream::ColorChoice;
 use anyhow::Context as _;
 use anyhow::Result;
 use anyhow::bail;
@@ -68,7 +70,12 @@ pub fn run(cli: Cli, printer: &Printer) -> Result<()> {
     };
     let filter = EnvFilter::try_from_env("VIRTLAB_LOG").unwrap_or_else(|_| default_level.into());
     // `serve` installs nothing of the signals: it has nothing to undo.
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let colours = AutoStream::choice(&std::io::stderr()) != ColorChoice::Never;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(colours)
+        .with_writer(std::io::stderr)
+        .init();
 
     let interrupted = Arc::new(AtomicBool::new(false));
     let ksm_repair = Once::new();
