@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use anyhow::Result;
 use anyhow::bail;
+use anyhow::ensure;
 use clap::Args;
 use clap::Subcommand;
 use indicatif::HumanBytes;
@@ -314,7 +315,7 @@ fn pull(args: &PullArgs, catalogue: &Catalogue, store: &Store, printer: &Printer
 fn verify(args: &VerifyArgs, store: &Store, printer: &Printer) -> Result<()> {
     let records =
         if args.images.is_empty() { store.records()? } else { meant(&args.images, store)? };
-    let mut bad = 0;
+    let (mut bad, mut changed) = (0, 0);
     for record in &records {
         let checks = store
             .verify(record, printer)
@@ -327,15 +328,24 @@ fn verify(args: &VerifyArgs, store: &Store, printer: &Printer) -> Result<()> {
                 }
                 None => "MISSING".to_owned(),
             };
-            bad += usize::from(!check.is_good());
+            bad += usize::from(!check.is_good() && !check.is_kept);
+            changed += usize::from(!check.is_good() && check.is_kept);
             printer.data(format!("{} {}: {verdict}", record.reference, check.name));
         }
     }
+    let mut findings = Vec::new();
     if bad > 0 {
-        bail!(
+        findings.push(format!(
             "{bad} of the files are not what they should be; `virtlab image pull` gets them again"
-        );
+        ));
     }
+    if changed > 0 {
+        findings.push(format!(
+            "{changed} of your own files changed since virtlab read them; \
+             `virtlab image pull` takes them as they are now"
+        ));
+    }
+    ensure!(findings.is_empty(), findings.join("; "));
     Ok(())
 }
 

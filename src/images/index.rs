@@ -112,8 +112,12 @@ impl Index {
             let is_same = item.is_ok_and(|other| {
                 other.reference == record.reference && other.digest() == record.digest()
             });
-            if is_same && but != Some(&path) {
-                fs::remove_file(&path)?;
+            if !is_same || but == Some(&path) {
+                continue;
+            }
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {} // by another run
+                done => done?,
             }
         }
         Ok(())

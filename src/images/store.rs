@@ -62,6 +62,8 @@ pub struct Check {
     pub expected: Sha256,
     /// The digest it has, or none if it is gone.
     pub found: Option<Sha256>,
+    /// Whether it is a file that the user keeps.
+    pub is_kept: bool,
 }
 
 /// What [`Store::remove`] and [`Store::prune`] did.
@@ -225,7 +227,8 @@ impl Store {
         for file in &record.files {
             let path = self.path_of(file);
             let found = if path.exists() { Some(Sha256::of_file(&path)?) } else { None };
-            let check = Check { name: file.name.clone(), expected: file.sha256, found };
+            let (name, expected) = (file.name.clone(), file.sha256);
+            let check = Check { name, expected, found, is_kept: file.path.is_some() };
             if found.is_some() && !check.is_good() && file.path.is_none() {
                 let _store = self.lock_store(Hold::Exclusive, printer)?;
                 // Another run may have put a good one there since.
@@ -317,7 +320,10 @@ impl Store {
                 && (mtime(&metadata) == file.mtime
                     || Sha256::of_file(&path).is_ok_and(|found| found == file.sha256));
             if !is_same {
-                tracing::warn!("{} is damaged and will be replaced", path.display());
+                // What the user does with their own files is their business.
+                if file.path.is_none() {
+                    tracing::warn!("{} is damaged and will be replaced", path.display());
+                }
                 return None;
             }
         }

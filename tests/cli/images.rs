@@ -130,3 +130,26 @@ fn removing_says_what_it_waits_for() {
     assert_eq!(lines.next().unwrap().unwrap(), "freed 0 B");
     assert!(prune.wait().unwrap().success());
 }
+
+#[test]
+fn a_file_of_the_users_own_that_has_changed_is_read_again_and_not_called_damaged() {
+    let user = with_a_lab();
+    user.write("initrd.img", "another one");
+    assert_transcript!(
+        "image-kept-changed",
+        user.session(&[
+            &["image", "verify"],
+            &["create", "demo", "--image", "tiny.toml", "--dry-run"],
+            &["image", "verify"],
+        ])
+    );
+}
+
+#[test]
+fn log_lines_in_a_pipe_carry_no_colours() {
+    let user = User::new();
+    user.write(".cache/virtlab/images/index/later@1.json", "{}");
+    let output = user.virtlab(&["image", "verify"]).output().unwrap();
+    let said = text(&output.stderr);
+    assert!(said.contains("leaving out") && !said.contains('\u{1b}'), "{said:?}");
+}
