@@ -1,5 +1,6 @@
 //! `virtlab image`: which images there are, and which of them are here.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use anyhow::Context;
@@ -85,7 +86,7 @@ pub struct PullArgs {
 /// Arguments of `image verify`.
 #[derive(Clone, Debug, Args)]
 pub struct VerifyArgs {
-    /// NAME or NAME@VERSION; all cached images if none is given
+    /// NAME, NAME@VERSION, NAME:FOLDER or PATH.toml; all if none is given
     #[arg(value_name = "IMAGE")]
     pub images: Vec<String>,
 }
@@ -103,7 +104,7 @@ pub struct BuildArgs {
 /// Arguments of `image rm`.
 #[derive(Clone, Debug, Args)]
 pub struct RmArgs {
-    /// NAME for all its versions, or NAME@VERSION
+    /// NAME for all its versions, NAME@VERSION, NAME:FOLDER or PATH.toml
     #[arg(required = true, value_name = "IMAGE")]
     pub images: Vec<String>,
     /// Remove them even if a lab uses them, or if libvirt cannot say so
@@ -134,9 +135,9 @@ pub fn run(
         ImageCommand::List => list(catalogue, store, printer),
         ImageCommand::Show(args) => show(&args, catalogue, store, printer),
         ImageCommand::Pull(args) => pull(&args, catalogue, store, printer),
-        ImageCommand::Verify(args) => verify(&args, store, printer),
+        ImageCommand::Verify(args) => verify(&args, catalogue, store, printer),
         ImageCommand::Build(args) => build(&args, catalogue, store, printer),
-        ImageCommand::Rm(args) => rm(&args, store, in_use, printer),
+        ImageCommand::Rm(args) => rm(&args, catalogue, store, in_use, printer),
         ImageCommand::Prune(args) => prune(&args, store, in_use, printer),
     }
 }
@@ -173,8 +174,8 @@ impl PinArgs {
 struct ListRow {
     name: String,
     source: &'static str,
-    config: &'static str,
-    memory_mib: u32,
+    config: Option<&'static str>,
+    memory_mib: Option<u32>,
     cached: Vec<String>,
     description: String,
 }
@@ -182,18 +183,32 @@ struct ListRow {
 fn list(catalogue: &Catalogue, store: &Store, printer: &Printer) -> Result<()> {
     let records = store.records()?;
     let mut rows = Vec::new();
+    let mut known = BTreeSet::new();
     for (name, spec) in catalogue.list() {
+        known.insert(name.clone());
         match spec {
             Ok(spec) => rows.push(ListRow {
                 cached: cached(&records, &name),
                 name,
                 source: source(&spec),
-                config: spec.config.as_str(),
-                memory_mib: spec.memory_mib,
+                config: Some(spec.config.as_str()),
+                memory_mib: Some(spec.memory_mib),
                 description: spec.description,
             }),
             Err(error) => printer.warn(format!("image `{name}` cannot be used: {error:#}")),
         }
+    }
+    // Those of entries somewhere else, of which nothing else is known here.
+    let names: BTreeSet<&str> = records.iter().map(|record| record.name.as_str()).collect();
+    for name in names.into_iter().filter(|name| !known.contains(*name)) {
+        rows.push(ListRow {
+            name: name.to_owned(),
+            source: source_of(&records, name),
+            config: None,
+            memory_mib: None,
+            cached: cached(&records, name),
+            description: "of an entry of your own (PATH.toml)".to_owned(),
+        });
     }
     let names: Vec<String> = rows.iter().map(|row| row.name.clone()).collect();
     let mut table = Table::new(&["name", "source", "config", "memory", "cached", "description"]);
@@ -201,8 +216,8 @@ fn list(catalogue: &Catalogue, store: &Store, printer: &Printer) -> Result<()> {
         table.row([
             row.name.clone(),
             row.source.to_owned(),
-            row.config.to_owned(),
-            format!("{} MiB", row.memory_mib),
+            row.config.unwrap_or("-").to_owned(),
+            row.memory_mib.map_or("-".to_owned(), |memory| format!("{memory} MiB")),
             if row.cached.is_empty() { "-".to_owned() } else { row.cached.join(",") },
             row.description.clone(),
         ]);
@@ -215,7 +230,10 @@ fn cached(records: &[Record], name: &str) -> Vec<String> {
     let mut records: Vec<&Record> = records.iter().filter(|record| record.name == name).collect();
     records.sort_by_key(|record| std::cmp::Reverse(record.pulled));
     let tag = |record: &Record| record.reference.rsplit('@').next().unwrap_or("").to_owned();
-    records.into_iter().map(tag).collect()
+    let mut tags: Vec<String> = records.into_iter().map(tag).collect();
+    let mut seen = BTreeSet::new();
+    tags.retain(|tag| seen.insert(tag.clone()));
+    tags
 }
 
 #[derive(Serialize)]
@@ -312,9 +330,17 @@ fn pull(args: &PullArgs, catalogue: &Catalogue, store: &Store, printer: &Printer
     Ok(())
 }
 
-fn verify(args: &VerifyArgs, store: &Store, printer: &Printer) -> Result<()> {
-    let records =
-        if args.images.is_empty() { store.records()? } else { meant(&args.images, store)? };
+fn verify(
+    args: &VerifyArgs,
+    catalogue: &Catalogue,
+    store: &Store,
+    printer: &Printer,
+) -> Result<()> {
+    let records = if args.images.is_empty() {
+        store.records()?
+    } else {
+        meant(&args.images, catalogue, store)?
+    };
     let (mut bad, mut changed) = (0, 0);
     for record in &records {
         let checks = store
@@ -365,11 +391,12 @@ fn build(args: &BuildArgs, catalogue: &Catalogue, store: &Store, printer: &Print
 
 fn rm(
     args: &RmArgs,
+    catalogue: &Catalogue,
     store: &Store,
     in_use: &dyn Fn() -> Result<InUse>,
     printer: &Printer,
 ) -> Result<()> {
-    let records = meant(&args.images, store)?;
+    let records = meant(&args.images, catalogue, store)?;
     let in_use = if args.force { InUse::default() } else { in_use().context(OR_FORCE)? };
     removed(&store.remove(records, &in_use, printer)?, printer);
     Ok(())
@@ -400,26 +427,45 @@ fn removed(removed: &Removed, printer: &Printer) {
 }
 
 /// The records of the images that somebody named.
-fn meant(images: &[String], store: &Store) -> Result<Vec<Record>> {
-    let mut records = store.records()?;
-    let is_meant =
-        |record: &Record, image: &String| record.name == *image || record.reference == *image;
-    let is_here = |image: &&String| records.iter().any(|record| is_meant(record, image));
-    if let Some(missing) = images.iter().find(|image| !is_here(image)) {
-        bail!("image `{missing}` is not in the cache");
+fn meant(images: &[String], catalogue: &Catalogue, store: &Store) -> Result<Vec<Record>> {
+    let all = store.records()?;
+    let mut meant: Vec<Record> = Vec::new();
+    for image in images {
+        let records = if Catalogue::is_place(image) {
+            store.records_of(&catalogue.find(image)?)?
+        } else {
+            let is_meant = |record: &&Record| record.name == *image || record.reference == *image;
+            all.iter().filter(is_meant).cloned().collect()
+        };
+        ensure!(!records.is_empty(), "image `{image}` is not in the cache");
+        let is_new = |record: &Record| !meant.contains(record);
+        let new: Vec<Record> = records.into_iter().filter(is_new).collect();
+        meant.extend(new);
     }
-    records.retain(|record| images.iter().any(|image| is_meant(record, image)));
-    Ok(records)
+    Ok(meant)
 }
 
 fn source(spec: &ImageSpec) -> &'static str {
     match spec.source {
-        Source::Urls(_) | Source::Stream(_) => "download",
-        Source::Local(_) => "your files",
-        Source::Recipe(_) => "built here",
+        Source::Urls(_) | Source::Stream(_) => DOWNLOAD,
+        Source::Local(_) => KEPT,
+        Source::Recipe(_) => BUILT,
     }
 }
 
+/// Where the files of a cached image came from.
+fn source_of(records: &[Record], name: &str) -> &'static str {
+    let mut records = records.iter().filter(|record| record.name == name);
+    match records.find_map(|record| record.files.first()) {
+        Some(file) if file.path.is_some() => KEPT,
+        Some(file) if file.url.is_some() => DOWNLOAD,
+        _ => BUILT,
+    }
+}
+
+const DOWNLOAD: &str = "download";
+const KEPT: &str = "your files";
+const BUILT: &str = "built here";
 const OR_FORCE: &str = "finding out which images labs use (`--force` removes without that)";
 
 #[cfg(test)]

@@ -57,7 +57,7 @@ impl Catalogue {
     /// # Errors
     /// If there is no such image, naming those there are, or if its entry is wrong.
     pub fn find(&self, reference: &str) -> Result<ImageSpec> {
-        if Path::new(reference).extension().is_some_and(|extension| extension == "toml") {
+        if is_path(reference) {
             return ImageSpec::read(Path::new(reference));
         }
         let (name, folder) = match reference.split_once(':') {
@@ -74,6 +74,12 @@ impl Catalogue {
             local.folder = Some(std::path::absolute(folder)?);
         }
         Ok(spec)
+    }
+
+    /// Whether this is neither an entry's name nor `NAME@VERSION`, but something that only
+    /// [`Catalogue::find`] understands: a path, or a name with a folder.
+    pub fn is_place(reference: &str) -> bool {
+        is_path(reference) || reference.contains(':')
     }
 
     /// All images in the order of their names, those with a broken entry as the error.
@@ -110,6 +116,10 @@ impl Entry {
         );
         Ok(spec)
     }
+}
+
+fn is_path(reference: &str) -> bool {
+    Path::new(reference).extension().is_some_and(|extension| extension == "toml")
 }
 
 /// The Levenshtein distance: how many letters to insert, delete or replace.

@@ -1,6 +1,7 @@
 //! Files that the user keeps: they are used where they are, and never changed or removed.
 
 use std::path::Path;
+use std::path::PathBuf;
 
 use anyhow::Context;
 use anyhow::Result;
@@ -24,15 +25,7 @@ use crate::images::store::refuse_version;
 /// time, since reading them takes seconds.
 pub(crate) fn look(store: &Store, spec: &ImageSpec, local: &Local, pin: &Pin) -> Result<Image> {
     refuse_version(pin)?;
-    let folder = match (&spec.folder, &local.folder) {
-        (Some(base), Some(folder)) => base.join(folder),
-        (Some(base), None) => base.clone(),
-        (None, Some(folder)) => folder.clone(),
-        (None, None) => {
-            anyhow::bail!("it needs the folder that holds its files: use `{}:FOLDER`", spec.name)
-        }
-    };
-    let folder = std::path::absolute(folder)?;
+    let folder = folder(spec, local)?;
     let mut records = store.index.records()?;
     records.retain(|record| record.name == spec.name);
     let files = spec.files.iter().map(|file| look_at(file, &folder, &records, pin));
@@ -47,6 +40,19 @@ pub(crate) fn look(store: &Store, spec: &ImageSpec, local: &Local, pin: &Pin) ->
         store.index.remove(old)?;
     }
     store.enter(spec, record)
+}
+
+/// The folder that the files are kept in.
+pub(crate) fn folder(spec: &ImageSpec, local: &Local) -> Result<PathBuf> {
+    let folder = match (&spec.folder, &local.folder) {
+        (Some(base), Some(folder)) => base.join(folder),
+        (Some(base), None) => base.clone(),
+        (None, Some(folder)) => folder.clone(),
+        (None, None) => {
+            anyhow::bail!("it needs the folder that holds its files: use `{}:FOLDER`", spec.name)
+        }
+    };
+    Ok(std::path::absolute(folder)?)
 }
 
 fn paths(record: &Record) -> Vec<Option<&Path>> {

@@ -217,6 +217,22 @@ impl Store {
         self.index.records()
     }
 
+    /// What is here of the image that an entry describes, of all its versions.
+    ///
+    /// # Errors
+    /// If the index cannot be read, or the entry needs a folder and names none.
+    pub fn records_of(&self, spec: &ImageSpec) -> Result<Vec<Record>> {
+        let mut records = self.index.records()?;
+        records.retain(|record| record.name == spec.name && record.entry == entry_digest(spec));
+        if let Source::Local(local) = &spec.source {
+            let folder = kept::folder(spec, local)?;
+            let paths: Vec<_> =
+                spec.files.iter().map(|file| Some(folder.join(file.path()))).collect();
+            records.retain(|record| record.files.iter().map(|file| &file.path).eq(&paths));
+        }
+        Ok(records)
+    }
+
     /// Reads every file of an image again. A bad one of the store's own is removed, so that the next
     /// run fetches it again; a file that the user keeps is left alone.
     ///

@@ -153,3 +153,26 @@ fn log_lines_in_a_pipe_carry_no_colours() {
     let said = text(&output.stderr);
     assert!(said.contains("leaving out") && !said.contains('\u{1b}'), "{said:?}");
 }
+
+#[test]
+fn an_image_of_an_entry_somewhere_else_is_listed_verified_and_removed() {
+    let user = User::new();
+    for name in ["coreos_production_pxe.vmlinuz", "coreos_production_pxe_image.cpio.gz"] {
+        user.write(&format!("kept/{name}"), name);
+    }
+    assert_transcript!(
+        "image-places",
+        user.session(&[
+            &["image", "pull", "./tiny.toml", "coreos:kept"],
+            &["image", "list"],
+            &["image", "list", "-o", "name"],
+            &["image", "verify", "./tiny.toml", "tiny"],
+            &["image", "verify", "coreos:kept"],
+            &["image", "rm", "coreos:elsewhere"],
+            &["image", "rm", "coreos"],
+            &["image", "rm", "./tiny.toml", "coreos:kept"],
+            &["image", "rm", "./tiny.toml"],
+            &["image", "rm", "./none.toml"],
+        ])
+    );
+}
