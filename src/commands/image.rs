@@ -160,13 +160,10 @@ impl PinArgs {
     /// # Errors
     /// If the lock file cannot be written.
     pub fn record(&self, image: &Image) -> Result<()> {
-        let Some(path) = &self.lock else { return Ok(()) };
-        let mut lock = Lock::load(path)?;
-        if lock.pin(&image.spec.name) == Pin::default() {
-            lock.set(&image.spec.name, image.pin());
-            lock.save(path)?;
+        match &self.lock {
+            Some(path) => Lock::enter(path, &image.spec.name, image.pin()),
+            None => Ok(()),
         }
-        Ok(())
     }
 }
 
