@@ -33,6 +33,8 @@ use crate::images::resume::read_origin;
 use crate::images::resume::retry_after;
 use crate::images::resume::unsatisfied_length;
 use crate::images::resume::validator;
+use crate::output::Printer;
+use crate::output::seconds;
 
 /// How patient a [`Fetcher`] is.
 #[derive(Clone, Copy, Debug)]
@@ -53,6 +55,7 @@ pub struct Patience {
 pub struct Fetcher {
     client: Client,
     patience: Patience,
+    printer: Option<Printer>,
 }
 
 /// What is fetched, whole.
@@ -101,7 +104,13 @@ impl Fetcher {
             .timeout(patience.stall) // of the blocking client: of each read
             .build()
             .context("setting up the HTTP client")?;
-        Ok(Self { client, patience })
+        Ok(Self { client, patience, printer: None })
+    }
+
+    /// The same, but it says when it has to try again.
+    #[must_use]
+    pub fn telling(&self, printer: &Printer) -> Self {
+        Self { printer: Some(printer.clone()), ..self.clone() }
     }
 
     /// Fetches a small document.
@@ -187,7 +196,10 @@ impl Fetcher {
             }
             let pause = self.patience.pause * 2_u32.saturating_pow(failed - 1);
             let pause = wait.unwrap_or(pause).min(MAX_PAUSE);
-            tracing::info!("fetching {url}: {error:#}; trying again in {pause:?}");
+            if let Some(printer) = &self.printer {
+                let pause = seconds(pause);
+                printer.note(format!("fetching {url}: {error:#}; trying again in {pause}"));
+            }
             std::thread::sleep(pause);
         }
     }

@@ -39,7 +39,8 @@ pub(crate) fn fetch(
     pin: &Pin,
     printer: &Printer,
 ) -> Result<Image> {
-    let resolved = resolve(spec, pin, &store.fetcher)?;
+    let fetcher = &store.fetcher.telling(printer);
+    let resolved = resolve(spec, pin, fetcher)?;
     // Somebody who names a version says nothing about which one is the newest.
     let is_newest = pin.version.is_none();
     let exact = Pin { version: resolved.version.clone(), ..pin.clone() };
@@ -54,7 +55,7 @@ pub(crate) fn fetch(
     }
     let key = match &resolved.signed_by {
         Some(key) if resolved.files.iter().any(|file| file.signature.is_some()) => {
-            Some((public_key(store, spec, key)?, key.fingerprint.as_str()))
+            Some((public_key(fetcher, spec, key)?, key.fingerprint.as_str()))
         }
         _ => None,
     };
@@ -62,7 +63,7 @@ pub(crate) fn fetch(
     fs::create_dir_all(&partial)?;
 
     let failed = AtomicBool::new(false);
-    let job = Job { store, partial: &partial, key, failed: &failed, printer };
+    let job = Job { store, fetcher, partial: &partial, key, failed: &failed, printer };
     let results: Vec<Result<RecordFile>> = std::thread::scope(|scope| {
         let job = &job;
         let start = |file| scope.spawn(move || job.run(file).inspect_err(|_| job.stop()));
@@ -140,6 +141,7 @@ pub(crate) fn build(
 /// What the threads share.
 struct Job<'a> {
     store: &'a Store,
+    fetcher: &'a Fetcher,
     partial: &'a Path,
     key: Option<(Vec<u8>, &'a str)>,
     failed: &'a AtomicBool,
@@ -163,7 +165,7 @@ impl Job<'_> {
         }
         // Before the file, which is large.
         let signature = match &file.signature {
-            Some(url) => Some(store.fetcher.document(url)?),
+            Some(url) => Some(self.fetcher.document(url)?),
             None => None,
         };
         let part = self.part(file);
@@ -172,7 +174,7 @@ impl Job<'_> {
             self.printer.note(format!("fetching {}", file.url));
         }
         let bar = self.printer.byte_bar(&file.name, Some(0));
-        let fetched = store.fetcher.download(&file.url, &part, &bar, self.failed);
+        let fetched = self.fetcher.download(&file.url, &part, &bar, self.failed);
         bar.finish_and_clear();
         let fetched = fetched?;
         let verified_by = match self.judge(file, fetched, signature.as_deref(), &part) {
@@ -260,9 +262,9 @@ fn all_or_why_not(results: Vec<Result<RecordFile>>) -> Result<Vec<RecordFile>> {
 }
 
 /// The public key, which is looked at before anything large is fetched.
-fn public_key(store: &Store, spec: &ImageSpec, key: &SigningKey) -> Result<Vec<u8>> {
+fn public_key(fetcher: &Fetcher, spec: &ImageSpec, key: &SigningKey) -> Result<Vec<u8>> {
     let bytes = if key.key.contains("://") {
-        store.fetcher.document(&key.key)?
+        fetcher.document(&key.key)?
     } else {
         let folder = spec.folder.as_deref().unwrap_or(Path::new("."));
         fs::read(folder.join(&key.key))?

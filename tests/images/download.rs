@@ -1,6 +1,7 @@
 //! Downloads from servers that misbehave.
 
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use std::time::Instant;
@@ -228,6 +229,40 @@ fn a_passing_trouble_is_waited_for() {
     let start = Instant::now();
     Target::new().gets(&server.url("/f"), &file);
     assert!(start.elapsed() >= Duration::from_secs(1));
+}
+
+#[test]
+fn each_further_try_is_told_unless_quiet() {
+    let file = bytes(500, 18);
+    for quiet in [&[][..], &["-q"]] {
+        let busy = answer("503 Service Unavailable", &["Content-Length: 0"], b"");
+        let server = Faulty::start(vec![busy, whole(&file)]);
+        let folder = tempfile::tempdir().unwrap();
+        let entry = format!(
+            "version = 1\nname = 'mine'\ndescription = ''\narguments = ''\nmemory_mib = 64\n\
+             config = 'none'\nready = 'config'\nsource.urls.base = '{}'\n\
+             file = [{{ role = 'kernel', name = 'f', sha256 = '{}' }}]\n",
+            server.url(""),
+            Sha256::of(&file)
+        );
+        std::fs::write(folder.path().join("mine.toml"), entry).unwrap();
+        let mut pull = Command::new(env!("CARGO_BIN_EXE_virtlab"));
+        pull.args(["image", "pull", "mine.toml"]).args(quiet).current_dir(folder.path());
+        let output = pull.env_clear().env("HOME", folder.path()).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{said}");
+        let url = server.url("/f");
+        let retry = format!(
+            "fetching {url}: the server says 503 Service Unavailable; trying again in 1.0s"
+        );
+        let expected = [format!("fetching {url}"), retry];
+        let said: Vec<&str> = said.lines().collect();
+        if quiet.is_empty() {
+            assert_eq!(said[..2], expected);
+        } else {
+            assert_eq!(said, [""; 0]);
+        }
+    }
 }
 
 #[test]
