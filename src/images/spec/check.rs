@@ -3,6 +3,7 @@
 use anyhow::Context;
 use anyhow::Result;
 use anyhow::ensure;
+use reqwest::Url;
 
 use super::FORMAT_VERSION;
 use super::FileSpec;
@@ -12,7 +13,10 @@ use super::Source;
 use super::Urls;
 use super::is_file_name;
 use crate::images::arguments::BootVariables;
-use crate::images::arguments::expand;
+use crate::images::arguments::UrlVariables;
+use crate::images::arguments::kernel_arguments;
+use crate::images::resolve::NO_LATEST;
+use crate::images::resolve::document_url;
 
 impl ImageSpec {
     pub(super) fn check(&self) -> Result<()> {
@@ -41,10 +45,17 @@ impl ImageSpec {
             );
             self.check_file(file).with_context(|| format!("file `{}`", file.name))?;
         }
-        if let Source::Urls(urls) = &self.source {
-            Self::check_urls(urls)?;
+        ensure!(self.memory_mib > 0, "`memory_mib` is 0: how much does a node need at least?");
+        match &self.source {
+            Source::Urls(urls) => self.check_urls(urls)?,
+            Source::Stream(stream) => {
+                let url = document_url(&stream.url, first(&stream.channels));
+                check_url("source.stream.url", url)?;
+            }
+            Source::Local(_) | Source::Recipe(_) => {}
         }
-        self.kernel_arguments(&BootVariables::sample()).map(drop)
+        kernel_arguments(&self.arguments, &BootVariables::sample()).context("`arguments`")?;
+        Ok(())
     }
 
     /// A key that its source does not look at would be a check that is never made.
@@ -81,7 +92,7 @@ impl ImageSpec {
         Ok(())
     }
 
-    fn check_urls(urls: &Urls) -> Result<()> {
+    fn check_urls(&self, urls: &Urls) -> Result<()> {
         if let Some(latest) = &urls.latest {
             ensure!(
                 latest.variable.is_some() != latest.pointer.is_some(),
@@ -95,10 +106,46 @@ impl ImageSpec {
                 "`fingerprint` is `{fingerprint}`: give the 40 hexadecimal digits of the primary key"
             );
         }
-        let channel = urls.channels.first().map_or("", String::as_str);
-        expand(&urls.base, channel, "1").context("`source.urls.base`")?;
+        let channel = first(&urls.channels);
+        if let Some(latest) = &urls.latest {
+            check_url("source.urls.latest.url", document_url(&latest.url, channel))?;
+        }
+        if let Some(key) = urls.signed_by.as_ref().filter(|key| key.key.contains("://")) {
+            check_url("source.urls.signed_by.key", Ok(key.key.clone()))?;
+        }
+        let version = urls.latest.as_ref().map(|_| "1").ok_or(NO_LATEST);
+        let variables = UrlVariables { channel, version };
+        check_url("source.urls.base", variables.expand(&urls.base))?;
+        for file in &self.files {
+            for (key, path) in
+                [("path", &file.path), ("digests", &file.digests), ("signature", &file.signature)]
+            {
+                let Some(path) = path else { continue };
+                let context = || format!("file `{}`: `{key}`", file.name);
+                let path = variables.expand(path).with_context(context)?;
+                if path.contains("://") {
+                    check_url(key, Ok(path)).with_context(|| format!("file `{}`", file.name))?;
+                }
+            }
+        }
         Ok(())
     }
+}
+
+fn first(channels: &[String]) -> Option<&str> {
+    channels.first().map(String::as_str)
+}
+
+/// A URL in which the variables are filled in already.
+fn check_url(key: &str, url: Result<String>) -> Result<()> {
+    let url = url.with_context(|| format!("`{key}`"))?;
+    let scheme = Url::parse(&url).map(|url| url.scheme().to_owned());
+    ensure!(
+        scheme.is_ok_and(|scheme| scheme == "http" || scheme == "https"),
+        "`{key}` is `{url}`: give a URL of http or https; for files of this computer there is \
+         `source.local`"
+    );
+    Ok(())
 }
 
 #[cfg(test)]
@@ -125,8 +172,10 @@ mod tests {
             (
                 "config_url",
                 "confg_url",
-                "mine.toml: rendering the kernel arguments of image `mine`",
+                "mine.toml: `arguments`: `confg_url` is not defined: docs/images.md lists what ",
             ),
+            ("{{ config_url", "{{ config_url | nope", "mine.toml: `arguments`: filter nope is "),
+            ("512", "0", "mine.toml: `memory_mib` is 0: "),
             (
                 "source.local.folder = \".\"\n",
                 network,
@@ -150,6 +199,107 @@ mod tests {
                 ImageSpec::parse(&GOOD.replace(from, to), "mine.toml").unwrap_err()
             );
             assert!(error.starts_with(expected), "{from} → {to}: {error}");
+        }
+    }
+
+    /// An entry whose source and file are these lines.
+    fn network(source: &str, file: &str) -> Result<ImageSpec> {
+        let source = format!("{source}\n");
+        let text = GOOD.replace("source.local.folder = \".\"\n", &source);
+        ImageSpec::parse(&format!("{text}{file}\n"), "mine.toml")
+    }
+
+    #[test]
+    fn a_mistake_in_a_url_is_named_with_its_key() {
+        const BASE: &str = "source.urls.base = 'https://example.org'";
+        const LATEST: &str = "source.urls.latest = { url = 'https://example.org', variable = 'V' }";
+        const WHOLE: &str =
+            "sha256 = '0000000000000000000000000000000000000000000000000000000000000000'";
+        for (source, file, expected) in [
+            (
+                "source.urls.base = 'https://example.org/{{ vesion }}'",
+                WHOLE,
+                "`source.urls.base`: `vesion` is not defined: a URL may use `channel` and `version`",
+            ),
+            (
+                "source.urls.base = 'https://example.org/{{ version }}'",
+                WHOLE,
+                "`source.urls.base`: `version` is not defined: the source has no `latest` that \
+                 says which one is the newest",
+            ),
+            (
+                "source.urls.base = 'https://{{ channel }}.example.org'",
+                WHOLE,
+                "`source.urls.base`: `channel` is not defined: the source has no `channels`",
+            ),
+            (
+                &format!("{BASE}\n{}", LATEST.replace(".org", ".org/{{ version }}")),
+                WHOLE,
+                "`source.urls.latest.url`: `version` is not defined: this document is what says it",
+            ),
+            (
+                "source.stream = { url = 'https://example.org/{{ channel }}', version = '/v' }",
+                "pointer = '/kernel'",
+                "`source.stream.url`: `channel` is not defined: the source has no `channels`",
+            ),
+            (
+                BASE,
+                "digests = 'SUMS-{{ version }}'",
+                "file `vmlinuz`: `digests`: `version` is not defined: the source has no `latest` \
+                 that says which one is the newest",
+            ),
+            (
+                BASE,
+                "digests = 'SUMS'\npath = '{{ flavour }}/vmlinuz'",
+                "file `vmlinuz`: `path`: `flavour` is not defined: a URL may use `channel` and \
+                 `version`",
+            ),
+            (
+                "source.urls.base = 'example.org/x'",
+                WHOLE,
+                "`source.urls.base` is `example.org/x`: ",
+            ),
+            ("source.urls.base = 'ftp://a/b'", WHOLE, "`source.urls.base` is `ftp://a/b`: give a "),
+            ("source.urls.base = 'file:///a'", WHOLE, "`source.urls.base` is `file:///a`: give a "),
+            (
+                "source.urls.base = 'https://'",
+                WHOLE,
+                "`source.urls.base` is `https://`: give a URL",
+            ),
+            (
+                BASE,
+                "digests = 'ftp://a/SUMS'",
+                "file `vmlinuz`: `digests` is `ftp://a/SUMS`: give a URL of http or https; for \
+                 files of this computer there is `source.local`",
+            ),
+        ] {
+            let error = format!("{:#}", network(source, file).unwrap_err());
+            let expected = format!("mine.toml: {expected}");
+            assert!(error.starts_with(&expected), "{source}\n{file}\n{error}");
+        }
+        let versioned = BASE.replace(".org", ".org/{{ version }}");
+        network(&format!("{versioned}\n{LATEST}"), WHOLE).unwrap();
+    }
+
+    #[test]
+    fn a_fingerprint_is_taken_as_it_is_printed() {
+        let plain = "F88CFEDEFF29A5B4D9523864E25D9AED0593B34A";
+        for (text, expected) in [
+            (plain, Some(plain)),
+            ("0xF88CFEDEFF29A5B4D9523864E25D9AED0593B34A", Some(plain)),
+            ("F88C FEDE FF29 A5B4 D952  3864 E25D 9AED 0593 B34A", Some(plain)),
+            ("E25D9AED0593B34A", None),
+        ] {
+            let source = format!(
+                "source.urls.base = 'https://example.org'\n\
+                 source.urls.signed_by = {{ key = 'k.asc', fingerprint = '{text}' }}"
+            );
+            let spec = network(&source, "signature = 'vmlinuz.sig'");
+            let found = spec.ok().and_then(|spec| match spec.source {
+                Source::Urls(urls) => urls.signed_by.map(|key| key.fingerprint),
+                _ => None,
+            });
+            assert_eq!(found.as_deref(), expected, "{text}");
         }
     }
 }

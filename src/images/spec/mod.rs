@@ -12,12 +12,11 @@ use std::path::PathBuf;
 use anyhow::Context;
 use anyhow::Result;
 use fs_err as fs;
-use minijinja::value::Serde;
 use serde::Deserialize;
 use serde::Serialize;
 
 use crate::images::arguments::BootVariables;
-use crate::images::arguments::render;
+use crate::images::arguments::kernel_arguments;
 use crate::images::digest::Sha256;
 
 /// A bootable image: its files, how they are verified, and what a node of it needs.
@@ -100,7 +99,9 @@ pub struct SigningKey {
     /// The ASCII-armoured public key: a URL, or a path relative to the entry's own file. Wherever it
     /// comes from, it is used only if it has the fingerprint.
     pub key: String,
-    /// The fingerprint of its primary key, 40 hexadecimal digits; sub-keys may change.
+    /// The fingerprint of its primary key, 40 hexadecimal digits; sub-keys may change. Blanks and a
+    /// leading `0x`, with which it is often printed, are left out.
+    #[serde(deserialize_with = "fingerprint")]
     pub fingerprint: String,
 }
 
@@ -222,9 +223,8 @@ impl ImageSpec {
     /// # Errors
     /// If the template is wrong; [`ImageSpec::parse`] has found that already for entries it made.
     pub fn kernel_arguments(&self, variables: &BootVariables) -> Result<String> {
-        let text = render(&self.arguments, Serde(variables))
-            .with_context(|| format!("rendering the kernel arguments of image `{}`", self.name))?;
-        Ok(text.split_whitespace().collect::<Vec<_>>().join(" "))
+        kernel_arguments(&self.arguments, variables)
+            .with_context(|| format!("rendering the kernel arguments of image `{}`", self.name))
     }
 
     /// The channels of the image, the default one first.
@@ -255,6 +255,13 @@ impl ConfigFormat {
             Self::None => "none",
         }
     }
+}
+
+fn fingerprint<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let digits: String = text.chars().filter(|c| !c.is_whitespace()).collect();
+    let bare = digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X"));
+    Ok(bare.unwrap_or(&digits).to_owned())
 }
 
 /// A name that is one path segment, needs no quoting in a URL, and is not hidden.
