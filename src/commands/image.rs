@@ -24,6 +24,7 @@ use crate::images::Source;
 use crate::images::Store;
 use crate::images::index::Record;
 use crate::images::store::Removed;
+use crate::images::store::refuse_version;
 use crate::output::Format;
 use crate::output::Printer;
 use crate::output::Table;
@@ -256,10 +257,16 @@ fn show(args: &ShowArgs, catalogue: &Catalogue, store: &Store, printer: &Printer
     let spec = catalogue.find(&args.image)?;
     // Kept files that are not there yet are no reason not to show the entry.
     let pin = args.pin.pin(&spec.name)?;
-    let image = store.find(&spec, &pin).unwrap_or_else(|error| {
-        printer.warn(format!("{error:#}"));
-        None
-    });
+    if let Source::Local(_) = spec.source {
+        refuse_version(&pin).with_context(|| format!("image `{}`", spec.name))?;
+    }
+    let image = match (store.find(&spec, &pin), &spec.source) {
+        (Err(error), Source::Local(_)) => {
+            printer.warn(format!("{error:#}"));
+            None
+        }
+        (image, _) => image?,
+    };
     if printer.format() == Format::Table {
         describe(&spec, image.as_ref(), printer);
         return Ok(());

@@ -129,21 +129,7 @@ impl Store {
     pub(crate) fn look(&self, spec: &ImageSpec, pin: &Pin) -> Result<Option<Image>> {
         match &spec.source {
             Source::Local(local) => kept::look(self, spec, local, pin).map(Some),
-            Source::Recipe(recipe) => {
-                let version = Recipe::find(spec, &recipe.name)?.digest().short();
-                refuse_version(&Pin { version: None, ..pin.clone() })?;
-                if let Some(wanted) = &pin.version {
-                    ensure!(
-                        *wanted == version,
-                        "it is built by the recipe {version} here, not by {wanted}"
-                    );
-                }
-                let reference = format!("{}@{version}", spec.name);
-                let mut records = self.index.records()?.into_iter();
-                Ok(records.find_map(|record| {
-                    (record.reference == reference).then(|| self.intact(spec, record)).flatten()
-                }))
-            }
+            Source::Recipe(recipe) => self.built(spec, &Recipe::find(spec, &recipe.name)?, pin),
             Source::Urls(_) | Source::Stream(_) => {
                 let channel = channel(spec, pin)?;
                 let mut records = self.index.records()?;
@@ -158,6 +144,22 @@ impl Store {
                 Ok(records.into_iter().find_map(|record| self.intact(spec, record)))
             }
         }
+    }
+
+    /// The image that this recipe has built.
+    fn built(&self, spec: &ImageSpec, recipe: &Recipe, pin: &Pin) -> Result<Option<Image>> {
+        let version = recipe.digest().short();
+        refuse_version(&Pin { version: None, ..pin.clone() })?;
+        if let Some(wanted) = &pin.version {
+            ensure!(
+                *wanted == version,
+                "it is built by the recipe {version} here, not by {wanted}"
+            );
+        }
+        let reference = format!("{}@{version}", spec.name);
+        let mut records = self.index.records()?;
+        records.retain(|record| record.reference == reference);
+        Ok(records.into_iter().find_map(|record| self.intact(spec, record)))
     }
 
     /// The image, fetched or built if it is not here yet. An image that is here is taken as it is:
@@ -179,17 +181,24 @@ impl Store {
     /// If a file cannot be had, or is not what the entry, its signature or the pin says: then it is
     /// thrown away, and no image that is here is touched.
     pub fn pull(&self, spec: &ImageSpec, pin: &Pin, printer: &Printer) -> Result<Image> {
+        self.obtain(spec, pin, printer).with_context(|| format!("image `{}`", spec.name))
+    }
+
+    /// [`Store::pull`], for those who say themselves which image it is about.
+    fn obtain(&self, spec: &ImageSpec, pin: &Pin, printer: &Printer) -> Result<Image> {
         let _store = self.lock_store(Hold::Shared, printer)?;
         let _image = self.lock_image(&spec.name, printer)?;
         let image = match &spec.source {
-            Source::Local(local) => kept::look(self, spec, local, pin),
-            Source::Recipe(recipe) => match self.look(spec, pin)? {
-                Some(image) => Ok(image),
-                None => pull::build(self, spec, &Recipe::find(spec, &recipe.name)?, printer),
-            },
-            Source::Urls(_) | Source::Stream(_) => pull::fetch(self, spec, pin, printer),
+            Source::Local(local) => kept::look(self, spec, local, pin)?,
+            Source::Recipe(recipe) => {
+                let recipe = Recipe::find(spec, &recipe.name)?;
+                match self.built(spec, &recipe, pin)? {
+                    Some(image) => image,
+                    None => pull::build(self, spec, &recipe, printer)?,
+                }
+            }
+            Source::Urls(_) | Source::Stream(_) => pull::fetch(self, spec, pin, printer)?,
         };
-        let image = image.with_context(|| format!("image `{}`", spec.name))?;
         image.files.iter().try_for_each(|file| pin.check(&file.name, file.sha256))?;
         Ok(image)
     }

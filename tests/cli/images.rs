@@ -176,3 +176,20 @@ fn an_image_of_an_entry_somewhere_else_is_listed_verified_and_removed() {
         ])
     );
 }
+
+#[test]
+fn what_an_image_does_not_have_is_refused_under_its_name() {
+    let user = User::new();
+    assert_transcript!(
+        "image-wrong-pins",
+        user.session(&[
+            &["image", "pull", "micro", "--version", "3"],
+            &["image", "pull", "micro", "--channel", "beta"],
+            &["image", "pull", "flatcar", "--channel", "nope"],
+            &["image", "show", "micro", "--version", "3"],
+            &["image", "show", "flatcar", "--channel", "nope"],
+            &["image", "show", "coreos", "--channel", "nope"],
+            &["image", "show", "coreos", "-o", "name"],
+        ])
+    );
+}
