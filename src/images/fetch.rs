@@ -35,6 +35,7 @@ use crate::images::resume::unsatisfied_length;
 use crate::images::resume::validator;
 use crate::output::Printer;
 use crate::output::seconds;
+use crate::output::set_total;
 
 /// How patient a [`Fetcher`] is.
 #[derive(Clone, Copy, Debug)]
@@ -65,6 +66,9 @@ pub struct Fetched {
     pub sha256: Sha256,
     /// Its length in bytes.
     pub size: u64,
+    /// Whether a part of it came by an earlier try: if the file has changed since and the server
+    /// does not notice, it is neither the old nor the new one.
+    pub resumed: bool,
 }
 
 /// Why one try ended, and whether another may help.
@@ -244,9 +248,7 @@ impl Fetcher {
             }
             _ => 0,
         };
-        if let Some(length) = response.content_length() {
-            bar.set_length(start + length);
-        }
+        set_total(bar, response.content_length().map(|length| start + length));
         receive(response, url, part, start, (bar, stop))
     }
 
@@ -322,11 +324,11 @@ fn receive(
         bar.inc(count as u64);
     }
     file.sync_all().map_err(io)?;
-    Ok(Fetched { size: hasher.length(), sha256: hasher.finish() })
+    Ok(Fetched { size: hasher.length(), sha256: hasher.finish(), resumed: start > 0 })
 }
 
 fn hash(part: &Path) -> Result<Fetched> {
-    Ok(Fetched { size: length(part), sha256: Sha256::of_file(part)? })
+    Ok(Fetched { size: length(part), sha256: Sha256::of_file(part)?, resumed: true })
 }
 
 /// Reading the body went wrong. reqwest hides in the I/O error; its last cause says why.

@@ -173,22 +173,38 @@ impl Job<'_> {
         if !self.printer.is_live() {
             self.printer.note(format!("fetching {}", file.url));
         }
-        let bar = self.printer.byte_bar(&file.name, Some(0));
-        let fetched = self.fetcher.download(&file.url, &part, &bar, self.failed);
-        bar.finish_and_clear();
-        let fetched = fetched?;
-        let verified_by = match self.judge(file, fetched, signature.as_deref(), &part) {
-            Ok(verified_by) => verified_by,
-            Err(error) => {
-                Fetcher::discard(&part)?;
-                return Err(error.context(format!("verifying {}", file.url)));
+        let (fetched, verified_by) = match self.download(file, signature.as_deref(), &part)? {
+            (fetched, Err(error)) if fetched.resumed => {
+                let why = "it was put together from several tries; fetching all of it again";
+                self.printer.note(format!("verifying {}: {error:#}; {why}", file.url));
+                self.download(file, signature.as_deref(), &part)?
             }
+            judged => judged,
         };
+        let verified_by = verified_by.with_context(|| format!("verifying {}", file.url))?;
         store.take_in(&part, fetched.sha256, &file.name)?;
         Fetcher::discard(&part)?;
         let (size, time) = (HumanBytes(fetched.size), seconds(start.elapsed()));
         self.printer.note(format!("fetched `{}`, {size} in {time}, {verified_by}", file.name));
         self.entry(file, fetched.sha256, verified_by)
+    }
+
+    /// Fetches a file into `part`, and what became of verifying it. A bad file is thrown away.
+    fn download(
+        &self,
+        file: &RemoteFile,
+        signature: Option<&[u8]>,
+        part: &Path,
+    ) -> Result<(Fetched, Result<String>)> {
+        let bar = self.printer.byte_bar(&file.name);
+        let fetched = self.fetcher.download(&file.url, part, &bar, self.failed);
+        bar.finish_and_clear();
+        let fetched = fetched?;
+        let verified_by = self.judge(file, fetched, signature, part);
+        if verified_by.is_err() {
+            Fetcher::discard(part)?;
+        }
+        Ok((fetched, verified_by))
     }
 
     /// Every digest and the signature have to agree; says which did.

@@ -8,6 +8,8 @@ use std::time::Instant;
 
 use indicatif::ProgressBar;
 use tempfile::TempDir;
+use virtlab::images::Catalogue;
+use virtlab::images::Pin;
 use virtlab::images::Sha256;
 use virtlab::images::fetch::Fetched;
 
@@ -17,6 +19,8 @@ use crate::faulty::answer;
 use crate::support::HASTE;
 use crate::support::bytes;
 use crate::support::fetcher;
+use crate::support::printer;
+use crate::support::store;
 
 struct Target {
     folder: TempDir,
@@ -42,8 +46,8 @@ impl Target {
     fn gets(&self, url: &str, expected: &[u8]) {
         let fetched = self.get(url).unwrap();
         assert_eq!(std::fs::read(self.part()).unwrap(), expected);
-        let whole = Fetched { sha256: Sha256::of(expected), size: expected.len() as u64 };
-        assert_eq!(fetched, whole);
+        let (sha256, size) = (Sha256::of(expected), expected.len() as u64);
+        assert_eq!(fetched, Fetched { sha256, size, resumed: fetched.resumed });
     }
 }
 
@@ -231,6 +235,53 @@ fn a_passing_trouble_is_waited_for() {
     assert!(start.elapsed() >= Duration::from_secs(1));
 }
 
+/// An entry of one file `f` on this server.
+fn entry(server: &Faulty, file: &[u8]) -> String {
+    format!(
+        "version = 1\nname = 'mine'\ndescription = ''\narguments = ''\nmemory_mib = 64\n\
+         config = 'none'\nready = 'config'\nsource.urls.base = '{}'\n\
+         file = [{{ role = 'kernel', name = 'f', sha256 = '{}' }}]\n",
+        server.url(""),
+        Sha256::of(file)
+    )
+}
+
+#[test]
+fn a_file_that_has_changed_unnoticed_between_two_tries_is_fetched_again() {
+    let (old, new) = (bytes(9000, 19), bytes(9000, 20));
+    let spec = |server: &Faulty, folder: &TempDir| {
+        let path = folder.path().join("mine.toml");
+        std::fs::write(&path, entry(server, &new)).unwrap();
+        Catalogue::new(&[]).unwrap().find(path.to_str().unwrap()).unwrap()
+    };
+    // No `ETag` and no `Last-Modified`: the server cannot be asked whether it is the same file.
+    let folder = tempfile::tempdir().unwrap();
+    let server = Faulty::start(vec![cut(&old, 4000, &[]), rest(&new, 4000), whole(&new)]);
+    let image = store(folder.path()).pull(&spec(&server, &folder), &Pin::default(), &printer());
+    assert_eq!(std::fs::read(&image.unwrap().files[0].path).unwrap(), new);
+
+    // Once: what is wrong from the start stays wrong.
+    let folder = tempfile::tempdir().unwrap();
+    let server =
+        Faulty::start(vec![cut(&old, 4000, &[]), rest(&old, 4000), whole(&old), whole(&new)]);
+    let image = store(folder.path()).pull(&spec(&server, &folder), &Pin::default(), &printer());
+    let error = format!("{:#}", image.unwrap_err());
+    assert!(error.contains("`f` is not what the image's entry says"), "{error}");
+    assert_eq!(server.requests().len(), 3);
+}
+
+#[test]
+fn a_bar_shows_a_whole_only_where_the_server_tells_one() {
+    let file = bytes(700, 21);
+    for (headers, expected) in [(&["Content-Length: 700"][..], Some(700)), (&[], None)] {
+        let server = Faulty::start(vec![answer("200 OK", headers, &file)]);
+        let (target, bar) = (Target::new(), printer().byte_bar("f"));
+        let stop = AtomicBool::new(false);
+        fetcher().download(&server.url("/f"), &target.part(), &bar, &stop).unwrap();
+        assert_eq!((bar.length(), bar.position()), (expected, 700));
+    }
+}
+
 #[test]
 fn each_further_try_is_told_unless_quiet() {
     let file = bytes(500, 18);
@@ -238,14 +289,7 @@ fn each_further_try_is_told_unless_quiet() {
         let busy = answer("503 Service Unavailable", &["Content-Length: 0"], b"");
         let server = Faulty::start(vec![busy, whole(&file)]);
         let folder = tempfile::tempdir().unwrap();
-        let entry = format!(
-            "version = 1\nname = 'mine'\ndescription = ''\narguments = ''\nmemory_mib = 64\n\
-             config = 'none'\nready = 'config'\nsource.urls.base = '{}'\n\
-             file = [{{ role = 'kernel', name = 'f', sha256 = '{}' }}]\n",
-            server.url(""),
-            Sha256::of(&file)
-        );
-        std::fs::write(folder.path().join("mine.toml"), entry).unwrap();
+        std::fs::write(folder.path().join("mine.toml"), entry(&server, &file)).unwrap();
         let mut pull = Command::new(env!("CARGO_BIN_EXE_virtlab"));
         pull.args(["image", "pull", "mine.toml"]).args(quiet).current_dir(folder.path());
         let output = pull.env_clear().env("HOME", folder.path()).output().unwrap();
