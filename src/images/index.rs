@@ -1,5 +1,6 @@
 //! What the store knows about each image that it has, one small JSON file each.
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::path::PathBuf;
 use std::time::SystemTime;
@@ -96,6 +97,7 @@ impl Index {
     /// Writes a record. Another one of the same reference but with other files stays: a lab may
     /// boot from these.
     pub(crate) fn save(&self, record: &Record) -> Result<()> {
+        fs::create_dir_all(&self.folder)?;
         let path = self.path(record);
         let text = serde_json::to_vec_pretty(record)?;
         write_atomically(&self.folder, &path, &text)?;
@@ -116,7 +118,7 @@ impl Index {
                 continue;
             }
             match fs::remove_file(&path) {
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {} // by another run
+                Err(error) if error.kind() == ErrorKind::NotFound => {} // by another run
                 done => done?,
             }
         }
@@ -126,14 +128,22 @@ impl Index {
     /// Every record with its file: parsed, or else its text.
     fn read(&self) -> Result<Vec<(PathBuf, Result<Record, String>)>> {
         let mut items = Vec::new();
-        for item in fs::read_dir(&self.folder)? {
+        let folder = match fs::read_dir(&self.folder) {
+            Err(error)
+                if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
+            {
+                return Ok(items);
+            }
+            folder => folder?,
+        };
+        for item in folder {
             let path = item?.path();
             if path.extension().is_none_or(|extension| extension != "json") {
                 continue;
             }
             let bytes = match fs::read(&path) {
                 // Another run has removed it since.
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
                 bytes => bytes?,
             };
             let record = serde_json::from_slice::<Record>(&bytes).map_err(|error| {

@@ -181,10 +181,11 @@ pub(crate) enum Hold {
     Exclusive,
 }
 
-/// Locks a file, which is made if need be, until the value that is returned is dropped. `waits` is
+/// Locks a file, which is made if need be with its folder, until the value that is returned is dropped. `waits` is
 /// called if somebody else has it.
 pub(crate) fn lock(path: &Path, hold: Hold, waits: impl FnOnce()) -> Result<File> {
     let context = || format!("locking {}", path.display());
+    fs::create_dir_all(folder_of(path))?;
     let file = File::create(path).with_context(context)?;
     let tried = match hold {
         Hold::Shared => file.try_lock_shared(),

@@ -86,21 +86,19 @@ impl Store {
     /// The user's store, `$XDG_CACHE_HOME/virtlab/images/`.
     ///
     /// # Errors
-    /// If the user has no home directory, or the folder cannot be made.
+    /// If the user has no home directory.
     pub fn open_default() -> Result<Self> {
         let cache = etcetera::choose_base_strategy()?.cache_dir();
         Self::open(&cache.join("virtlab/images"), Fetcher::new(Patience::default())?)
     }
 
-    /// A store in the folder `root`, which is made if need be.
+    /// A store in the folder `root`, which is made when something is put there: to see that
+    /// nothing is here needs no folder.
     ///
     /// # Errors
-    /// If the folder cannot be made.
+    /// If the current folder is gone.
     pub fn open(root: &Path, fetcher: Fetcher) -> Result<Self> {
         let root = std::path::absolute(root)?;
-        for folder in ["index", "partial", "locks"] {
-            fs::create_dir_all(root.join(folder))?;
-        }
         let index = Index::new(root.join("index"));
         Ok(Self { root, index, fetcher })
     }
@@ -307,9 +305,11 @@ impl Store {
         });
         let replaced = replaced.cloned().collect();
         let partial = self.root.join("partial");
-        let bytes = size_of(&partial)?;
-        fs::remove_dir_all(&partial)?;
-        fs::create_dir_all(&partial)?;
+        let mut bytes = 0;
+        if partial.exists() {
+            bytes = size_of(&partial)?;
+            fs::remove_dir_all(&partial)?;
+        }
         let mut removed = self.drop_records(replaced)?;
         removed.bytes += bytes;
         Ok(removed)

@@ -193,3 +193,17 @@ fn what_an_image_does_not_have_is_refused_under_its_name() {
         ])
     );
 }
+
+#[test]
+fn the_catalogue_is_shown_where_no_cache_can_be_made() {
+    let user = User::new();
+    user.write(".cache", "a file in the place of the folder");
+    let output = user.virtlab(&["image", "list", "-o", "name"]).output().unwrap();
+    assert_eq!(
+        (text(&output.stdout).as_str(), text(&output.stderr).as_str()),
+        ("coreos\ndebian\nfedora-coreos\nflatcar\nmicro\ntalos\n", "")
+    );
+    let fresh = User::new();
+    assert!(fresh.virtlab(&["image", "list"]).output().unwrap().status.success());
+    assert!(!fresh.path().join(".cache").exists());
+}
