@@ -207,3 +207,31 @@ fn the_catalogue_is_shown_where_no_cache_can_be_made() {
     assert!(fresh.virtlab(&["image", "list"]).output().unwrap().status.success());
     assert!(!fresh.path().join(".cache").exists());
 }
+
+#[test]
+fn every_command_speaks_json_and_yaml() {
+    let user = User::new();
+    user.write("recipe/build.sh", "#!/bin/sh\nprintf k > \"$1/vmlinuz\"\n");
+    user.write("built.toml", BUILT);
+    assert_transcript!(
+        "image-json",
+        user.session(&[
+            &["-q", "image", "build", "built.toml", "-o", "json"],
+            &["image", "pull", "tiny.toml", "-o", "yaml"],
+            &["image", "verify", "tiny", "-o", "json"],
+            &["image", "rm", "tiny", "-o", "json"],
+            &["image", "prune", "-o", "yaml"],
+        ])
+    );
+}
+
+const BUILT: &str = r#"version = 1
+name = "built"
+description = "Built here"
+arguments = ""
+memory_mib = 64
+config = "none"
+ready = "config"
+source.recipe.name = "recipe"
+file = [{ role = "kernel", name = "vmlinuz" }]
+"#;

@@ -2,15 +2,31 @@
 
 use anyhow::Result;
 use anyhow::bail;
+use serde::Serialize;
 
 use super::BuildArgs;
+use super::FileRow;
 use super::PullArgs;
+use super::is_for_programs;
 use crate::images::Catalogue;
+use crate::images::Image;
 use crate::images::ImageSpec;
 use crate::images::Pin;
+use crate::images::Sha256;
 use crate::images::Source;
 use crate::images::Store;
 use crate::output::Printer;
+use crate::output::Table;
+
+#[derive(Serialize)]
+struct ImageRow {
+    reference: String,
+    name: String,
+    channel: Option<String>,
+    version: Option<String>,
+    digest: Sha256,
+    files: Vec<FileRow>,
+}
 
 pub(super) fn pull(
     args: &PullArgs,
@@ -20,12 +36,16 @@ pub(super) fn pull(
 ) -> Result<()> {
     let specs: Vec<ImageSpec> =
         args.images.iter().map(|image| catalogue.find(image)).collect::<Result<_>>()?;
-    for spec in &specs {
+    let mut rows = Vec::new();
+    let outcome = specs.iter().try_for_each(|spec| {
         let image = store.pull(spec, &args.pin.pin(&spec.name)?, printer)?;
         args.pin.record(&image)?;
-        printer.data(image.reference);
-    }
-    Ok(())
+        rows.push(row(&image, printer));
+        Ok(())
+    });
+    // What came before something went wrong is here.
+    print(&rows, printer)?;
+    outcome
 }
 
 pub(super) fn build(
@@ -43,6 +63,27 @@ pub(super) fn build(
     } else {
         store.ensure(&spec, &Pin::default(), printer)?
     };
-    printer.data(image.reference);
+    print(&[row(&image, printer)], printer)
+}
+
+/// People are told at once.
+fn row(image: &Image, printer: &Printer) -> ImageRow {
+    if !is_for_programs(printer) {
+        printer.data(&image.reference);
+    }
+    ImageRow {
+        reference: image.reference.clone(),
+        name: image.spec.name.clone(),
+        channel: image.channel.clone(),
+        version: image.version.clone(),
+        digest: image.digest,
+        files: image.files.iter().map(FileRow::from).collect(),
+    }
+}
+
+fn print(rows: &[ImageRow], printer: &Printer) -> Result<()> {
+    if is_for_programs(printer) {
+        printer.listing(&rows, &[], &Table::new(&[]))?;
+    }
     Ok(())
 }

@@ -12,14 +12,19 @@ use anyhow::Result;
 use anyhow::ensure;
 use clap::Args;
 use clap::Subcommand;
+use serde::Serialize;
 
 use crate::images::Catalogue;
 use crate::images::Image;
+use crate::images::ImageFile;
 use crate::images::InUse;
 use crate::images::Lock;
 use crate::images::Pin;
+use crate::images::Role;
+use crate::images::Sha256;
 use crate::images::Store;
 use crate::images::index::Record;
+use crate::output::Format;
 use crate::output::Printer;
 
 /// What to do with images
@@ -161,6 +166,35 @@ impl PinArgs {
     }
 }
 
+/// A file of an image, for programs.
+#[derive(Serialize)]
+struct FileRow {
+    role: Role,
+    name: String,
+    path: PathBuf,
+    size: u64,
+    sha256: Sha256,
+    verified_by: String,
+}
+
+impl From<&ImageFile> for FileRow {
+    fn from(file: &ImageFile) -> Self {
+        Self {
+            role: file.role,
+            name: file.name.clone(),
+            path: file.path.clone(),
+            size: file.size,
+            sha256: file.sha256,
+            verified_by: file.verified_by.clone(),
+        }
+    }
+}
+
+/// Whether a program reads what is printed; people get a line as soon as there is one to say.
+fn is_for_programs(printer: &Printer) -> bool {
+    matches!(printer.format(), Format::Json | Format::Yaml)
+}
+
 /// The records of the images that somebody named.
 fn meant(images: &[String], catalogue: &Catalogue, store: &Store) -> Result<Vec<Record>> {
     let all = store.records()?;
@@ -186,7 +220,6 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::output::Format;
 
     #[derive(Parser)]
     #[command(version)]

@@ -3,15 +3,24 @@
 use anyhow::Context;
 use anyhow::Result;
 use indicatif::HumanBytes;
+use serde::Serialize;
 
 use super::PruneArgs;
 use super::RmArgs;
+use super::is_for_programs;
 use super::meant;
 use crate::images::Catalogue;
 use crate::images::InUse;
 use crate::images::Store;
 use crate::images::store::Removed;
 use crate::output::Printer;
+use crate::output::Table;
+
+#[derive(Serialize)]
+struct RemovedRow {
+    removed: Vec<String>,
+    freed_bytes: u64,
+}
 
 pub(super) fn rm(
     args: &RmArgs,
@@ -22,8 +31,7 @@ pub(super) fn rm(
 ) -> Result<()> {
     let records = meant(&args.images, catalogue, store)?;
     let in_use = if args.force { InUse::default() } else { in_use().context(OR_FORCE)? };
-    removed(&store.remove(records, &in_use, printer)?, printer);
-    Ok(())
+    print(store.remove(records, &in_use, printer)?, printer)
 }
 
 pub(super) fn prune(
@@ -39,15 +47,18 @@ pub(super) fn prune(
         }
         in_use => in_use.context(OR_FORCE)?,
     };
-    removed(&store.prune(&in_use, printer)?, printer);
-    Ok(())
+    print(store.prune(&in_use, printer)?, printer)
 }
 
-fn removed(removed: &Removed, printer: &Printer) {
-    for reference in &removed.references {
-        printer.data(reference);
+fn print(removed: Removed, printer: &Printer) -> Result<()> {
+    let row = RemovedRow { removed: removed.references, freed_bytes: removed.bytes };
+    if is_for_programs(printer) {
+        printer.listing(&row, &[], &Table::new(&[]))?;
+    } else {
+        row.removed.iter().for_each(|reference| printer.data(reference));
     }
-    printer.note(format!("freed {}", HumanBytes(removed.bytes)));
+    printer.note(format!("freed {}", HumanBytes(row.freed_bytes)));
+    Ok(())
 }
 
 const OR_FORCE: &str = "finding out which images labs use (`--force` removes without that)";

@@ -1,18 +1,16 @@
 //! `image show`.
 
-use std::path::PathBuf;
-
 use anyhow::Context;
 use anyhow::Result;
 use indicatif::HumanBytes;
 use serde::Serialize;
 
+use super::FileRow;
 use super::ShowArgs;
 use super::list::source;
 use crate::images::Catalogue;
 use crate::images::Image;
 use crate::images::ImageSpec;
-use crate::images::Role;
 use crate::images::Sha256;
 use crate::images::Source;
 use crate::images::Store;
@@ -27,17 +25,7 @@ struct ShowRow {
     entry: ImageSpec,
     reference: Option<String>,
     digest: Option<Sha256>,
-    cached: Vec<ShownFile>,
-}
-
-#[derive(Serialize)]
-struct ShownFile {
-    role: Role,
-    name: String,
-    path: PathBuf,
-    size: u64,
-    sha256: Sha256,
-    verified_by: String,
+    cached: Vec<FileRow>,
 }
 
 pub(super) fn show(
@@ -69,16 +57,7 @@ pub(super) fn show(
         entry: spec,
         reference: image.as_ref().map(|image| image.reference.clone()),
         digest: image.as_ref().map(|image| image.digest),
-        cached: shown
-            .map(|file| ShownFile {
-                role: file.role,
-                name: file.name.clone(),
-                path: file.path.clone(),
-                size: file.size,
-                sha256: file.sha256,
-                verified_by: file.verified_by.clone(),
-            })
-            .collect(),
+        cached: shown.map(FileRow::from).collect(),
     };
     printer.listing(&row, &[name], &Table::new(&[]))
 }
