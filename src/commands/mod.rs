@@ -32,8 +32,6 @@ use anyhow::Context as _;
 use anyhow::Result;
 use anyhow::bail;
 use etcetera::BaseStrategy;
-use signal_hook::consts::SIGINT;
-use signal_hook::consts::SIGTERM;
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::Cli;
@@ -49,6 +47,7 @@ use crate::images::store::Store;
 use crate::ksm::claims::Claims;
 use crate::output::Printer;
 use crate::render::Templates;
+use crate::signals;
 
 /// What every command has at hand.
 struct Context<'a> {
@@ -165,7 +164,8 @@ impl Context<'_> {
 
     /// From now on Ctrl-C and SIGTERM are looked at between steps; a second one ends us at once.
     fn catch_signals(&self) -> Result<()> {
-        for signal in [SIGINT, SIGTERM] {
+        signals::leave_to_others();
+        for signal in signals::ALL {
             let flag = &self.interrupted;
             signal_hook::flag::register_conditional_default(signal, Arc::clone(flag))
                 .and_then(|_| signal_hook::flag::register(signal, Arc::clone(flag)))

@@ -4,11 +4,15 @@ use std::fs::File;
 use std::io::BufRead;
 use std::io::BufReader;
 use std::os::unix::net::UnixListener;
+use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
 use std::time::Duration;
 use std::time::Instant;
 
 use fs_err as fs;
+use rustix::process::Pid;
+use rustix::process::Signal;
+use rustix::process::kill_process;
 use serde_json::Value;
 
 use crate::support::RUNNING;
@@ -223,6 +227,41 @@ fn every_command_speaks_json_and_yaml() {
             &["image", "prune", "-o", "yaml"],
         ])
     );
+}
+
+#[test]
+fn a_build_that_is_stopped_takes_its_children_and_its_folder_with_it() {
+    let user = User::new();
+    fs::create_dir(user.path().join("tmp")).unwrap();
+    let pids = user.path().join("pids");
+    let script = format!("#!/bin/sh\nsleep 60 &\necho $$ $! > {}\nwait\n", pids.display());
+    user.write("recipe/build.sh", &script);
+    user.write("built.toml", BUILT);
+    for signal in [Signal::TERM, Signal::INT] {
+        let mut build = user.virtlab(&["image", "build", "built.toml"]);
+        build.env("TMPDIR", user.path().join("tmp")).stderr(Stdio::null());
+        let mut build = build.spawn().unwrap();
+        let is_written = || fs::read_to_string(&pids).is_ok_and(|text| text.ends_with('\n'));
+        wait_until("the recipe runs", is_written);
+        kill_process(Pid::from_child(&build), signal).unwrap();
+        let status = build.wait().unwrap();
+        assert_eq!(status.signal(), Some(Signal::INT.as_raw()), "{status}");
+        for pid in fs::read_to_string(&pids).unwrap().split_whitespace() {
+            let stat = format!("/proc/{pid}/stat");
+            let is_gone = || fs::read_to_string(&stat).map_or(true, |stat| stat.contains(") Z "));
+            wait_until("the recipe's processes are gone", is_gone);
+        }
+        assert_eq!(fs::read_dir(user.path().join("tmp")).unwrap().count(), 0);
+        fs::remove_file(&pids).unwrap();
+    }
+}
+
+fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !is_so() {
+        assert!(Instant::now() < deadline, "waiting until {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 const BUILT: &str = r#"version = 1
