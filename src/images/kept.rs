@@ -44,14 +44,15 @@ pub(crate) fn look(store: &Store, spec: &ImageSpec, local: &Local, pin: &Pin) ->
 
 /// The folder that the files are kept in.
 pub(crate) fn folder(spec: &ImageSpec, local: &Local) -> Result<PathBuf> {
-    let folder = match (&spec.folder, &local.folder) {
-        (Some(base), Some(folder)) => base.join(folder),
-        (Some(base), None) => base.clone(),
-        (None, Some(folder)) => folder.clone(),
-        (None, None) => {
-            anyhow::bail!("it needs the folder that holds its files: use `{}:FOLDER`", spec.name)
-        }
-    };
+    // Also of a user's copy of an entry: the files are hardly beside it.
+    let folder = local.folder.as_ref().with_context(|| {
+        format!(
+            "it needs the folder that holds its files: use `{}:FOLDER`, or `source.local.folder` in \
+             its entry",
+            spec.name
+        )
+    })?;
+    let folder = spec.folder.as_ref().map_or(folder.clone(), |base| base.join(folder));
     Ok(std::path::absolute(folder)?)
 }
 

@@ -5,6 +5,7 @@
 //! changed recipe is a new image and an unchanged one is built once.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io::BufRead;
 use std::io::BufReader;
 use std::io::Write;
@@ -28,27 +29,34 @@ use crate::hint::Interrupted;
 use crate::images::digest::Hasher;
 use crate::images::digest::Sha256;
 use crate::images::spec::ImageSpec;
+use crate::images::spec::RecipeName;
 use crate::output::Printer;
 use crate::output::sanitize;
 use crate::signals;
 
-/// A recipe: its files by their names. All of them may be executed.
+/// A recipe: its files by their names, all of which may be executed, and what it looks at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recipe {
     name: String,
     files: BTreeMap<String, Vec<u8>>,
+    /// The variables that are set, and not to nothing.
+    environment: BTreeMap<String, OsString>,
 }
 
 impl Recipe {
-    /// The recipe `name` of an image: a folder beside the user's entry, else one of virtlab's own.
+    /// The recipe of an image: a folder beside the user's entry, else one of virtlab's own.
     ///
     /// # Errors
     /// If there is none, or its folder cannot be read.
-    pub fn find(spec: &ImageSpec, name: &str) -> Result<Self> {
+    pub fn find(spec: &ImageSpec, recipe: &RecipeName) -> Result<Self> {
+        let variable = |name: &String| Some((name.clone(), std::env::var_os(name)?));
+        let set = recipe.environment.iter().filter_map(variable);
+        let environment = set.filter(|(_, value)| !value.is_empty()).collect();
+        let name = recipe.name.as_str();
         if let Some(folder) = spec.folder.as_ref().map(|folder| folder.join(name))
             && folder.join(SCRIPT).exists()
         {
-            return Self::read(name, &folder);
+            return Ok(Self { environment, ..Self::read(name, &folder)? });
         }
         let Some((_, files)) = RECIPES.iter().find(|(known, _)| *known == name) else {
             let wanted = match &spec.folder {
@@ -60,7 +68,7 @@ impl Recipe {
             bail!("it is built by the recipe `{name}`: {wanted}");
         };
         let files = files.iter().map(|(file, text)| ((*file).to_owned(), text.as_bytes().to_vec()));
-        Ok(Self { name: name.to_owned(), files: files.collect() })
+        Ok(Self { name: name.to_owned(), files: files.collect(), environment })
     }
 
     /// Reads a recipe from its folder; sub-folders are not part of it.
@@ -75,15 +83,19 @@ impl Recipe {
                 files.insert(file.to_string_lossy().into_owned(), fs::read(&path)?);
             }
         }
-        Ok(Self { name: name.to_owned(), files })
+        Ok(Self { name: name.to_owned(), files, environment: BTreeMap::new() })
     }
 
-    /// The digest of all its files, names and contents.
+    /// The digest of all its files, names and contents, and of the variables.
     pub fn digest(&self) -> Sha256 {
         let mut hasher = Hasher::default();
         for (name, bytes) in &self.files {
             hasher.update(format!("{name}\0{}\0", bytes.len()).as_bytes());
             hasher.update(bytes);
+        }
+        for (name, value) in &self.environment {
+            hasher.update(format!("${name}\0{}\0", value.len()).as_bytes());
+            hasher.update(value.as_encoded_bytes());
         }
         hasher.finish()
     }
@@ -106,7 +118,8 @@ impl Recipe {
         let context = || format!("building by the recipe `{}`", self.name);
         let spinner = printer.spinner(&context());
         let mut file = fs::File::create(log)?;
-        let command = Command::new(kitchen.path().join(SCRIPT));
+        let mut command = Command::new(kitchen.path().join(SCRIPT));
+        command.envs(&self.environment);
         let status = run(command, output, kitchen.path(), |line| {
             file.write_all(line)?;
             file.write_all(b"\n")?;

@@ -127,7 +127,7 @@ impl Store {
     pub(crate) fn look(&self, spec: &ImageSpec, pin: &Pin) -> Result<Option<Image>> {
         match &spec.source {
             Source::Local(local) => kept::look(self, spec, local, pin).map(Some),
-            Source::Recipe(recipe) => self.built(spec, &Recipe::find(spec, &recipe.name)?, pin),
+            Source::Recipe(recipe) => self.built(spec, &Recipe::find(spec, recipe)?, pin),
             Source::Urls(_) | Source::Stream(_) => {
                 let channel = channel(spec, pin)?;
                 let mut records = self.index.records()?;
@@ -189,7 +189,7 @@ impl Store {
         let image = match &spec.source {
             Source::Local(local) => kept::look(self, spec, local, pin)?,
             Source::Recipe(recipe) => {
-                let recipe = Recipe::find(spec, &recipe.name)?;
+                let recipe = Recipe::find(spec, recipe)?;
                 match self.built(spec, &recipe, pin)? {
                     Some(image) => image,
                     None => pull::build(self, spec, &recipe, printer)?,
@@ -211,7 +211,7 @@ impl Store {
         };
         let _store = self.lock_store(Hold::Shared, printer)?;
         let _image = self.lock_image(&spec.name, printer)?;
-        Recipe::find(spec, &recipe.name)
+        Recipe::find(spec, recipe)
             .and_then(|recipe| pull::build(self, spec, &recipe, printer))
             .with_context(|| format!("image `{}`", spec.name))
     }

@@ -256,6 +256,30 @@ fn a_build_that_is_stopped_takes_its_children_and_its_folder_with_it() {
     }
 }
 
+#[test]
+fn what_a_recipe_looks_at_in_the_environment_makes_another_image() {
+    let user = User::new();
+    user.write("recipe/build.sh", "#!/bin/sh\nprintf \"${SUITE:-stable}\" > \"$1/vmlinuz\"\n");
+    let source = "source.recipe = { name = \"recipe\", environment = [\"SUITE\"] }";
+    user.write("built.toml", &BUILT.replace("source.recipe.name = \"recipe\"", source));
+    let build = |suite: Option<&str>| {
+        let mut command = user.virtlab(&["image", "build", "built.toml", "-o", "json"]);
+        command.envs(suite.map(|suite| ("SUITE", suite)));
+        let output = command.output().unwrap();
+        let built: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let kernel = fs::read_to_string(built[0]["files"][0]["path"].as_str().unwrap()).unwrap();
+        (kernel, built[0]["reference"].as_str().unwrap().to_owned())
+    };
+    let (kernel, plain) = build(None);
+    assert_eq!(kernel, "stable");
+    let (kernel, testing) = build(Some("testing"));
+    assert_eq!(kernel, "testing");
+    assert_ne!(testing, plain);
+    // Set to nothing is not set, and what is here is not built again.
+    assert_eq!(build(Some("")), ("stable".to_owned(), plain));
+    assert_eq!(build(Some("testing")), ("testing".to_owned(), testing));
+}
+
 fn wait_until(what: &str, is_so: impl Fn() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !is_so() {

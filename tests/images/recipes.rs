@@ -152,11 +152,17 @@ fn kept_files_are_used_where_they_are() {
     fs::create_dir(&kept).unwrap();
     let store = store(folder.path());
     let catalogue = Catalogue::new(&[]).unwrap();
-    let bare = catalogue.find("coreos").unwrap();
-    assert_eq!(
-        format!("{:#}", store.find(&bare, &Pin::default()).unwrap_err()),
-        "image `coreos`: it needs the folder that holds its files: use `coreos:FOLDER`"
-    );
+    let own = folder.path().join("own");
+    fs::create_dir(&own).unwrap();
+    fs::copy("images/coreos.toml", own.join("coreos.toml")).unwrap();
+    for catalogue in [&catalogue, &Catalogue::new(&[own]).unwrap()] {
+        let bare = catalogue.find("coreos").unwrap();
+        assert_eq!(
+            format!("{:#}", store.find(&bare, &Pin::default()).unwrap_err()),
+            "image `coreos`: it needs the folder that holds its files: use `coreos:FOLDER`, or \
+             `source.local.folder` in its entry"
+        );
+    }
     let spec = catalogue.find(&format!("coreos:{}", kept.display())).unwrap();
     let error = format!("{:#}", store.find(&spec, &Pin::default()).unwrap_err());
     let expected = format!(

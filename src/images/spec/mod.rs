@@ -132,6 +132,10 @@ pub struct Local {
 pub struct RecipeName {
     /// The folder's name; its `build.sh OUTPUT_DIR` makes the files.
     pub name: String,
+    /// The environment variables that it looks at: with another value of one of them it makes
+    /// another image.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub environment: Vec<String>,
 }
 
 /// One file of an image.
