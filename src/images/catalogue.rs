@@ -89,9 +89,9 @@ impl Catalogue {
 
     fn unknown(&self, name: &str) -> String {
         let names: Vec<&str> = self.entries.keys().map(String::as_str).collect();
-        let nearest = names.iter().min_by_key(|known| distance(known, name));
+        let nearest = names.iter().min_by_key(|known| strsim::levenshtein(known, name));
         let guess = match nearest {
-            Some(known) if distance(known, name) <= MAX_TYPOS => {
+            Some(known) if strsim::levenshtein(known, name) <= MAX_TYPOS => {
                 format!(" (did you mean `{known}`?)")
             }
             _ => String::new(),
@@ -120,22 +120,6 @@ impl Entry {
 
 fn is_path(reference: &str) -> bool {
     Path::new(reference).extension().is_some_and(|extension| extension == "toml")
-}
-
-/// The Levenshtein distance: how many letters to insert, delete or replace.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, to) in b.iter().enumerate() {
-            let replace = diagonal + usize::from(from != *to);
-            diagonal = row[j + 1];
-            row[j + 1] = replace.min(row[j] + 1).min(row[j + 1] + 1);
-        }
-    }
-    row[b.len()]
 }
 
 const MAX_TYPOS: usize = 2;

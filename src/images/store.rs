@@ -337,12 +337,14 @@ impl Store {
 
     /// The image of a record, if its files are as they were when they were verified. A file with
     /// another time is read again; one that is bad counts as missing.
-    pub(crate) fn intact(&self, spec: &ImageSpec, record: Record) -> Option<Image> {
-        for file in &record.files {
+    pub(crate) fn intact(&self, spec: &ImageSpec, mut record: Record) -> Option<Image> {
+        let mut was_touched = false;
+        for file in &mut record.files {
             let path = self.path_of(file);
             let metadata = fs::metadata(&path).ok()?;
+            let time = mtime(&metadata);
             let is_same = metadata.len() == file.size
-                && (mtime(&metadata) == file.mtime
+                && (time == file.mtime
                     || Sha256::of_file(&path).is_ok_and(|found| found == file.sha256));
             if !is_same {
                 // What the user does with their own files is their business.
@@ -351,6 +353,12 @@ impl Store {
                 }
                 return None;
             }
+            was_touched |= time != file.mtime;
+            file.mtime = time;
+        }
+        // So that it need not be read every time; where nothing can be written, it is.
+        if was_touched && let Err(error) = self.index.save(&record) {
+            tracing::debug!("{error:#}");
         }
         Some(self.image(spec, record))
     }

@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
+use std::time::UNIX_EPOCH;
 
 use virtlab::images::Catalogue;
 use virtlab::images::ImageSpec;
@@ -97,6 +99,20 @@ fn building_anew_leaves_the_files_that_a_lab_boots_from() {
     assert_eq!(of_lab(), Some(old.clone()));
     store.prune(&InUse::default(), &printer()).unwrap();
     assert_eq!(of_lab(), None);
+}
+
+#[test]
+fn a_file_that_was_only_touched_is_read_again_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let spec = recipe(folder.path(), "printf one > \"$1/vmlinuz\"\ncp init \"$1/initrd.img\"");
+    let store = store(folder.path());
+    let image = store.ensure(&spec, &Pin::default(), &printer()).unwrap();
+    let kernel = &image.files[0].path;
+    let time = UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+    fs::File::open(kernel).unwrap().set_modified(time).unwrap();
+    assert_eq!(store.find(&spec, &Pin::default()).unwrap(), Some(image));
+    let known = store.records().unwrap()[0].files[0].mtime;
+    assert_eq!(known, 1_000_000_000_000_000_000);
 }
 
 #[test]
