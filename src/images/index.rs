@@ -11,8 +11,8 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::images::digest::Sha256;
+use crate::images::files::write_atomically;
 use crate::images::image::digest_of_all;
-use crate::images::lock::write_atomically;
 use crate::images::spec::Role;
 
 /// An image of the store.
