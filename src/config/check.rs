@@ -1,12 +1,19 @@
 //! Whether a config is what the system will take it for.
 
+use std::fmt;
 use std::process::Command;
 
 use anyhow::Context;
 use anyhow::Result;
 use anyhow::bail;
 use anyhow::ensure;
+use serde::Deserialize;
+use serde::Deserializer;
+use serde::de::IgnoredAny;
+use serde::de::MapAccess;
+use serde::de::Visitor;
 use serde_json::Value;
+use serde_saphyr::UserMessageFormatter;
 
 use super::filter;
 use crate::images::ConfigFormat;
@@ -65,10 +72,43 @@ fn cloud_config(text: &str, beginnings: &[&str]) -> Result<()> {
 }
 
 fn yaml(text: &str) -> Result<()> {
-    let documents: Vec<Value> = serde_saphyr::from_multiple(text).context("it is not YAML")?;
-    let is_mapping = |document: &Value| document.is_object() || document.is_null();
-    ensure!(documents.iter().all(is_mapping), "it is not a list of names and values");
-    Ok(())
+    // cloud-init's own examples have `!!binary` in `write_files`; what it holds is none of our business.
+    let options = serde_saphyr::options! { ignore_binary_tag_for_string: true };
+    match serde_saphyr::from_multiple_with_options::<Mapping>(text, options) {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            let told = error.without_snippet().render_with_formatter(&UserMessageFormatter);
+            bail!("it is not YAML: {}", sanitize(told.trim()))
+        }
+    }
+}
+
+/// Names with values, whatever they are; or nothing at all.
+struct Mapping;
+
+impl<'de> Deserialize<'de> for Mapping {
+    fn deserialize<D: Deserializer<'de>>(document: D) -> Result<Self, D::Error> {
+        document.deserialize_any(MappingVisitor)
+    }
+}
+
+struct MappingVisitor;
+
+impl<'de> Visitor<'de> for MappingVisitor {
+    type Value = Mapping;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("names with values")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Mapping, A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Mapping)
+    }
+
+    fn visit_unit<E: serde::de::Error>(self) -> Result<Mapping, E> {
+        Ok(Mapping)
+    }
 }
 
 const VALIDATOR: &str = "ignition-validate";
@@ -105,6 +145,11 @@ mod tests {
             ),
             (ConfigFormat::CloudConfig, "#!/bin/sh\n{ not: yaml"),
             (ConfigFormat::UserData, "#cloud-config\nruncmd: [[a, b]]\n"),
+            (
+                ConfigFormat::UserData,
+                "#cloud-config\nwrite_files: [{path: /a, content: !!binary f0VMRgIBAQ==}]\n",
+            ),
+            (ConfigFormat::UserData, "#cloud-config\n? [a, b]\n: 1\n1: x\n"),
             (ConfigFormat::UserData, "## template: jinja\n#cloud-config\n{% if x %}"),
             (ConfigFormat::UserData, "#cloud-config-archive\n- text\n"),
             (ConfigFormat::Talos, "version: v1alpha1\n---\nkind: X\n"),
@@ -128,12 +173,20 @@ mod tests {
             wrong(ConfigFormat::CloudConfig, "hostname: x\n"),
             "its first line is `hostname: x`, but it must start with `#cloud-config` or `#!`"
         );
-        let error = wrong(ConfigFormat::UserData, "#cloud-config\nhostname: a: b\n");
-        assert!(error.starts_with("it is not YAML: ") && error.contains("line 2"), "{error}");
-        assert_eq!(
-            wrong(ConfigFormat::CloudConfig, "#cloud-config\n- a\n"),
-            "it is not a list of names and values"
-        );
+        for (text, expected) in [
+            (
+                "hostname: a: b\n",
+                "mapping values are not allowed in this context at line 2, column 12",
+            ),
+            ("- a\n", "invalid type: sequence, expected names with values"),
+            (
+                "a: 1\nb: 2\na: 3\n",
+                "duplicate mapping key `a` is not allowed here at line 4, column 1",
+            ),
+        ] {
+            let text = format!("#cloud-config\n{text}");
+            assert_eq!(wrong(ConfigFormat::UserData, &text), format!("it is not YAML: {expected}"));
+        }
     }
 
     #[test]
