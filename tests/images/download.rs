@@ -1,15 +1,12 @@
 //! Downloads from servers that misbehave.
 
 use std::path::PathBuf;
-use std::process::Command;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use std::time::Instant;
 
 use indicatif::ProgressBar;
 use tempfile::TempDir;
-use virtlab::images::Catalogue;
-use virtlab::images::Pin;
 use virtlab::images::Sha256;
 use virtlab::images::fetch::Fetched;
 
@@ -20,7 +17,6 @@ use crate::support::HASTE;
 use crate::support::bytes;
 use crate::support::fetcher;
 use crate::support::printer;
-use crate::support::store;
 
 struct Target {
     folder: TempDir,
@@ -56,20 +52,20 @@ fn length(length: usize) -> String {
 }
 
 /// All of a file is promised, and the connection cut after `sent` bytes.
-fn cut(whole: &[u8], sent: usize, headers: &[&str]) -> Vec<Step> {
+pub(crate) fn cut(whole: &[u8], sent: usize, headers: &[&str]) -> Vec<Step> {
     let length = length(whole.len());
     let mut all = vec![length.as_str()];
     all.extend_from_slice(headers);
     answer("200 OK", &all, &whole[..sent])
 }
 
-fn rest(whole: &[u8], start: usize) -> Vec<Step> {
+pub(crate) fn rest(whole: &[u8], start: usize) -> Vec<Step> {
     let range = format!("Content-Range: bytes {start}-{}/{}", whole.len() - 1, whole.len());
     let length = length(whole.len() - start);
     answer("206 Partial Content", &[&range, &length], &whole[start..])
 }
 
-fn whole(body: &[u8]) -> Vec<Step> {
+pub(crate) fn whole(body: &[u8]) -> Vec<Step> {
     answer("200 OK", &[&length(body.len())], body)
 }
 
@@ -235,41 +231,6 @@ fn a_passing_trouble_is_waited_for() {
     assert!(start.elapsed() >= Duration::from_secs(1));
 }
 
-/// An entry of one file `f` on this server.
-fn entry(server: &Faulty, file: &[u8]) -> String {
-    format!(
-        "version = 1\nname = 'mine'\ndescription = ''\narguments = ''\nmemory_mib = 64\n\
-         config = 'none'\nready = 'config'\nsource.urls.base = '{}'\n\
-         file = [{{ role = 'kernel', name = 'f', sha256 = '{}' }}]\n",
-        server.url(""),
-        Sha256::of(file)
-    )
-}
-
-#[test]
-fn a_file_that_has_changed_unnoticed_between_two_tries_is_fetched_again() {
-    let (old, new) = (bytes(9000, 19), bytes(9000, 20));
-    let spec = |server: &Faulty, folder: &TempDir| {
-        let path = folder.path().join("mine.toml");
-        std::fs::write(&path, entry(server, &new)).unwrap();
-        Catalogue::new(&[]).unwrap().find(path.to_str().unwrap()).unwrap()
-    };
-    // No `ETag` and no `Last-Modified`: the server cannot be asked whether it is the same file.
-    let folder = tempfile::tempdir().unwrap();
-    let server = Faulty::start(vec![cut(&old, 4000, &[]), rest(&new, 4000), whole(&new)]);
-    let image = store(folder.path()).pull(&spec(&server, &folder), &Pin::default(), &printer());
-    assert_eq!(std::fs::read(&image.unwrap().files[0].path).unwrap(), new);
-
-    // Once: what is wrong from the start stays wrong.
-    let folder = tempfile::tempdir().unwrap();
-    let server =
-        Faulty::start(vec![cut(&old, 4000, &[]), rest(&old, 4000), whole(&old), whole(&new)]);
-    let image = store(folder.path()).pull(&spec(&server, &folder), &Pin::default(), &printer());
-    let error = format!("{:#}", image.unwrap_err());
-    assert!(error.contains("`f` is not what the image's entry says"), "{error}");
-    assert_eq!(server.requests().len(), 3);
-}
-
 #[test]
 fn a_bar_shows_a_whole_only_where_the_server_tells_one() {
     let file = bytes(700, 21);
@@ -279,33 +240,6 @@ fn a_bar_shows_a_whole_only_where_the_server_tells_one() {
         let stop = AtomicBool::new(false);
         fetcher().download(&server.url("/f"), &target.part(), &bar, &stop).unwrap();
         assert_eq!((bar.length(), bar.position()), (expected, 700));
-    }
-}
-
-#[test]
-fn each_further_try_is_told_unless_quiet() {
-    let file = bytes(500, 18);
-    for quiet in [&[][..], &["-q"]] {
-        let busy = answer("503 Service Unavailable", &["Content-Length: 0"], b"");
-        let server = Faulty::start(vec![busy, whole(&file)]);
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("mine.toml"), entry(&server, &file)).unwrap();
-        let mut pull = Command::new(env!("CARGO_BIN_EXE_virtlab"));
-        pull.args(["image", "pull", "mine.toml"]).args(quiet).current_dir(folder.path());
-        let output = pull.env_clear().env("HOME", folder.path()).output().unwrap();
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert!(output.status.success(), "{said}");
-        let url = server.url("/f");
-        let retry = format!(
-            "fetching {url}: the server says 503 Service Unavailable; trying again in 1.0s"
-        );
-        let expected = [format!("fetching {url}"), retry];
-        let said: Vec<&str> = said.lines().collect();
-        if quiet.is_empty() {
-            assert_eq!(said[..2], expected);
-        } else {
-            assert_eq!(said, [""; 0]);
-        }
     }
 }
 
