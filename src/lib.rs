@@ -20,5 +20,6 @@ pub mod loaders;
 pub mod memory;
 pub mod output;
 pub mod render;
+pub mod signals;
 pub mod state;
 pub mod units;

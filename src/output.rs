@@ -126,23 +126,11 @@ impl Printer {
         Ok(())
     }
 
-    /// A bar for `total` bytes, with speed and time left.
-    pub fn byte_bar(&self, name: &str, total: Option<u64>) -> ProgressBar {
-        let bar = match total {
-            Some(total) => ProgressBar::new(total).with_style(
-                ProgressStyle::with_template(
-                    "{prefix:<32} {bar:24} {bytes:>10}/{total_bytes} {bytes_per_sec:>12} {eta:>4}",
-                )
-                .expect("the template is valid"),
-            ),
-            None => ProgressBar::no_length().with_style(
-                ProgressStyle::with_template(
-                    "{prefix:<32} {spinner} {bytes:>10} {bytes_per_sec:>12}",
-                )
-                .expect("the template is valid"),
-            ),
-        };
-        self.bars.add(bar.with_prefix(sanitize(name)))
+    /// A bar for bytes, with speed and time left; how many there will be is for [`set_total`].
+    pub fn byte_bar(&self, name: &str) -> ProgressBar {
+        let bar = self.bars.add(ProgressBar::no_length().with_prefix(sanitize(name)));
+        set_total(&bar, None);
+        bar
     }
 
     /// A line that turns while something is waited for.
@@ -162,6 +150,19 @@ impl Printer {
         self.bars.suspend(|| {
             let _ = writeln!(anstream::stderr(), "{line}");
         });
+    }
+}
+
+/// Tells a bar how many bytes there will be, or that nobody knows: then it shows no part of a whole.
+pub fn set_total(bar: &ProgressBar, total: Option<u64>) {
+    let template = match total {
+        Some(_) => "{prefix:<32} {bar:24} {bytes:>10}/{total_bytes} {bytes_per_sec:>12} {eta:>4}",
+        None => "{prefix:<32} {spinner} {bytes:>10} {bytes_per_sec:>12}",
+    };
+    bar.set_style(ProgressStyle::with_template(template).expect("the template is valid"));
+    match total {
+        Some(total) => bar.set_length(total),
+        None => bar.unset_length(),
     }
 }
 

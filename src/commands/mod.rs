@@ -28,11 +28,12 @@ use std::sync::Once;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 
+use anstream::AutoStream;
+use anstream::ColorChoice;
 use anyhow::Context as _;
 use anyhow::Result;
+use anyhow::bail;
 use etcetera::BaseStrategy;
-use signal_hook::consts::SIGINT;
-use signal_hook::consts::SIGTERM;
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::Cli;
@@ -43,10 +44,12 @@ use crate::hint::Interrupted;
 use crate::hypervisor::Hypervisor;
 use crate::hypervisor::Inventory;
 use crate::images::Catalogue;
+use crate::images::InUse;
 use crate::images::store::Store;
 use crate::ksm::claims::Claims;
 use crate::output::Printer;
 use crate::render::Templates;
+use crate::signals;
 
 /// What every command has at hand.
 struct Context<'a> {
@@ -68,7 +71,12 @@ pub fn run(cli: Cli, printer: &Printer) -> Result<()> {
     };
     let filter = EnvFilter::try_from_env("VIRTLAB_LOG").unwrap_or_else(|_| default_level.into());
     // `serve` installs nothing of the signals: it has nothing to undo.
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let colours = AutoStream::choice(&std::io::stderr()) != ColorChoice::Never;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(colours)
+        .with_writer(std::io::stderr)
+        .init();
 
     let interrupted = Arc::new(AtomicBool::new(false));
     let ksm_repair = Once::new();
@@ -132,16 +140,20 @@ impl Context<'_> {
     }
 
     fn image(&self, command: image::ImageCommand) -> Result<()> {
-        // What a lab boots is kept; where libvirt does not answer, nothing is known to be in use.
-        let inventory = self.hypervisor().and_then(|hypervisor| hypervisor.observe());
-        let labs = inventory.map(|inventory| inventory.labs).unwrap_or_default();
-        let digests: Vec<&str> =
-            labs.values().map(|found| found.lab.spec.image.digest.as_str()).collect();
         let store = Store::open_default()?;
-        let mut records = store.records()?;
-        records.retain(|record| digests.contains(&record.digest().to_string().as_str()));
-        let in_use: Vec<String> = records.into_iter().map(|record| record.reference).collect();
+        let in_use = || self.images_in_use();
         image::run(command, &self.catalogue()?, &store, &in_use, self.printer)
+    }
+
+    /// What labs boot from.
+    fn images_in_use(&self) -> Result<InUse> {
+        let inventory = self.hypervisor()?.observe()?;
+        // It may be a lab, and then it has an image.
+        if let Some(problem) = inventory.foreign.unreadable.first() {
+            bail!("libvirt has what this virtlab cannot read: {problem}");
+        }
+        let labs = inventory.labs.values().map(|found| &found.lab);
+        Ok(labs.map(|lab| (lab.spec.image.digest.clone(), lab.name.to_string())).collect())
     }
 
     /// Where a user's templates and images are; the first folder wins.
@@ -154,7 +166,8 @@ impl Context<'_> {
 
     /// From now on Ctrl-C and SIGTERM are looked at between steps; a second one ends us at once.
     fn catch_signals(&self) -> Result<()> {
-        for signal in [SIGINT, SIGTERM] {
+        signals::leave_to_others();
+        for signal in signals::ALL {
             let flag = &self.interrupted;
             signal_hook::flag::register_conditional_default(signal, Arc::clone(flag))
                 .and_then(|_| signal_hook::flag::register(signal, Arc::clone(flag)))

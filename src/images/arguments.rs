@@ -1,9 +1,15 @@
 //! What the templates of an entry may use: kernel arguments and URLs.
 
 use anyhow::Result;
+use anyhow::anyhow;
 use minijinja::Environment;
+use minijinja::ErrorKind;
 use minijinja::UndefinedBehavior;
+use minijinja::Value;
+use minijinja::value::Serde;
 use serde::Serialize;
+
+use crate::render::undefined_names;
 
 /// What the kernel arguments may use.
 #[derive(Clone, Debug, Serialize)]
@@ -55,22 +61,55 @@ impl BootVariables {
     }
 }
 
-/// Fills `channel` and `version` into a URL.
+/// What the URLs of an entry may use.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct UrlVariables<'a> {
+    /// The channel, if the image has channels.
+    pub(crate) channel: Option<&'a str>,
+    /// The version, or why there is none.
+    pub(crate) version: Result<&'a str, &'static str>,
+}
+
+impl UrlVariables<'_> {
+    /// Fills them into a URL.
+    ///
+    /// # Errors
+    /// If the URL names another variable, or one that has no value here; the message says why.
+    pub(crate) fn expand(&self, url: &str) -> Result<String> {
+        let known = [("channel", self.channel), ("version", self.version.ok())];
+        let known = known.into_iter().filter_map(|(name, value)| Some((name, value?)));
+        render(url, Value::from_pairs(known)).map_err(|error| {
+            explain(&error, |name| match (name, self.version) {
+                ("`channel`", _) if self.channel.is_none() => "the source has no `channels`",
+                ("`version`", Err(reason)) => reason,
+                _ => "a URL may use `channel` and `version`",
+            })
+        })
+    }
+}
+
+/// Renders the kernel arguments.
 ///
 /// # Errors
-/// If the URL names another variable.
-pub(crate) fn expand(url: &str, channel: &str, version: &str) -> Result<String> {
-    let variables =
-        minijinja::value::Value::from_pairs([("channel", channel), ("version", version)]);
-    Ok(render(url, variables)?)
+/// If the template is wrong, or names a variable that does not exist.
+pub(crate) fn kernel_arguments(template: &str, variables: &BootVariables) -> Result<String> {
+    let text = render(template, Value::from(Serde(variables)))
+        .map_err(|error| explain(&error, |_| "docs/images.md lists what `arguments` may use"))?;
+    Ok(text.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
 /// Renders a template in which a name that does not exist is an error.
-pub(crate) fn render(
-    template: &str,
-    variables: impl Into<minijinja::value::Value>,
-) -> Result<String, minijinja::Error> {
+fn render(template: &str, variables: Value) -> Result<String, minijinja::Error> {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
-    environment.render_str(template, variables.into())
+    environment.set_debug(true); // for the name that is not defined
+    environment.render_str(template, variables)
+}
+
+fn explain(error: &minijinja::Error, why: impl FnOnce(&str) -> &'static str) -> anyhow::Error {
+    if error.kind() == ErrorKind::UndefinedError {
+        let name = undefined_names(error);
+        return anyhow!("{name} is not defined: {}", why(&name));
+    }
+    anyhow!(error.detail().map_or_else(|| error.kind().to_string(), ToOwned::to_owned))
 }

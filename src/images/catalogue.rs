@@ -57,7 +57,7 @@ impl Catalogue {
     /// # Errors
     /// If there is no such image, naming those there are, or if its entry is wrong.
     pub fn find(&self, reference: &str) -> Result<ImageSpec> {
-        if Path::new(reference).extension().is_some_and(|extension| extension == "toml") {
+        if is_path(reference) {
             return ImageSpec::read(Path::new(reference));
         }
         let (name, folder) = match reference.split_once(':') {
@@ -76,6 +76,12 @@ impl Catalogue {
         Ok(spec)
     }
 
+    /// Whether this is neither an entry's name nor `NAME@VERSION`, but something that only
+    /// [`Catalogue::find`] understands: a path, or a name with a folder.
+    pub fn is_place(reference: &str) -> bool {
+        is_path(reference) || reference.contains(':')
+    }
+
     /// All images in the order of their names, those with a broken entry as the error.
     pub fn list(&self) -> Vec<(String, Result<ImageSpec>)> {
         self.entries.iter().map(|(name, entry)| (name.clone(), entry.parse(name))).collect()
@@ -83,9 +89,9 @@ impl Catalogue {
 
     fn unknown(&self, name: &str) -> String {
         let names: Vec<&str> = self.entries.keys().map(String::as_str).collect();
-        let nearest = names.iter().min_by_key(|known| distance(known, name));
+        let nearest = names.iter().min_by_key(|known| strsim::levenshtein(known, name));
         let guess = match nearest {
-            Some(known) if distance(known, name) <= MAX_TYPOS => {
+            Some(known) if strsim::levenshtein(known, name) <= MAX_TYPOS => {
                 format!(" (did you mean `{known}`?)")
             }
             _ => String::new(),
@@ -112,20 +118,8 @@ impl Entry {
     }
 }
 
-/// The Levenshtein distance: how many letters to insert, delete or replace.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, to) in b.iter().enumerate() {
-            let replace = diagonal + usize::from(from != *to);
-            diagonal = row[j + 1];
-            row[j + 1] = replace.min(row[j] + 1).min(row[j + 1] + 1);
-        }
-    }
-    row[b.len()]
+fn is_path(reference: &str) -> bool {
+    Path::new(reference).extension().is_some_and(|extension| extension == "toml")
 }
 
 const MAX_TYPOS: usize = 2;

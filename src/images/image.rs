@@ -6,7 +6,6 @@ use crate::images::digest::Hasher;
 use crate::images::digest::Sha256;
 use crate::images::index::Record;
 use crate::images::index::RecordFile;
-use crate::images::index::now;
 use crate::images::lock::Pin;
 use crate::images::lock::PinnedFile;
 use crate::images::spec::ImageSpec;
@@ -68,12 +67,13 @@ impl Image {
     }
 }
 
-/// A record of files that are in place.
+/// A record of files that are in place. `pulled` as in [`Record::pulled`].
 pub(crate) fn record(
     spec: &ImageSpec,
     channel: Option<String>,
     version: Option<String>,
     files: Vec<RecordFile>,
+    pulled: u64,
 ) -> Record {
     let digest = digest_of_all(files.iter().map(|file| (file.name.as_str(), file.sha256)));
     let tag = version.clone().unwrap_or_else(|| digest.short());
@@ -83,7 +83,7 @@ pub(crate) fn record(
         channel,
         version,
         entry: entry_digest(spec),
-        pulled: now(),
+        pulled,
         files,
     }
 }

@@ -1,6 +1,7 @@
 //! Files that the user keeps: they are used where they are, and never changed or removed.
 
 use std::path::Path;
+use std::path::PathBuf;
 
 use anyhow::Context;
 use anyhow::Result;
@@ -9,7 +10,9 @@ use anyhow::ensure;
 use crate::images::digest::Sha256;
 use crate::images::image::Image;
 use crate::images::image::record;
+use crate::images::index::Record;
 use crate::images::index::RecordFile;
+use crate::images::index::now;
 use crate::images::lock::Pin;
 use crate::images::spec::FileSpec;
 use crate::images::spec::ImageSpec;
@@ -22,32 +25,42 @@ use crate::images::store::refuse_version;
 /// time, since reading them takes seconds.
 pub(crate) fn look(store: &Store, spec: &ImageSpec, local: &Local, pin: &Pin) -> Result<Image> {
     refuse_version(pin)?;
-    let folder = match (&spec.folder, &local.folder) {
-        (Some(base), Some(folder)) => base.join(folder),
-        (Some(base), None) => base.clone(),
-        (None, Some(folder)) => folder.clone(),
-        (None, None) => {
-            anyhow::bail!("it needs the folder that holds its files: use `{}:FOLDER`", spec.name)
-        }
-    };
-    let folder = std::path::absolute(folder)?;
-    let known: Vec<RecordFile> = store
-        .index
-        .records()?
-        .into_iter()
-        .filter(|record| record.name == spec.name)
-        .flat_map(|record| record.files)
-        .collect();
-    let files = spec.files.iter().map(|file| look_at(file, &folder, &known, pin));
-    let files = files.collect::<Result<_>>()?;
-    let record = record(spec, None, None, files);
-    match store.index.load(&record.reference)? {
-        Some(known) if known.files == record.files => Ok(store.image(spec, record)),
-        _ => store.enter(spec, record),
+    let folder = folder(spec, local)?;
+    let mut records = store.index.records()?;
+    records.retain(|record| record.name == spec.name);
+    let files = spec.files.iter().map(|file| look_at(file, &folder, &records, pin));
+    let files: Vec<RecordFile> = files.collect::<Result<_>>()?;
+    if let Some(known) = records.iter().find(|record| record.files == files) {
+        return Ok(store.image(spec, known.clone()));
     }
+    let record = record(spec, None, None, files, now());
+    // What these files were before they were changed is nowhere any more.
+    let is_before = |old: &&Record| paths(old) == paths(&record) && old.digest() != record.digest();
+    for old in records.iter().filter(is_before) {
+        store.index.remove(old)?;
+    }
+    store.enter(spec, record)
 }
 
-fn look_at(file: &FileSpec, folder: &Path, known: &[RecordFile], pin: &Pin) -> Result<RecordFile> {
+/// The folder that the files are kept in.
+pub(crate) fn folder(spec: &ImageSpec, local: &Local) -> Result<PathBuf> {
+    // Also of a user's copy of an entry: the files are hardly beside it.
+    let folder = local.folder.as_ref().with_context(|| {
+        format!(
+            "it needs the folder that holds its files: use `{}:FOLDER`, or `source.local.folder` in \
+             its entry",
+            spec.name
+        )
+    })?;
+    let folder = spec.folder.as_ref().map_or(folder.clone(), |base| base.join(folder));
+    Ok(std::path::absolute(folder)?)
+}
+
+fn paths(record: &Record) -> Vec<Option<&Path>> {
+    record.files.iter().map(|file| file.path.as_deref()).collect()
+}
+
+fn look_at(file: &FileSpec, folder: &Path, records: &[Record], pin: &Pin) -> Result<RecordFile> {
     let path = folder.join(file.path());
     let metadata =
         std::fs::metadata(&path).with_context(|| format!("looking for {}", path.display()))?;
@@ -55,7 +68,7 @@ fn look_at(file: &FileSpec, folder: &Path, known: &[RecordFile], pin: &Pin) -> R
     let is_known = |other: &&RecordFile| {
         other.path.as_ref() == Some(&path) && other.size == size && other.mtime == mtime
     };
-    let sha256 = match known.iter().find(is_known) {
+    let sha256 = match records.iter().flat_map(|record| &record.files).find(is_known) {
         Some(other) => other.sha256,
         None => Sha256::of_file(&path)?,
     };

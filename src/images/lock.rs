@@ -4,7 +4,6 @@
 //! repeated next year and on another computer.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::Path;
 
 use anyhow::Context;
@@ -15,6 +14,8 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::images::digest::Sha256;
+use crate::images::files::folder_of;
+use crate::images::files::write_atomically;
 use crate::images::spec::located;
 
 /// What of an image is wanted. The default wants the newest of the default channel.
@@ -94,14 +95,19 @@ impl Pin {
 }
 
 impl Lock {
-    /// Reads a lock file; one that does not exist is empty.
+    /// Reads a lock file; one that does not exist is empty, if its folder does: it will be written
+    /// there.
     ///
     /// # Errors
     /// If it cannot be read, or with file, line and column if it is not a lock file.
     pub fn load(path: &Path) -> Result<Self> {
         match fs::read_to_string(path) {
             Ok(text) => Self::parse(&text, &path.display().to_string()),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let folder = folder_of(path).display();
+                ensure!(folder_of(path).is_dir(), "there is no folder {folder} for the lock file");
+                Ok(Self::default())
+            }
             Err(error) => Err(error.into()),
         }
     }
@@ -130,17 +136,30 @@ impl Lock {
         self.images.insert(name.to_owned(), pin);
     }
 
+    /// Enters an image into the lock file at `path`, unless it is in there. Of several runs that
+    /// share the file each one's image gets in.
+    ///
+    /// # Errors
+    /// If the file cannot be read or written.
+    pub fn enter(path: &Path, name: &str, pin: Pin) -> Result<()> {
+        // The folder, since the file is replaced when it is written.
+        let folder = fs::File::open(folder_of(path))?;
+        folder.lock().with_context(|| format!("locking {}", folder.path().display()))?;
+        let mut lock = Self::load(path)?;
+        if lock.pin(name) == Pin::default() {
+            lock.set(name, pin);
+            lock.save(path)?;
+        }
+        Ok(())
+    }
+
     /// Writes the file in one step: a reader sees the old lock or the new one.
     ///
     /// # Errors
     /// If the folder cannot be written.
     pub fn save(&self, path: &Path) -> Result<()> {
-        let folder = match path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        };
         let text = format!("{HEADER}{}", toml::to_string_pretty(self)?);
-        write_atomically(folder, path, text.as_bytes())
+        write_atomically(folder_of(path), path, text.as_bytes())
     }
 }
 
@@ -148,18 +167,6 @@ impl Default for Lock {
     fn default() -> Self {
         Self { version: FORMAT_VERSION, images: BTreeMap::new() }
     }
-}
-
-/// Writes a file beside `path` and renames it.
-pub(crate) fn write_atomically(folder: &Path, path: &Path, bytes: &[u8]) -> Result<()> {
-    let context = || format!("writing {}", path.display());
-    let mut file = tempfile::Builder::new()
-        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
-        .tempfile_in(folder)
-        .with_context(context)?;
-    file.write_all(bytes).with_context(context)?;
-    file.persist(path).with_context(context)?;
-    Ok(())
 }
 
 const FORMAT_VERSION: u32 = 1;
@@ -221,6 +228,31 @@ mod tests {
         assert_eq!(
             pin().with_flags(None, Some("1.2.3")).unwrap_err().to_string(),
             "`--version 1.2.3` contradicts the lock file, which says `4230.2.1`"
+        );
+    }
+
+    #[test]
+    fn runs_that_share_a_lock_file_lose_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("virtlab.lock");
+        let names: Vec<String> = (0..16).map(|number| format!("image-{number}")).collect();
+        std::thread::scope(|scope| {
+            for name in &names {
+                scope.spawn(|| Lock::enter(&path, name, pin()).unwrap());
+            }
+        });
+        let lock = Lock::load(&path).unwrap();
+        let lost: Vec<_> = names.iter().filter(|name| lock.pin(name) != pin()).collect();
+        assert_eq!(lost, [""; 0]);
+    }
+
+    #[test]
+    fn a_lock_file_in_a_folder_that_is_not_there_is_refused_when_it_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let missing = folder.path().join("missing");
+        assert_eq!(
+            Lock::load(&missing.join("virtlab.lock")).unwrap_err().to_string(),
+            format!("there is no folder {} for the lock file", missing.display())
         );
     }
 

@@ -39,10 +39,15 @@ pub(crate) fn fetch(
     pin: &Pin,
     printer: &Printer,
 ) -> Result<Image> {
-    let resolved = resolve(spec, pin, &store.fetcher)?;
+    let fetcher = &store.fetcher.telling(printer);
+    let resolved = resolve(spec, pin, fetcher)?;
+    // Somebody who names a version says nothing about which one is the newest.
+    let is_newest = pin.version.is_none();
     let exact = Pin { version: resolved.version.clone(), ..pin.clone() };
     if let Some(image) = resolved.version.as_ref().and(store.look(spec, &exact)?) {
-        if let Some(mut known) = store.index.load(&image.reference)? {
+        if let (true, Some(mut known)) =
+            (is_newest, store.index.load(&image.reference, image.digest)?)
+        {
             known.pulled = now();
             store.index.save(&known)?;
         }
@@ -50,7 +55,7 @@ pub(crate) fn fetch(
     }
     let key = match &resolved.signed_by {
         Some(key) if resolved.files.iter().any(|file| file.signature.is_some()) => {
-            Some((public_key(store, spec, key)?, key.fingerprint.as_str()))
+            Some((public_key(fetcher, spec, key)?, key.fingerprint.as_str()))
         }
         _ => None,
     };
@@ -58,7 +63,7 @@ pub(crate) fn fetch(
     fs::create_dir_all(&partial)?;
 
     let failed = AtomicBool::new(false);
-    let job = Job { store, partial: &partial, key, failed: &failed, printer };
+    let job = Job { store, fetcher, partial: &partial, key, failed: &failed, printer };
     let results: Vec<Result<RecordFile>> = std::thread::scope(|scope| {
         let job = &job;
         let start = |file| scope.spawn(move || job.run(file).inspect_err(|_| job.stop()));
@@ -71,7 +76,13 @@ pub(crate) fn fetch(
     let files = all_or_why_not(results)?;
     // Gone if it is empty; what was interrupted stays.
     let _ = fs::remove_dir(&partial);
-    store.enter(spec, record(spec, resolved.channel, resolved.version, files))
+    let mut record = record(spec, resolved.channel, resolved.version, files, 0);
+    record.pulled = if is_newest {
+        now()
+    } else {
+        store.index.load(&record.reference, record.digest())?.map_or(0, |known| known.pulled)
+    };
+    store.enter(spec, record)
 }
 
 /// Builds an image by its recipe.
@@ -124,12 +135,13 @@ pub(crate) fn build(
     drop(output);
     let _ = fs::remove_dir_all(&partial);
     printer.note(format!("built image `{}` in {}", spec.name, seconds(start.elapsed())));
-    store.enter(spec, record(spec, None, Some(recipe.digest().short()), files))
+    store.enter(spec, record(spec, None, Some(recipe.digest().short()), files, now()))
 }
 
 /// What the threads share.
 struct Job<'a> {
     store: &'a Store,
+    fetcher: &'a Fetcher,
     partial: &'a Path,
     key: Option<(Vec<u8>, &'a str)>,
     failed: &'a AtomicBool,
@@ -153,7 +165,7 @@ impl Job<'_> {
         }
         // Before the file, which is large.
         let signature = match &file.signature {
-            Some(url) => Some(store.fetcher.document(url)?),
+            Some(url) => Some(self.fetcher.document(url)?),
             None => None,
         };
         let part = self.part(file);
@@ -161,22 +173,38 @@ impl Job<'_> {
         if !self.printer.is_live() {
             self.printer.note(format!("fetching {}", file.url));
         }
-        let bar = self.printer.byte_bar(&file.name, Some(0));
-        let fetched = store.fetcher.download(&file.url, &part, &bar, self.failed);
-        bar.finish_and_clear();
-        let fetched = fetched?;
-        let verified_by = match self.judge(file, fetched, signature.as_deref(), &part) {
-            Ok(verified_by) => verified_by,
-            Err(error) => {
-                Fetcher::discard(&part)?;
-                return Err(error.context(format!("verifying {}", file.url)));
+        let (fetched, verified_by) = match self.download(file, signature.as_deref(), &part)? {
+            (fetched, Err(error)) if fetched.resumed => {
+                let why = "it was put together from several tries; fetching all of it again";
+                self.printer.note(format!("verifying {}: {error:#}; {why}", file.url));
+                self.download(file, signature.as_deref(), &part)?
             }
+            judged => judged,
         };
+        let verified_by = verified_by.with_context(|| format!("verifying {}", file.url))?;
         store.take_in(&part, fetched.sha256, &file.name)?;
         Fetcher::discard(&part)?;
         let (size, time) = (HumanBytes(fetched.size), seconds(start.elapsed()));
         self.printer.note(format!("fetched `{}`, {size} in {time}, {verified_by}", file.name));
         self.entry(file, fetched.sha256, verified_by)
+    }
+
+    /// Fetches a file into `part`, and what became of verifying it. A bad file is thrown away.
+    fn download(
+        &self,
+        file: &RemoteFile,
+        signature: Option<&[u8]>,
+        part: &Path,
+    ) -> Result<(Fetched, Result<String>)> {
+        let bar = self.printer.byte_bar(&file.name);
+        let fetched = self.fetcher.download(&file.url, part, &bar, self.failed);
+        bar.finish_and_clear();
+        let fetched = fetched?;
+        let verified_by = self.judge(file, fetched, signature, part);
+        if verified_by.is_err() {
+            Fetcher::discard(part)?;
+        }
+        Ok((fetched, verified_by))
     }
 
     /// Every digest and the signature have to agree; says which did.
@@ -250,9 +278,9 @@ fn all_or_why_not(results: Vec<Result<RecordFile>>) -> Result<Vec<RecordFile>> {
 }
 
 /// The public key, which is looked at before anything large is fetched.
-fn public_key(store: &Store, spec: &ImageSpec, key: &SigningKey) -> Result<Vec<u8>> {
+fn public_key(fetcher: &Fetcher, spec: &ImageSpec, key: &SigningKey) -> Result<Vec<u8>> {
     let bytes = if key.key.contains("://") {
-        store.fetcher.document(&key.key)?
+        fetcher.document(&key.key)?
     } else {
         let folder = spec.folder.as_deref().unwrap_or(Path::new("."));
         fs::read(folder.join(&key.key))?

@@ -5,11 +5,14 @@
 //! changed recipe is a new image and an unchanged one is built once.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io::BufRead;
 use std::io::BufReader;
 use std::io::Write;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
+use std::process::ExitStatus;
 use std::process::Stdio;
 
 use anyhow::Context;
@@ -17,30 +20,43 @@ use anyhow::Result;
 use anyhow::bail;
 use fs_err as fs;
 use fs_err::os::unix::fs::OpenOptionsExt;
+use rustix::process::Pid;
+use rustix::process::Signal;
+use rustix::process::kill_process_group;
+use signal_hook::iterator::Signals;
 
+use crate::hint::Interrupted;
 use crate::images::digest::Hasher;
 use crate::images::digest::Sha256;
 use crate::images::spec::ImageSpec;
+use crate::images::spec::RecipeName;
 use crate::output::Printer;
 use crate::output::sanitize;
+use crate::signals;
 
-/// A recipe: its files by their names. All of them may be executed.
+/// A recipe: its files by their names, all of which may be executed, and what it looks at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recipe {
     name: String,
     files: BTreeMap<String, Vec<u8>>,
+    /// The variables that are set, and not to nothing.
+    environment: BTreeMap<String, OsString>,
 }
 
 impl Recipe {
-    /// The recipe `name` of an image: a folder beside the user's entry, else one of virtlab's own.
+    /// The recipe of an image: a folder beside the user's entry, else one of virtlab's own.
     ///
     /// # Errors
     /// If there is none, or its folder cannot be read.
-    pub fn find(spec: &ImageSpec, name: &str) -> Result<Self> {
+    pub fn find(spec: &ImageSpec, recipe: &RecipeName) -> Result<Self> {
+        let variable = |name: &String| Some((name.clone(), std::env::var_os(name)?));
+        let set = recipe.environment.iter().filter_map(variable);
+        let environment = set.filter(|(_, value)| !value.is_empty()).collect();
+        let name = recipe.name.as_str();
         if let Some(folder) = spec.folder.as_ref().map(|folder| folder.join(name))
             && folder.join(SCRIPT).exists()
         {
-            return Self::read(name, &folder);
+            return Ok(Self { environment, ..Self::read(name, &folder)? });
         }
         let Some((_, files)) = RECIPES.iter().find(|(known, _)| *known == name) else {
             let wanted = match &spec.folder {
@@ -52,7 +68,7 @@ impl Recipe {
             bail!("it is built by the recipe `{name}`: {wanted}");
         };
         let files = files.iter().map(|(file, text)| ((*file).to_owned(), text.as_bytes().to_vec()));
-        Ok(Self { name: name.to_owned(), files: files.collect() })
+        Ok(Self { name: name.to_owned(), files: files.collect(), environment })
     }
 
     /// Reads a recipe from its folder; sub-folders are not part of it.
@@ -67,15 +83,19 @@ impl Recipe {
                 files.insert(file.to_string_lossy().into_owned(), fs::read(&path)?);
             }
         }
-        Ok(Self { name: name.to_owned(), files })
+        Ok(Self { name: name.to_owned(), files, environment: BTreeMap::new() })
     }
 
-    /// The digest of all its files, names and contents.
+    /// The digest of all its files, names and contents, and of the variables.
     pub fn digest(&self) -> Sha256 {
         let mut hasher = Hasher::default();
         for (name, bytes) in &self.files {
             hasher.update(format!("{name}\0{}\0", bytes.len()).as_bytes());
             hasher.update(bytes);
+        }
+        for (name, value) in &self.environment {
+            hasher.update(format!("${name}\0{}\0", value.len()).as_bytes());
+            hasher.update(value.as_encoded_bytes());
         }
         hasher.finish()
     }
@@ -96,28 +116,20 @@ impl Recipe {
             file.write_all(bytes)?;
         }
         let context = || format!("building by the recipe `{}`", self.name);
-        let (reader, writer) = std::io::pipe().with_context(context)?;
-        // The command is dropped at once: it holds the pipe's other end, and would keep it open.
-        let mut child = Command::new(kitchen.path().join(SCRIPT))
-            .arg(output)
-            .current_dir(kitchen.path())
-            .stdin(Stdio::null())
-            .stdout(writer.try_clone().with_context(context)?)
-            .stderr(writer)
-            .spawn()
-            .with_context(|| format!("running {SCRIPT} of the recipe `{}`", self.name))?;
         let spinner = printer.spinner(&context());
         let mut file = fs::File::create(log)?;
-        for line in BufReader::new(reader).split(b'\n') {
-            let line = line.with_context(context)?;
-            file.write_all(&line)?;
+        let mut command = Command::new(kitchen.path().join(SCRIPT));
+        command.envs(&self.environment);
+        let status = run(command, output, kitchen.path(), |line| {
+            file.write_all(line)?;
             file.write_all(b"\n")?;
-            let line = sanitize(String::from_utf8_lossy(&line).trim_end());
+            let line = sanitize(String::from_utf8_lossy(line).trim_end());
             tracing::info!("{}: {line}", self.name);
             spinner.set_message(line);
-        }
-        let status = child.wait().with_context(context)?;
+            Ok(())
+        });
         spinner.finish_and_clear();
+        let status = status.with_context(context)?;
         if !status.success() {
             let text = fs::read(log)?;
             let text = String::from_utf8_lossy(&text).into_owned();
@@ -135,6 +147,53 @@ impl Recipe {
         }
         Ok(())
     }
+}
+
+/// Runs a command in a process group of its own and gives each line of its output to `line`. A
+/// signal that asks us to end goes to all of the group, and a second one is not to be refused.
+fn run(
+    mut command: Command,
+    output: &Path,
+    folder: &Path,
+    mut line: impl FnMut(&[u8]) -> Result<()>,
+) -> Result<ExitStatus> {
+    let (reader, writer) = std::io::pipe()?;
+    let _held = signals::hold()?;
+    let mut caught = Signals::new(signals::ALL).context("catching signals")?;
+    command
+        .arg(output)
+        .current_dir(folder)
+        .process_group(0)
+        .stdin(Stdio::null())
+        .stdout(writer.try_clone()?)
+        .stderr(writer);
+    let mut child = command.spawn().with_context(|| format!("running {SCRIPT}"))?;
+    // It holds the pipe's other end, and would keep it open.
+    drop(command);
+    let group = Pid::from_child(&child);
+    let handle = caught.handle();
+    let (status, was_interrupted) = std::thread::scope(|scope| {
+        let watch = scope.spawn(move || {
+            let mut signal = Signal::TERM;
+            for _ in caught.forever() {
+                let _ = kill_process_group(group, signal); // gone already
+                signal = Signal::KILL;
+            }
+            signal == Signal::KILL
+        });
+        let mut lines = BufReader::new(reader).split(b'\n');
+        let status = lines.try_for_each(|text| line(&text?)).and_then(|()| Ok(child.wait()?));
+        if status.is_err() {
+            let _ = kill_process_group(group, Signal::KILL);
+            let _ = child.wait();
+        }
+        handle.close();
+        (status, watch.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    });
+    if was_interrupted {
+        return Err(Interrupted.into());
+    }
+    status
 }
 
 const SCRIPT: &str = "build.sh";

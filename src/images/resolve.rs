@@ -8,7 +8,7 @@ use anyhow::bail;
 use anyhow::ensure;
 use serde_json::Value;
 
-use crate::images::arguments::expand;
+use crate::images::arguments::UrlVariables;
 use crate::images::digest::Sha256;
 use crate::images::fetch::Fetcher;
 use crate::images::lock::Pin;
@@ -98,38 +98,38 @@ fn resolve_urls(
     pin: &Pin,
     fetcher: &Fetcher,
 ) -> Result<Resolved> {
-    let channel_name = channel.as_deref().unwrap_or("");
     let version = match (&pin.version, &urls.latest) {
         (Some(version), Some(_)) => Some(version.clone()),
         (Some(version), None) => {
             bail!("it has no versions, so none is `{version}`")
         }
-        (None, Some(latest)) => Some(newest(latest, channel_name, fetcher)?),
+        (None, Some(latest)) => Some(newest(latest, channel.as_deref(), fetcher)?),
         (None, None) => None,
     };
-    let version_name = version.as_deref().unwrap_or("");
-    let base = expand(&urls.base, channel_name, version_name)?;
+    let variables =
+        UrlVariables { channel: channel.as_deref(), version: version.as_deref().ok_or(NO_LATEST) };
+    let base = variables.expand(&urls.base)?;
     let url = |path: &str| -> Result<String> {
-        let path = expand(path, channel_name, version_name)?;
+        let path = variables.expand(path)?;
         let is_whole = path.contains("://");
         Ok(if is_whole { path } else { format!("{}/{path}", base.trim_end_matches('/')) })
     };
     let mut documents = BTreeMap::new();
     let files = spec.files.iter().map(|file| -> Result<RemoteFile> {
+        let location = url(file.path())?;
         let mut digests = literal(file);
         if let Some(path) = &file.digests {
             let from = url(path)?;
             if !documents.contains_key(&from) {
                 documents.insert(from.clone(), text(&from, fetcher)?);
             }
-            let published = file.path().rsplit('/').next().unwrap_or_default();
-            let digest = verify::digest_of(&documents[&from], published)
+            let digest = verify::digest_of(&documents[&from], &names_in(&from, &location))
                 .with_context(|| format!("reading {from}"))?;
             digests.push((digest, from));
         }
         let signature = file.signature.as_deref().map(&url).transpose()?;
         let (role, name) = (file.role, file.name.clone());
-        Ok(RemoteFile { role, name, url: url(file.path())?, digests, signature })
+        Ok(RemoteFile { role, name, url: location, digests, signature })
     });
     let files = files.collect::<Result<_>>()?;
     Ok(Resolved { channel, version, files, signed_by: urls.signed_by.clone() })
@@ -145,7 +145,7 @@ fn resolve_stream(
     if let Some(files) = locked(spec, pin) {
         return Ok(Resolved { channel, version: pin.version.clone(), files, signed_by: None });
     }
-    let url = expand(&stream.url, channel.as_deref().unwrap_or(""), "")?;
+    let url = document_url(&stream.url, channel.as_deref())?;
     let document: Value =
         serde_json::from_str(&text(&url, fetcher)?).with_context(|| format!("reading {url}"))?;
     let string = |pointer: &str| {
@@ -185,12 +185,29 @@ fn locked(spec: &ImageSpec, pin: &Pin) -> Option<Vec<RemoteFile>> {
     files.collect()
 }
 
+/// What a digest file may call the file at `location`: its path from the digest file's own folder,
+/// as `sha256sum` writes it, or its bare name.
+fn names_in<'a>(digest_file: &str, location: &'a str) -> Vec<&'a str> {
+    let location = location.split(['?', '#']).next().unwrap_or_default();
+    let folder = digest_file.rsplit_once('/').map_or("", |(folder, _)| folder);
+    let below = location.strip_prefix(folder).and_then(|path| path.strip_prefix('/'));
+    let bare = location.rsplit('/').next();
+    let mut names: Vec<&str> = below.into_iter().chain(bare).collect();
+    names.dedup();
+    names
+}
+
 fn literal(file: &FileSpec) -> Vec<(Sha256, String)> {
     file.sha256.map(|digest| (digest, "the image's entry".to_owned())).into_iter().collect()
 }
 
-fn newest(latest: &Latest, channel: &str, fetcher: &Fetcher) -> Result<String> {
-    let url = expand(&latest.url, channel, "")?;
+/// The URL of a document that says which version is the newest.
+pub(crate) fn document_url(url: &str, channel: Option<&str>) -> Result<String> {
+    UrlVariables { channel, version: Err(NOT_YET) }.expand(url)
+}
+
+fn newest(latest: &Latest, channel: Option<&str>, fetcher: &Fetcher) -> Result<String> {
+    let url = document_url(&latest.url, channel)?;
     let text = text(&url, fetcher)?;
     let version = match (&latest.variable, &latest.pointer) {
         (Some(variable), _) => text.lines().find_map(|line| {
@@ -212,3 +229,7 @@ fn newest(latest: &Latest, channel: &str, fetcher: &Fetcher) -> Result<String> {
 fn text(url: &str, fetcher: &Fetcher) -> Result<String> {
     String::from_utf8(fetcher.document(url)?).with_context(|| format!("reading {url}"))
 }
+
+/// Why there is no version.
+pub(crate) const NO_LATEST: &str = "the source has no `latest` that says which one is the newest";
+const NOT_YET: &str = "this document is what says it";

@@ -20,12 +20,22 @@ use tempfile::TempDir;
 
 use crate::images::digest::Sha256;
 
-/// The SHA-256 of the file `name` in a digest file: the lines of `sha256sum`, in its plain and its
-/// `--tag` form, or Flatcar's `.DIGESTS`, in which a `# SHA256 HASH` heads each section.
+/// The SHA-256 of a file in a digest file: the lines of `sha256sum`, in its plain and its `--tag`
+/// form, or Flatcar's `.DIGESTS`, in which a `# SHA256 HASH` heads each section. The first of the
+/// `names` that is listed counts.
 ///
 /// # Errors
 /// If no line names the file, or two lines disagree about it.
-pub fn digest_of(text: &str, name: &str) -> Result<Sha256> {
+pub fn digest_of(text: &str, names: &[&str]) -> Result<Sha256> {
+    for name in names {
+        if let Some(digest) = listed(text, name)? {
+            return Ok(digest);
+        }
+    }
+    bail!("it lists no SHA-256 of `{}`", names.join("` or `"))
+}
+
+fn listed(text: &str, name: &str) -> Result<Option<Sha256>> {
     let mut found: Option<Sha256> = None;
     let mut is_sha256 = true;
     for line in text.lines().map(str::trim) {
@@ -48,7 +58,7 @@ pub fn digest_of(text: &str, name: &str) -> Result<Sha256> {
         ensure!(found.is_none_or(|other| other == digest), "it lists `{name}` twice, differently");
         found = Some(digest);
     }
-    found.with_context(|| format!("it lists no SHA-256 of `{name}`"))
+    Ok(found)
 }
 
 /// What a good signature says about itself.
@@ -203,7 +213,7 @@ mod tests {
             format!("# SHA256 HASH\n{digest}  vmlinuz\n# SHA512 HASH\n{sha512}  vmlinuz\n"),
             format!("# SHA3 HASH\n{other}  vmlinuz\n# SHA256 HASH\n{digest}  vmlinuz\n"),
         ] {
-            assert_eq!(digest_of(&text, "vmlinuz").unwrap(), digest, "{text}");
+            assert_eq!(digest_of(&text, &["vmlinuz"]).unwrap(), digest, "{text}");
         }
     }
 
@@ -215,7 +225,24 @@ mod tests {
             ("<html>404</html>".to_owned(), "it lists no SHA-256 of `vmlinuz`"),
             (format!("{a}  vmlinuz\n{b}  vmlinuz\n"), "it lists `vmlinuz` twice, differently"),
         ] {
-            assert_eq!(digest_of(&text, "vmlinuz").unwrap_err().to_string(), expected);
+            assert_eq!(digest_of(&text, &["vmlinuz"]).unwrap_err().to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn the_name_with_its_folder_counts_before_the_bare_one() {
+        let (a, b) = (Sha256::of(b"a"), Sha256::of(b"b"));
+        let names = ["boot/vmlinuz", "vmlinuz"];
+        for (text, expected) in [
+            (format!("{a}  vmlinuz\n{b}  boot/vmlinuz\n"), Ok(b)),
+            (format!("{a}  vmlinuz\n{b}  rescue/vmlinuz\n"), Ok(a)),
+            (
+                format!("{b}  rescue/vmlinuz\n"),
+                Err("it lists no SHA-256 of `boot/vmlinuz` or `vmlinuz`".to_owned()),
+            ),
+        ] {
+            let digest = digest_of(&text, &names).map_err(|error| error.to_string());
+            assert_eq!(digest, expected, "{text}");
         }
     }
 

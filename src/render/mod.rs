@@ -13,6 +13,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 pub use self::templates::Templates;
+pub(crate) use self::templates::undefined_names;
 use crate::lab::Lab;
 use crate::lab::MacAddr;
 use crate::lab::Node;

@@ -161,8 +161,9 @@ fn explain(asked_for: &str, error: &minijinja::Error) -> anyhow::Error {
         .expect_err("it is an error")
 }
 
-/// minijinja does not say which name was undefined, but it says where in the source.
-fn undefined_names(error: &minijinja::Error) -> String {
+/// minijinja does not say which name was undefined, but it says where in the source, if it is in
+/// debug mode.
+pub(crate) fn undefined_names(error: &minijinja::Error) -> String {
     let text =
         error.template_source().zip(error.range()).and_then(|(source, range)| source.get(range));
     text.map_or_else(|| "a variable".to_owned(), |text| format!("`{}`", text.trim()))

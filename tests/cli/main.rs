@@ -5,6 +5,7 @@
 
 mod completion;
 mod help;
+mod images;
 mod listings;
 mod options;
 mod plans;

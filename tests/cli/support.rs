@@ -132,6 +132,7 @@ pub(crate) fn filters() -> Settings {
         (r#"\b(virtlab": |libvirt": |version=)"\d+\.\d+\.\d+""#, "$1\"[VERSION]\""),
         (r"\d+\.\d s", "[TIME]"),
         (r"\{.*\}</virtlab:lab>", "[SPEC]</virtlab:lab>"),
+        (r"recipe [0-9a-f]{12}", "recipe [DIGEST]"),
         (r"at line 1 column \d+", "at line 1 column [N]"),
         // KSM is the host's, and other programs may use it.
         (r"(?m)^memory: .*", "memory: [KSM]"),

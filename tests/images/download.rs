@@ -16,6 +16,7 @@ use crate::faulty::answer;
 use crate::support::HASTE;
 use crate::support::bytes;
 use crate::support::fetcher;
+use crate::support::printer;
 
 struct Target {
     folder: TempDir,
@@ -41,8 +42,8 @@ impl Target {
     fn gets(&self, url: &str, expected: &[u8]) {
         let fetched = self.get(url).unwrap();
         assert_eq!(std::fs::read(self.part()).unwrap(), expected);
-        let whole = Fetched { sha256: Sha256::of(expected), size: expected.len() as u64 };
-        assert_eq!(fetched, whole);
+        let (sha256, size) = (Sha256::of(expected), expected.len() as u64);
+        assert_eq!(fetched, Fetched { sha256, size, resumed: fetched.resumed });
     }
 }
 
@@ -51,20 +52,20 @@ fn length(length: usize) -> String {
 }
 
 /// All of a file is promised, and the connection cut after `sent` bytes.
-fn cut(whole: &[u8], sent: usize, headers: &[&str]) -> Vec<Step> {
+pub(crate) fn cut(whole: &[u8], sent: usize, headers: &[&str]) -> Vec<Step> {
     let length = length(whole.len());
     let mut all = vec![length.as_str()];
     all.extend_from_slice(headers);
     answer("200 OK", &all, &whole[..sent])
 }
 
-fn rest(whole: &[u8], start: usize) -> Vec<Step> {
+pub(crate) fn rest(whole: &[u8], start: usize) -> Vec<Step> {
     let range = format!("Content-Range: bytes {start}-{}/{}", whole.len() - 1, whole.len());
     let length = length(whole.len() - start);
     answer("206 Partial Content", &[&range, &length], &whole[start..])
 }
 
-fn whole(body: &[u8]) -> Vec<Step> {
+pub(crate) fn whole(body: &[u8]) -> Vec<Step> {
     answer("200 OK", &[&length(body.len())], body)
 }
 
@@ -228,6 +229,18 @@ fn a_passing_trouble_is_waited_for() {
     let start = Instant::now();
     Target::new().gets(&server.url("/f"), &file);
     assert!(start.elapsed() >= Duration::from_secs(1));
+}
+
+#[test]
+fn a_bar_shows_a_whole_only_where_the_server_tells_one() {
+    let file = bytes(700, 21);
+    for (headers, expected) in [(&["Content-Length: 700"][..], Some(700)), (&[], None)] {
+        let server = Faulty::start(vec![answer("200 OK", headers, &file)]);
+        let (target, bar) = (Target::new(), printer().byte_bar("f"));
+        let stop = AtomicBool::new(false);
+        fetcher().download(&server.url("/f"), &target.part(), &bar, &stop).unwrap();
+        assert_eq!((bar.length(), bar.position()), (expected, 700));
+    }
 }
 
 #[test]

@@ -2,13 +2,17 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
+use std::time::UNIX_EPOCH;
 
 use virtlab::images::Catalogue;
 use virtlab::images::ImageSpec;
+use virtlab::images::InUse;
 use virtlab::images::Pin;
 use virtlab::images::Sha256;
 
 use crate::support::printer;
+use crate::support::remove;
 use crate::support::store;
 
 const ENTRY: &str = r#"version = 1
@@ -79,6 +83,39 @@ fn a_recipe_is_run_once_and_again_when_it_has_changed() {
 }
 
 #[test]
+fn building_anew_leaves_the_files_that_a_lab_boots_from() {
+    let folder = tempfile::tempdir().unwrap();
+    let spec = recipe(folder.path(), "date +%N > \"$1/vmlinuz\"\ncp init \"$1/initrd.img\"");
+    let store = store(folder.path());
+    let old = store.ensure(&spec, &Pin::default(), &printer()).unwrap();
+    let new = store.rebuild(&spec, &printer()).unwrap();
+    assert_eq!(new.reference, old.reference);
+    assert_ne!(new.digest, old.digest);
+    assert_eq!(store.find(&spec, &Pin::default()).unwrap(), Some(new));
+    let of_lab = || store.with_digest(&spec, &old.digest.to_string()).unwrap();
+    assert_eq!(of_lab(), Some(old.clone()));
+    let in_use = [(old.digest.to_string(), "demo".to_owned())].into_iter().collect();
+    store.prune(&in_use, &printer()).unwrap();
+    assert_eq!(of_lab(), Some(old.clone()));
+    store.prune(&InUse::default(), &printer()).unwrap();
+    assert_eq!(of_lab(), None);
+}
+
+#[test]
+fn a_file_that_was_only_touched_is_read_again_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let spec = recipe(folder.path(), "printf one > \"$1/vmlinuz\"\ncp init \"$1/initrd.img\"");
+    let store = store(folder.path());
+    let image = store.ensure(&spec, &Pin::default(), &printer()).unwrap();
+    let kernel = &image.files[0].path;
+    let time = UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+    fs::File::open(kernel).unwrap().set_modified(time).unwrap();
+    assert_eq!(store.find(&spec, &Pin::default()).unwrap(), Some(image));
+    let known = store.records().unwrap()[0].files[0].mtime;
+    assert_eq!(known, 1_000_000_000_000_000_000);
+}
+
+#[test]
 fn a_recipe_that_fails_shows_the_end_of_what_it_said() {
     let folder = tempfile::tempdir().unwrap();
     let spec = recipe(folder.path(), "seq 1 40\necho 'E: no \u{1b}[2Jspace' >&2\nexit 3");
@@ -131,11 +168,17 @@ fn kept_files_are_used_where_they_are() {
     fs::create_dir(&kept).unwrap();
     let store = store(folder.path());
     let catalogue = Catalogue::new(&[]).unwrap();
-    let bare = catalogue.find("coreos").unwrap();
-    assert_eq!(
-        format!("{:#}", store.find(&bare, &Pin::default()).unwrap_err()),
-        "image `coreos`: it needs the folder that holds its files: use `coreos:FOLDER`"
-    );
+    let own = folder.path().join("own");
+    fs::create_dir(&own).unwrap();
+    fs::copy("images/coreos.toml", own.join("coreos.toml")).unwrap();
+    for catalogue in [&catalogue, &Catalogue::new(&[own]).unwrap()] {
+        let bare = catalogue.find("coreos").unwrap();
+        assert_eq!(
+            format!("{:#}", store.find(&bare, &Pin::default()).unwrap_err()),
+            "image `coreos`: it needs the folder that holds its files: use `coreos:FOLDER`, or \
+             `source.local.folder` in its entry"
+        );
+    }
     let spec = catalogue.find(&format!("coreos:{}", kept.display())).unwrap();
     let error = format!("{:#}", store.find(&spec, &Pin::default()).unwrap_err());
     let expected = format!(
@@ -163,7 +206,7 @@ fn kept_files_are_used_where_they_are() {
             Sha256::of(b"another")
         )
     );
-    store.remove("coreos").unwrap();
+    remove(&store, "coreos");
     assert!(kernel.exists(), "a file of the user is never removed");
 }
 

@@ -1,177 +1,19 @@
 //! Flatcar's entry against a small tree laid out as Flatcar's, signed with a test key.
 
-use std::path::Path;
-use std::sync::Barrier;
-
-use tempfile::TempDir;
-use virtlab::images::Image;
-use virtlab::images::ImageSpec;
 use virtlab::images::Lock;
 use virtlab::images::Pin;
 use virtlab::images::Sha256;
-use virtlab::images::store::Check;
 use virtlab::images::verify::Signature;
 use virtlab::images::verify::check_signature;
 
-use crate::nginx::Nginx;
+use crate::flatcar::Flatcar;
+use crate::flatcar::INITRD;
+use crate::flatcar::KERNEL;
 use crate::signer::Signer;
 use crate::signer::packets;
 use crate::support::bytes;
-use crate::support::printer;
-use crate::support::redirected;
+use crate::support::remove;
 use crate::support::store;
-
-const KERNEL: &str = "flatcar_production_pxe.vmlinuz";
-const INITRD: &str = "flatcar_production_pxe_image.cpio.gz";
-const PINNED: &str = "F88CFEDEFF29A5B4D9523864E25D9AED0593B34A";
-
-struct Flatcar {
-    nginx: Nginx,
-    signer: Signer,
-    folder: TempDir,
-}
-
-impl Flatcar {
-    fn new(signer: Signer) -> Self {
-        let flatcar = Self { nginx: Nginx::start(), signer, folder: tempfile::tempdir().unwrap() };
-        flatcar.nginx.put("key.asc", &flatcar.signer.public_key());
-        flatcar.publish("stable", "4230.2.1", 1);
-        flatcar
-    }
-
-    /// Puts a version there, and makes it the current one.
-    fn publish(&self, channel: &str, version: &str, seed: u32) {
-        for (name, length) in [(KERNEL, 40_000), (INITRD, 900_000)] {
-            let file = bytes(length, seed);
-            let path = format!("{channel}/amd64-usr/{version}/{name}");
-            self.nginx.put(&path, &file);
-            self.nginx.put(&format!("{path}.sig"), &self.signer.sign(&file));
-        }
-        let text = format!(
-            "FLATCAR_BUILD=4230\nFLATCAR_VERSION={version}\nFLATCAR_VERSION_ID={version}\n\
-             FLATCAR_BUILD_ID=\"2026-01-01-0000\"\n"
-        );
-        self.nginx.put(&format!("{channel}/amd64-usr/current/version.txt"), text.as_bytes());
-    }
-
-    fn spec(&self) -> ImageSpec {
-        let base = format!("{}/{{{{ channel }}}}", self.nginx.http());
-        let key = format!("{}/key.asc", self.nginx.http());
-        redirected(
-            self.folder.path(),
-            "flatcar",
-            &[
-                ("https://{{ channel }}.release.flatcar-linux.net", &base),
-                (
-                    "https://www.flatcar.org/security/image-signing-key/\
-                     Flatcar_Image_Signing_Key.asc",
-                    &key,
-                ),
-                (PINNED, &self.signer.fingerprint),
-            ],
-        )
-    }
-
-    fn pull(&self, pin: &Pin) -> Result<Image, String> {
-        let store = store(self.folder.path());
-        store.pull(&self.spec(), pin, &printer()).map_err(|error| format!("{error:#}"))
-    }
-
-    /// Nothing of a refused image may be left to be taken for a good one.
-    #[track_caller]
-    fn has_nothing(&self) {
-        let store = store(self.folder.path());
-        assert_eq!(store.records().unwrap(), []);
-        let left: Vec<String> = walk(&self.folder.path().join("cache"))
-            .into_iter()
-            .filter(|path| !path.contains("/locks/"))
-            .collect();
-        let bad = |path: &String| path.contains(KERNEL);
-        assert!(!left.iter().any(bad), "{left:?}");
-    }
-}
-
-fn walk(folder: &Path) -> Vec<String> {
-    let mut paths = Vec::new();
-    for item in std::fs::read_dir(folder).unwrap() {
-        let path = item.unwrap().path();
-        if path.is_dir() {
-            paths.extend(walk(&path));
-        } else {
-            paths.push(path.display().to_string());
-        }
-    }
-    paths
-}
-
-fn version(version: &str) -> Pin {
-    Pin { version: Some(version.to_owned()), ..Pin::default() }
-}
-
-#[test]
-fn a_signed_image_is_fetched_verified_and_kept() {
-    let flatcar = Flatcar::new(Signer::new());
-    let image = flatcar.pull(&Pin::default()).unwrap();
-    assert_eq!(image.reference, "flatcar@4230.2.1");
-    assert_eq!(image.channel.as_deref(), Some("stable"));
-    for (file, length) in image.files.iter().zip([40_000, 900_000]) {
-        let expected = bytes(length, 1);
-        assert_eq!(std::fs::read(&file.path).unwrap(), expected);
-        assert_eq!(file.sha256, Sha256::of(&expected));
-        assert_eq!(file.verified_by, format!("signature of {}", flatcar.signer.fingerprint));
-        let place = format!("cache/{}/{}", file.sha256, file.name);
-        assert_eq!(file.path, flatcar.folder.path().join(place));
-        assert!(std::fs::metadata(&file.path).unwrap().permissions().readonly());
-    }
-    // From now on it needs no network, and a second pull fetches only the version's name.
-    let before = flatcar.nginx.requests().len();
-    let store = store(flatcar.folder.path());
-    let again = store.ensure(&flatcar.spec(), &Pin::default(), &printer()).unwrap();
-    assert_eq!((again, flatcar.nginx.requests().len()), (image.clone(), before));
-    assert_eq!(flatcar.pull(&Pin::default()).unwrap(), image);
-    assert_eq!(
-        flatcar.nginx.requests()[before..],
-        ["GET /stable/amd64-usr/current/version.txt 200"]
-    );
-}
-
-#[test]
-fn channels_and_versions_are_told_apart() {
-    let flatcar = Flatcar::new(Signer::new());
-    flatcar.pull(&Pin::default()).unwrap();
-    flatcar.publish("stable", "4230.2.2", 2);
-    flatcar.publish("beta", "4300.1.0", 3);
-    let store = store(flatcar.folder.path());
-    let find = |pin: &Pin| store.find(&flatcar.spec(), pin).unwrap().map(|image| image.reference);
-    let beta = Pin { channel: Some("beta".to_owned()), ..Pin::default() };
-    assert_eq!(find(&beta), None);
-    assert_eq!(find(&Pin::default()).as_deref(), Some("flatcar@4230.2.1"));
-    assert_eq!(flatcar.pull(&beta).unwrap().reference, "flatcar@4300.1.0");
-    assert_eq!(flatcar.pull(&Pin::default()).unwrap().reference, "flatcar@4230.2.2");
-    assert_eq!(find(&Pin::default()).as_deref(), Some("flatcar@4230.2.2"));
-    assert_eq!(find(&version("4230.2.1")).as_deref(), Some("flatcar@4230.2.1"));
-
-    let nightly = Pin { channel: Some("nightly".to_owned()), ..Pin::default() };
-    assert_eq!(
-        flatcar.pull(&nightly).unwrap_err(),
-        "image `flatcar`: it has no channel `nightly`; there are: stable, beta, alpha, lts"
-    );
-    let error = flatcar.pull(&version("1.2.3")).unwrap_err();
-    assert!(error.contains("/1.2.3/") && error.ends_with("404 Not Found"), "{error}");
-
-    // The version that a newer one has replaced goes, the one that a lab uses stays.
-    let mut kept = store.prune(&["flatcar@4230.2.1".to_owned()]).unwrap();
-    assert_eq!(kept.references, [""; 0]);
-    kept = store.prune(&[]).unwrap();
-    assert_eq!((kept.references, kept.bytes), (vec!["flatcar@4230.2.1".to_owned()], 940_000));
-    let removed = store.remove("flatcar").unwrap();
-    assert_eq!(removed.references, ["flatcar@4230.2.2", "flatcar@4300.1.0"]);
-    flatcar.has_nothing();
-    assert_eq!(
-        store.remove("flatcar").unwrap_err().to_string(),
-        "image `flatcar` is not in the cache"
-    );
-}
 
 #[test]
 fn a_file_that_is_not_the_signed_one_is_refused_and_thrown_away() {
@@ -259,7 +101,7 @@ fn a_sub_key_that_the_primary_key_never_bound_is_refused() {
     sub_key.for_each(|(_, packet)| key.extend_from_slice(packet));
     flatcar.nginx.put("key.asc", &key);
     let image = flatcar.pull(&Pin::default()).unwrap();
-    store(flatcar.folder.path()).remove(&image.reference).unwrap();
+    remove(&store(flatcar.folder.path()), &image.reference);
 
     let signature = stranger.sign(&bytes(40_000, 1));
     flatcar.nginx.put(&format!("stable/amd64-usr/4230.2.1/{KERNEL}.sig"), &signature);
@@ -288,14 +130,14 @@ fn a_lab_is_repeated_from_its_lock_file() {
     lock.set("flatcar", image.pin());
     lock.save(&path).unwrap();
     flatcar.publish("stable", "4230.2.2", 2);
-    store(flatcar.folder.path()).remove("flatcar").unwrap();
+    remove(&store(flatcar.folder.path()), "flatcar");
 
     let pin = Lock::load(&path).unwrap().pin("flatcar");
     let again = flatcar.pull(&pin).unwrap();
     assert_eq!((&again.reference, again.digest), (&image.reference, image.digest));
     let by = format!("sha256 of the lock file, signature of {}", flatcar.signer.fingerprint);
     assert_eq!(again.files[0].verified_by, by);
-    store(flatcar.folder.path()).remove("flatcar").unwrap();
+    remove(&store(flatcar.folder.path()), "flatcar");
 
     // The same version with other contents, well signed: not what was locked.
     let other = bytes(40_000, 7);
@@ -313,50 +155,4 @@ fn a_lab_is_repeated_from_its_lock_file() {
         )
     );
     flatcar.has_nothing();
-}
-
-#[test]
-fn of_two_runs_at_once_one_fetches_and_the_other_waits() {
-    let flatcar = Flatcar::new(Signer::new());
-    let start = Barrier::new(4);
-    let spec = flatcar.spec();
-    let pull = || {
-        let store = store(flatcar.folder.path());
-        start.wait();
-        store.pull(&spec, &Pin::default(), &printer()).unwrap().reference
-    };
-    let references: Vec<String> = std::thread::scope(|scope| {
-        let running: Vec<_> = (0..4).map(|_| scope.spawn(pull)).collect();
-        running.into_iter().map(|thread| thread.join().unwrap()).collect()
-    });
-    assert_eq!(references, ["flatcar@4230.2.1"; 4]);
-    let kernel = format!("GET /stable/amd64-usr/4230.2.1/{KERNEL} 200");
-    let fetched = flatcar.nginx.requests().iter().filter(|request| **request == kernel).count();
-    assert_eq!(fetched, 1);
-}
-
-#[test]
-fn a_damaged_file_of_the_cache_is_noticed_and_fetched_again() {
-    let flatcar = Flatcar::new(Signer::new());
-    let image = flatcar.pull(&Pin::default()).unwrap();
-    let store = store(flatcar.folder.path());
-    let record = store.records().unwrap().remove(0);
-    assert!(store.verify(&record).unwrap().iter().all(Check::is_good));
-
-    let kernel = &image.files[0].path;
-    let damage = || {
-        std::fs::remove_file(kernel).unwrap();
-        std::fs::write(kernel, bytes(40_000, 99)).unwrap();
-    };
-    damage();
-    assert_eq!(store.find(&flatcar.spec(), &Pin::default()).unwrap(), None);
-    assert_eq!(store.ensure(&flatcar.spec(), &Pin::default(), &printer()).unwrap(), image);
-    assert_eq!(std::fs::read(kernel).unwrap(), bytes(40_000, 1));
-
-    damage();
-    let checks = store.verify(&record).unwrap();
-    assert_eq!(checks[0].found, Some(Sha256::of(&bytes(40_000, 99))));
-    assert!(!checks[0].is_good() && checks[1].is_good());
-    assert!(!kernel.exists(), "a bad file is removed by `verify`");
-    assert_eq!(store.verify(&record).unwrap()[0].found, None);
 }

@@ -19,6 +19,7 @@ use crate::support::fetcher;
 use crate::support::is_rerun;
 use crate::support::printer;
 use crate::support::redirected;
+use crate::support::remove;
 use crate::support::rerun;
 use crate::support::store;
 use crate::support::variable;
@@ -108,7 +109,7 @@ fn a_locked_version_is_had_after_the_stream_has_moved_on() {
     lock.set("fedora-coreos", image.pin());
     lock.save(&path).unwrap();
     publish(&nginx, &nginx.http(), "43.2", 2);
-    store.remove("fedora-coreos").unwrap();
+    remove(&store, "fedora-coreos");
 
     let wanted = Pin { version: Some("43.1".to_owned()), ..Pin::default() };
     assert_eq!(

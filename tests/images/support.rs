@@ -7,8 +7,10 @@ use std::time::Duration;
 use virtlab::images::Catalogue;
 use virtlab::images::Fetcher;
 use virtlab::images::ImageSpec;
+use virtlab::images::InUse;
 use virtlab::images::Store;
 use virtlab::images::fetch::Patience;
+use virtlab::images::store::Removed;
 use virtlab::output::Format;
 use virtlab::output::Printer;
 
@@ -32,6 +34,14 @@ pub(crate) fn printer() -> Printer {
     Printer::new(true, Format::Table)
 }
 
+/// Removes an image, `NAME` for all versions of it or `NAME@VERSION`.
+pub(crate) fn remove(store: &Store, reference: &str) -> Removed {
+    let mut records = store.records().unwrap();
+    records.retain(|record| record.name == reference || record.reference == reference);
+    assert!(!records.is_empty(), "{reference} is not there");
+    store.remove(records, &InUse::default(), &printer()).unwrap()
+}
+
 /// Some bytes that do not repeat with a period that a resume could hide behind.
 pub(crate) fn bytes(length: usize, seed: u32) -> Vec<u8> {
     let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(1);
@@ -53,6 +63,16 @@ pub(crate) fn redirected(folder: &Path, name: &str, replacements: &[(&str, &str)
     std::fs::create_dir_all(&own).unwrap();
     std::fs::write(own.join(format!("{name}.toml")), text).unwrap();
     Catalogue::new(&[own]).unwrap().find(name).unwrap()
+}
+
+/// The TOML block of docs/images.md that starts with this line.
+pub(crate) fn documented(start: &str) -> String {
+    let docs = std::fs::read_to_string("docs/images.md").unwrap();
+    let mut blocks = docs.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let block = blocks.find(|block| block.starts_with(start));
+    block
+        .unwrap_or_else(|| panic!("docs/images.md has no block that starts with {start}"))
+        .to_owned()
 }
 
 /// Runs a program that the tests need; its absence is a failure that names the package.

@@ -1,0 +1,271 @@
+//! `virtlab image`: which images there are, and which of them are here.
+
+mod get;
+mod list;
+mod remove;
+mod show;
+mod verify;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use anyhow::ensure;
+use clap::Args;
+use clap::Subcommand;
+use serde::Serialize;
+
+use crate::images::Catalogue;
+use crate::images::Image;
+use crate::images::ImageFile;
+use crate::images::InUse;
+use crate::images::Lock;
+use crate::images::Pin;
+use crate::images::Role;
+use crate::images::Sha256;
+use crate::images::Store;
+use crate::images::index::Record;
+use crate::output::Format;
+use crate::output::Printer;
+
+/// What to do with images
+#[derive(Clone, Debug, Subcommand)]
+pub enum ImageCommand {
+    /// List the images there are, and which are in the cache
+    #[command(visible_alias = "ls")]
+    List,
+    /// Show one image: its files, what vouched for them, its kernel arguments
+    Show(ShowArgs),
+    /// Fetch images, or their newest versions, into the cache
+    Pull(PullArgs),
+    /// Read the files of cached images again and compare their digests
+    Verify(VerifyArgs),
+    /// Build an image by its recipe
+    Build(BuildArgs),
+    /// Remove images from the cache
+    Rm(RmArgs),
+    /// Remove old versions and interrupted downloads from the cache
+    Prune(PruneArgs),
+}
+
+/// Which version of an image is wanted.
+#[derive(Clone, Debug, Default, Args)]
+pub struct PinArgs {
+    /// Channel of the image, such as `stable`
+    #[arg(long, value_name = "CHANNEL")]
+    pub channel: Option<String>,
+    /// Version of the image, instead of the newest
+    #[arg(long, value_name = "VERSION")]
+    pub version: Option<String>,
+    /// Lock file: written on the first run, obeyed on every later one
+    #[arg(long, value_name = "FILE")]
+    pub lock: Option<PathBuf>,
+}
+
+/// Arguments of `image show`.
+#[derive(Clone, Debug, Args)]
+pub struct ShowArgs {
+    /// NAME, NAME:FOLDER or the path of an entry that ends in .toml
+    pub image: String,
+    /// The version to show
+    #[command(flatten)]
+    pub pin: PinArgs,
+}
+
+/// Arguments of `image pull`.
+#[derive(Clone, Debug, Args)]
+pub struct PullArgs {
+    /// NAME, NAME:FOLDER or the path of an entry that ends in .toml
+    #[arg(required = true, value_name = "IMAGE")]
+    pub images: Vec<String>,
+    /// The version to fetch
+    #[command(flatten)]
+    pub pin: PinArgs,
+}
+
+/// Arguments of `image verify`.
+#[derive(Clone, Debug, Args)]
+pub struct VerifyArgs {
+    /// NAME, NAME@VERSION, NAME:FOLDER or PATH.toml; all if none is given
+    #[arg(value_name = "IMAGE")]
+    pub images: Vec<String>,
+}
+
+/// Arguments of `image build`.
+#[derive(Clone, Debug, Args)]
+pub struct BuildArgs {
+    /// NAME or the path of an entry that ends in .toml
+    pub image: String,
+    /// Build it even if this recipe's image is in the cache
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Arguments of `image rm`.
+#[derive(Clone, Debug, Args)]
+pub struct RmArgs {
+    /// NAME for all its versions, NAME@VERSION, NAME:FOLDER or PATH.toml
+    #[arg(required = true, value_name = "IMAGE")]
+    pub images: Vec<String>,
+    /// Remove them even if a lab uses them, or if libvirt cannot say so
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Arguments of `image prune`.
+#[derive(Clone, Debug, Args)]
+pub struct PruneArgs {
+    /// Prune even if libvirt cannot say which images labs use
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Runs `virtlab image …`. `in_use` finds out what labs boot from; only what removes images asks.
+///
+/// # Errors
+/// What was asked for could not be done; with `verify`, if a file is not what it should be.
+pub fn run(
+    command: ImageCommand,
+    catalogue: &Catalogue,
+    store: &Store,
+    in_use: &dyn Fn() -> Result<InUse>,
+    printer: &Printer,
+) -> Result<()> {
+    match command {
+        ImageCommand::List => list::list(catalogue, store, printer),
+        ImageCommand::Show(args) => show::show(&args, catalogue, store, printer),
+        ImageCommand::Pull(args) => get::pull(&args, catalogue, store, printer),
+        ImageCommand::Verify(args) => verify::verify(&args, catalogue, store, printer),
+        ImageCommand::Build(args) => get::build(&args, catalogue, store, printer),
+        ImageCommand::Rm(args) => remove::rm(&args, catalogue, store, in_use, printer),
+        ImageCommand::Prune(args) => remove::prune(&args, store, in_use, printer),
+    }
+}
+
+impl PinArgs {
+    /// What is wanted of an image: what the lock file says, else the flags.
+    ///
+    /// # Errors
+    /// If the lock file cannot be read, or a flag contradicts it.
+    pub fn pin(&self, name: &str) -> Result<Pin> {
+        let pin = match &self.lock {
+            Some(path) => Lock::load(path)?.pin(name),
+            None => Pin::default(),
+        };
+        pin.with_flags(self.channel.as_deref(), self.version.as_deref())
+    }
+
+    /// Enters the image into the lock file, if there is one and it does not have it yet.
+    ///
+    /// # Errors
+    /// If the lock file cannot be written.
+    pub fn record(&self, image: &Image) -> Result<()> {
+        match &self.lock {
+            Some(path) => Lock::enter(path, &image.spec.name, image.pin()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A file of an image, for programs.
+#[derive(Serialize)]
+struct FileRow {
+    role: Role,
+    name: String,
+    path: PathBuf,
+    size: u64,
+    sha256: Sha256,
+    verified_by: String,
+}
+
+impl From<&ImageFile> for FileRow {
+    fn from(file: &ImageFile) -> Self {
+        Self {
+            role: file.role,
+            name: file.name.clone(),
+            path: file.path.clone(),
+            size: file.size,
+            sha256: file.sha256,
+            verified_by: file.verified_by.clone(),
+        }
+    }
+}
+
+/// Whether a program reads what is printed; people get a line as soon as there is one to say.
+fn is_for_programs(printer: &Printer) -> bool {
+    matches!(printer.format(), Format::Json | Format::Yaml)
+}
+
+/// The records of the images that somebody named.
+fn meant(images: &[String], catalogue: &Catalogue, store: &Store) -> Result<Vec<Record>> {
+    let all = store.records()?;
+    let mut meant: Vec<Record> = Vec::new();
+    for image in images {
+        let records = if Catalogue::is_place(image) {
+            store.records_of(&catalogue.find(image)?)?
+        } else {
+            let is_meant = |record: &&Record| record.name == *image || record.reference == *image;
+            all.iter().filter(is_meant).cloned().collect()
+        };
+        ensure!(!records.is_empty(), "image `{image}` is not in the cache");
+        let is_new = |record: &Record| !meant.contains(record);
+        let new: Vec<Record> = records.into_iter().filter(is_new).collect();
+        meant.extend(new);
+    }
+    Ok(meant)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    #[command(version)]
+    struct Cli {
+        #[command(subcommand)]
+        command: ImageCommand,
+    }
+
+    #[test]
+    fn the_flags_fit_together() {
+        Cli::command().debug_assert();
+        let words =
+            ["image", "pull", "--channel", "beta", "--version", "1", "--lock", "l", "a", "b"];
+        let ImageCommand::Pull(args) = Cli::try_parse_from(words).unwrap().command else {
+            panic!("it is another command")
+        };
+        assert_eq!(args.images, ["a", "b"]);
+        assert_eq!(args.pin.version.as_deref(), Some("1"));
+    }
+
+    #[test]
+    fn a_lock_file_is_written_once_and_then_obeyed() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("kernel"), "one").unwrap();
+        let entry = folder.path().join("mine.toml");
+        let text = "version = 1\nname = \"mine\"\ndescription = \"\"\narguments = \"\"\n\
+                    memory_mib = 64\nconfig = \"none\"\nready = \"config\"\n\
+                    source.local.folder = \".\"\n[[file]]\nrole = \"kernel\"\nname = \"kernel\"\n";
+        std::fs::write(&entry, text).unwrap();
+        let fetcher = crate::images::Fetcher::new(crate::images::fetch::Patience::default());
+        let store = Store::open(&folder.path().join("cache"), fetcher.unwrap()).unwrap();
+        let catalogue = Catalogue::new(&[]).unwrap();
+        let lock = folder.path().join("virtlab.lock");
+        let pull = || {
+            let (entry, lock) = (entry.to_str().unwrap(), lock.to_str().unwrap());
+            let cli = Cli::try_parse_from(["image", "pull", "--lock", lock, entry]).unwrap();
+            let in_use = || Ok(InUse::default());
+            run(cli.command, &catalogue, &store, &in_use, &Printer::new(true, Format::Name))
+        };
+        pull().unwrap();
+        let written = std::fs::read(&lock).unwrap();
+        pull().unwrap();
+        assert_eq!(std::fs::read(&lock).unwrap(), written);
+        std::fs::write(folder.path().join("kernel"), "two").unwrap();
+        let error = format!("{:#}", pull().unwrap_err());
+        assert!(error.contains("`kernel` is not the file that was locked"), "{error}");
+        assert_eq!(std::fs::read(&lock).unwrap(), written);
+    }
+}
