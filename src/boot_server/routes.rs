@@ -12,6 +12,7 @@ use axum::Json;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
+use axum::extract::FromRequestParts;
 use axum::extract::Path;
 use axum::extract::Query;
 use axum::extract::Request;
@@ -21,6 +22,7 @@ use axum::http::HeaderName;
 use axum::http::Method;
 use axum::http::StatusCode;
 use axum::http::header;
+use axum::http::request::Parts;
 use axum::response::IntoResponse;
 use axum::response::Response;
 use axum::routing::get;
@@ -70,11 +72,22 @@ pub fn router(server: Arc<Server>) -> Router {
         .with_state(server)
 }
 
-/// Who asks: the address and, from iPXE, the MAC address.
+/// Who asks: the address and, from iPXE, the MAC address. Only who gets what it asks for reaches a
+/// stage by it: `HEAD` is answered as `GET` is, and changes nothing (RFC 9110, 9.2.1).
 #[derive(Debug)]
 struct Asking {
     ip: IpAddr,
     mac: Option<MacAddr>,
+    is_get: bool,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Asking {
+    type Rejection = <ConnectInfo<SocketAddr> as FromRequestParts<S>>::Rejection;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Self::Rejection> {
+        let ConnectInfo(peer) = ConnectInfo::from_request_parts(parts, state).await?;
+        Ok(Self { ip: canonical(peer), mac: None, is_get: parts.method == Method::GET })
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -94,33 +107,26 @@ async fn status(State(server): State<Arc<Server>>) -> Json<Status> {
 
 async fn script(
     State(server): State<Arc<Server>>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    asking: Asking,
     Query(query): Query<ScriptQuery>,
 ) -> Response {
     let mac = query.mac.and_then(|text| text.parse().ok());
-    let asking = Asking { ip: canonical(peer), mac };
+    let asking = Asking { mac, ..asking };
     match server.node(&asking) {
         Some(node) => {
             let text = node.script.clone();
-            server.reached(node.index, Stage::Script, asking.ip, text.len() as u64);
+            server.answered(&asking, node, Stage::Script, &text);
             ([(header::CONTENT_TYPE, PLAIN)], text).into_response()
         }
         None => refuse(&asking, "a boot script"),
     }
 }
 
-async fn config(
-    State(server): State<Arc<Server>>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
-    method: Method,
-) -> Response {
-    let asking = Asking { ip: canonical(peer), mac: None };
+async fn config(State(server): State<Arc<Server>>, asking: Asking) -> Response {
     match server.node(&asking) {
         Some(node) => {
             let text = substitute_addresses(&node.config, asking.ip);
-            if method == Method::GET {
-                server.reached(node.index, Stage::Config, asking.ip, text.len() as u64);
-            }
+            server.answered(&asking, node, Stage::Config, &text);
             ([(header::CONTENT_TYPE, server.content.config_type.clone())], text).into_response()
         }
         None => refuse(&asking, "a config"),
@@ -131,11 +137,9 @@ async fn config(
 /// <https://cloudinit.readthedocs.io/en/latest/reference/datasources/nocloud.html>
 async fn nocloud(
     State(server): State<Arc<Server>>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    asking: Asking,
     Path(file): Path<String>,
-    method: Method,
 ) -> Response {
-    let asking = Asking { ip: canonical(peer), mac: None };
     let Some(node) = server.node(&asking) else { return refuse(&asking, "a config") };
     let text = match file.as_str() {
         "user-data" => substitute_addresses(&node.config, asking.ip),
@@ -144,8 +148,8 @@ async fn nocloud(
         "vendor-data" | "network-config" => String::new(),
         _ => return (StatusCode::NOT_FOUND, format!("there is no file {file}\n")).into_response(),
     };
-    if file == "user-data" && method == Method::GET {
-        server.reached(node.index, Stage::Config, asking.ip, text.len() as u64);
+    if file == "user-data" {
+        server.answered(&asking, node, Stage::Config, &text);
     }
     ([(header::CONTENT_TYPE, PLAIN)], text).into_response()
 }
@@ -154,18 +158,17 @@ async fn nocloud(
 /// nodes only.
 async fn file(
     State(server): State<Arc<Server>>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    asking: Asking,
     Path(name): Path<String>,
     request: Request,
 ) -> Response {
     let Some(wanted) = server.content.files.get(&name).cloned() else {
         return (StatusCode::NOT_FOUND, format!("there is no file {name}\n")).into_response();
     };
-    let is_get = request.method() == Method::GET;
     // It knows all about ranges, conditions and HEAD; only what it reads, we read faster.
     let answer = ServeFile::new(&wanted.path).try_call(request).await;
     let answer = match answer {
-        Ok(response) if is_get && response.status().is_success() => {
+        Ok(response) if asking.is_get && response.status().is_success() => {
             let (parts, _) = response.into_parts();
             let range = sent_range(&parts.headers).unwrap_or(0..0);
             let body = file_body(wanted.path.clone(), range).await;
@@ -181,9 +184,9 @@ async fn file(
             return StatusCode::INTERNAL_SERVER_ERROR.into_response();
         }
     };
-    let ip = canonical(peer);
-    let index = server.node(&Asking { ip, mac: None }).map(|node| node.index);
-    let Some(index) = index.filter(|_| is_get && is_last_part(response.headers())) else {
+    let ip = asking.ip;
+    let index = server.node(&asking).map(|node| node.index);
+    let Some(index) = index.filter(|_| asking.is_get && is_last_part(response.headers())) else {
         return response;
     };
     let length = header_number(response.headers(), header::CONTENT_LENGTH).unwrap_or(u64::MAX);
@@ -236,6 +239,13 @@ impl Server {
         format!("instance-id: {}-{name}\nlocal-hostname: {name}\n", self.content.uuid)
     }
 
+    /// Notes that a node got a text by which it reaches a stage.
+    fn answered(&self, asking: &Asking, node: &ServedNode, stage: Stage, text: &str) {
+        if asking.is_get {
+            self.reached(node.index, stage, asking.ip, text.len() as u64);
+        }
+    }
+
     fn reached(&self, node: u32, stage: Stage, from: IpAddr, bytes: u64) {
         tracing::info!(node, stage = stage.name(), %from, bytes);
         self.record(&Event { node, stage, at_ms: now_ms(), from, bytes });
@@ -243,7 +253,7 @@ impl Server {
 }
 
 fn refuse(asking: &Asking, what: &str) -> Response {
-    let Asking { ip, mac } = asking;
+    let Asking { ip, mac, .. } = asking;
     let mac = mac.map(|mac| format!(" ({mac})")).unwrap_or_default();
     tracing::warn!("{ip}{mac} asked for {what}, but is no node of this lab");
     (StatusCode::FORBIDDEN, "you are no node of this lab\n").into_response()
@@ -495,6 +505,21 @@ mod tests {
         assert_eq!(bench.stages(0), [(Stage::Kernel, 10)]);
         assert_eq!(bench.ask("10.0.0.2", "GET /files/nope", &[]).await.0, 404);
         assert_eq!(bench.ask("10.0.0.2", "GET /files/..%2f..%2fetc%2fpasswd", &[]).await.0, 404);
+    }
+
+    #[tokio::test]
+    async fn a_head_is_answered_and_changes_nothing() {
+        let bench = managed();
+        bench.ask("10.0.0.2", "GET /ipxe", &[]).await;
+        bench.ask("10.0.0.2", "GET /config", &[]).await;
+        let before = bench.stages(0);
+        for path in ["/ipxe", "/config", "/nocloud/user-data", "/files/vmlinuz"] {
+            let (status, headers, text) = bench.ask("10.0.0.2", &format!("HEAD {path}"), &[]).await;
+            assert_eq!((status, text.as_str()), (200, ""), "{path}");
+            assert!(headers["content-length"] != "0", "{path}");
+            assert_eq!(bench.stages(0), before, "{path}");
+        }
+        assert_eq!(bench.ask("10.0.0.1", "HEAD /nodes/1/stages/ready", &[]).await.0, 405);
     }
 
     #[tokio::test]

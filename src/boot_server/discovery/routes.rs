@@ -15,6 +15,7 @@ use axum::extract::Request;
 use axum::extract::State;
 use axum::extract::rejection::FormRejection;
 use axum::http::StatusCode;
+use axum::http::header::ALLOW;
 use axum::http::header::CONTENT_TYPE;
 use axum::middleware;
 use axum::response::IntoResponse;
@@ -52,7 +53,7 @@ pub fn router(discovery: Arc<Discovery>) -> Router {
         .route("/{token}/_config/size", get(size))
         .route("/{token}/{member}", get(member).put(put).delete(delete))
         .route_layer(identify)
-        .route("/new", get(new).put(new).post(new))
+        .route("/new", get(new).put(new).post(new).head(new_is_no_question))
         .layer(DefaultBodyLimit::max(LONGEST_BODY))
         .with_state(discovery)
 }
@@ -66,6 +67,11 @@ async fn new(State(discovery): State<Arc<Discovery>>, params: Params) -> Answer<
     let url = url.map_err(|error| broken(&error))??;
     tracing::info!(url, "made a discovery URL");
     Ok(url)
+}
+
+/// A `GET` makes a token, as the real service has it; a `HEAD` must not.
+async fn new_is_no_question() -> impl IntoResponse {
+    (StatusCode::METHOD_NOT_ALLOWED, [(ALLOW, "GET, PUT, POST")])
 }
 
 async fn list(

@@ -32,6 +32,15 @@ async fn a_new_url_has_the_configured_base_whatever_the_host_header_says() {
 }
 
 #[tokio::test]
+async fn a_head_makes_no_token() {
+    let lab = Lab::new();
+    let before = lab.discovery.saved.borrow().registry.clone();
+    let request = Request::builder().method("HEAD").uri("/new?size=5").body(Body::empty());
+    assert_eq!(lab.send(request.unwrap()).await.status, 405);
+    assert_eq!(lab.discovery.saved.borrow().registry, before);
+}
+
+#[tokio::test]
 async fn a_size_may_come_in_a_form_and_is_3_by_default() {
     let lab = Lab::new();
     let form = Request::builder().method("POST").uri("/new").header(CONTENT_TYPE, FORM);
