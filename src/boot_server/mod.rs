@@ -9,7 +9,7 @@ pub mod process;
 mod routes;
 pub mod timeline;
 
-use std::fs::File;
+use std::io::Read;
 use std::io::Write;
 use std::net::IpAddr;
 use std::net::SocketAddr;
@@ -43,7 +43,7 @@ use crate::host::neighbour::Neighbour;
 pub struct Server {
     content: Content,
     timeline: Mutex<Timeline>,
-    journal: Mutex<File>,
+    journal: Mutex<fs::File>,
     neighbour: fn(IpAddr) -> Neighbour,
 }
 
@@ -54,16 +54,22 @@ impl Server {
     /// If the journal cannot be read or written.
     pub fn new(content: Content, journal: &Path) -> Result<Self> {
         let mut timeline = Timeline::new(&content.nodes);
-        if journal.exists() {
-            // A line that was cut off by a crash is not worth failing for.
-            let text = fs::read_to_string(journal)?;
-            let events = text.lines().filter_map(|line| serde_json::from_str(line).ok());
-            events.for_each(|event: Event| timeline.apply(&event));
+        let mut file = fs::File::options().read(true).create(true).append(true).open(journal)?;
+        let mut text = String::new();
+        file.read_to_string(&mut text)?;
+        // A line that was cut off by a crash is not worth failing for, but the next one must not
+        // become a part of it.
+        if !text.is_empty() && !text.ends_with('\n') {
+            file.write_all(b"\n")?;
         }
-        let journal = File::options().create(true).append(true).open(journal);
-        let journal = Mutex::new(journal.context("opening the boot server's journal")?);
-        let timeline = Mutex::new(timeline);
-        Ok(Self { content, timeline, journal, neighbour: neighbour::look_up })
+        let events = text.lines().filter_map(|line| serde_json::from_str(line).ok());
+        events.for_each(|event: Event| timeline.apply(&event));
+        Ok(Self {
+            content,
+            timeline: Mutex::new(timeline),
+            journal: Mutex::new(file),
+            neighbour: neighbour::look_up,
+        })
     }
 
     /// Notes that something happened, for the status and for the next start.

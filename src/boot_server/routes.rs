@@ -377,6 +377,12 @@ mod tests {
             (parts.status.as_u16(), parts.headers, String::from_utf8(body.to_vec()).unwrap())
         }
 
+        fn restarted(self) -> Self {
+            let journal = self.folder.path().join("journal");
+            let server = Server::new(self.server.content.clone(), &journal).unwrap();
+            Bench { server: Arc::new(server), folder: self.folder }
+        }
+
         fn stages(&self, index: usize) -> Vec<(Stage, u64)> {
             let timeline = self.server.timeline.lock().unwrap();
             timeline.nodes[index]
@@ -539,9 +545,13 @@ mod tests {
         let mut text = fs::read_to_string(&journal).unwrap();
         text.push_str("{\"node\":1,\"sta");
         fs::write(&journal, text).unwrap();
-        let server = Server::new(bench.server.content.clone(), &journal).unwrap();
-        let again = Bench { server: Arc::new(server), folder: bench.folder };
+        let again = bench.restarted();
         assert_eq!(again.stages(0), [(Stage::Config, 18)]);
+        // What came after the torn line is not lost either.
+        again.ask("10.0.0.3", "GET /config", &[]).await;
+        let again = again.restarted();
+        assert_eq!(again.stages(0), [(Stage::Config, 18)]);
+        assert_eq!(again.stages(1), [(Stage::Config, 18)]);
         let text = again.ask("10.0.0.1", "GET /status", &[]).await.2;
         let status: Status = serde_json::from_str(&text).unwrap();
         assert_eq!(status.lab.as_str(), "demo");
