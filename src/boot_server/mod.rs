@@ -5,6 +5,7 @@ mod content;
 mod counted;
 pub mod discovery;
 mod file_body;
+mod files;
 pub mod process;
 mod routes;
 pub mod timeline;
