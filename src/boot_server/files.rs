@@ -1,14 +1,13 @@
 //! The files of the image over HTTP: whole or in ranges, and counted for the nodes.
 
-use std::ops::Range;
+use std::io;
 use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::Path;
 use axum::extract::Request;
 use axum::extract::State;
-use axum::http::HeaderMap;
-use axum::http::HeaderName;
+use axum::http::HeaderValue;
 use axum::http::StatusCode;
 use axum::http::header;
 use axum::response::IntoResponse;
@@ -16,8 +15,12 @@ use axum::response::Response;
 use tower_http::services::ServeFile;
 
 use super::Server;
+use super::content::ServedFile;
 use super::counted::counted;
 use super::file_body::file_body;
+use super::file_body::open;
+use super::range::Requested;
+use super::range::requested;
 use super::routes::Asking;
 
 /// A file of the image, whole or in ranges. The files are no secret; they are counted for the
@@ -29,57 +32,61 @@ pub(super) async fn file(
     request: Request,
 ) -> Response {
     let Some(wanted) = server.content.files.get(&name).cloned() else {
+        tracing::info!("{} asked for the file {name:?}, which is not there", asking.ip);
         return (StatusCode::NOT_FOUND, format!("there is no file {name}\n")).into_response();
     };
-    // It knows all about ranges, conditions and HEAD; only what it reads, we read faster.
-    let answer = ServeFile::new(&wanted.path).try_call(request).await;
-    let answer = match answer {
-        Ok(response) if asking.is_get && response.status().is_success() => {
-            let (parts, _) = response.into_parts();
-            let range = sent_range(&parts.headers).unwrap_or(0..0);
-            let body = file_body(wanted.path.clone(), range).await;
-            body.map(|body| Response::from_parts(parts, body))
+    let path = wanted.path.clone();
+    answer(server, &asking, wanted, request).await.unwrap_or_else(|error| {
+        tracing::error!("reading {}: {error}", path.display());
+        StatusCode::INTERNAL_SERVER_ERROR.into_response()
+    })
+}
+
+/// Fails if the file, which the lab needs, cannot be read.
+async fn answer(
+    server: Arc<Server>,
+    asking: &Asking,
+    wanted: ServedFile,
+    mut request: Request,
+) -> io::Result<Response> {
+    // First, since what serves files below would say that there is none, whatever is wrong with it.
+    let file = open(wanted.path.clone()).await?;
+    let asked = request.headers().clone();
+    request.headers_mut().remove(header::RANGE);
+    // It knows all about conditions, dates and HEAD. Ranges it knows too strictly, and what it reads,
+    // we read faster.
+    let response = ServeFile::new(&wanted.path).try_call(request).await?;
+    if response.status() == StatusCode::NOT_FOUND {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    if !asking.is_get || response.status() != StatusCode::OK {
+        return Ok(response.map(Body::new));
+    }
+    let (mut parts, _) = response.into_parts();
+    let total = file.metadata()?.len();
+    let range = match requested(&asked, parts.headers.get(header::LAST_MODIFIED), total) {
+        Requested::Whole => 0..total,
+        Requested::Part(range) => {
+            let text = format!("bytes {}-{}/{total}", range.start, range.end - 1);
+            parts.status = StatusCode::PARTIAL_CONTENT;
+            parts.headers.insert(header::CONTENT_RANGE, header_value(&text));
+            range
         }
-        Ok(response) => Ok(response.map(Body::new)),
-        Err(error) => Err(error),
-    };
-    let response = match answer {
-        Ok(response) => response,
-        Err(error) => {
-            tracing::error!("reading {}: {error}", wanted.path.display());
-            return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+        Requested::Beyond => {
+            let total = [(header::CONTENT_RANGE, format!("bytes */{total}"))];
+            return Ok((StatusCode::RANGE_NOT_SATISFIABLE, total).into_response());
         }
     };
+    let length = range.end - range.start;
+    parts.headers.insert(header::CONTENT_LENGTH, length.into());
+    let body = file_body(file, range.clone());
+    let node = server.node(asking).map(|node| node.index).filter(|_| range.end == total);
+    let Some(node) = node else { return Ok(Response::from_parts(parts, body)) };
     let ip = asking.ip;
-    let index = server.node(&asking).map(|node| node.index);
-    let Some(index) = index.filter(|_| asking.is_get && is_last_part(response.headers())) else {
-        return response;
-    };
-    let length = header_number(response.headers(), header::CONTENT_LENGTH).unwrap_or(u64::MAX);
-    let reached = move |bytes| server.reached(index, wanted.stage, ip, bytes);
-    response.map(|body| counted(body, length, reached))
+    let reached = move |bytes| server.reached(node, wanted.stage, ip, bytes);
+    Ok(Response::from_parts(parts, counted(body, length, reached)))
 }
 
-/// Whether this answer carries a file's last byte: all of it, or a range that ends with it.
-fn is_last_part(headers: &HeaderMap) -> bool {
-    content_range(headers).is_none_or(|(range, total)| range.end == total)
-}
-
-/// The bytes of the file that this answer carries.
-fn sent_range(headers: &HeaderMap) -> Option<Range<u64>> {
-    let whole = || Some(0..header_number(headers, header::CONTENT_LENGTH)?);
-    content_range(headers).map(|(range, _)| range).or_else(whole)
-}
-
-/// RFC 9110, 14.4: `bytes 0-99/1000`, the last byte included.
-fn content_range(headers: &HeaderMap) -> Option<(Range<u64>, u64)> {
-    let text = headers.get(header::CONTENT_RANGE)?.to_str().ok()?.strip_prefix("bytes ")?;
-    let (range, total) = text.split_once('/')?;
-    let (start, end) = range.split_once('-')?;
-    let end: u64 = end.parse().ok()?;
-    Some((start.parse().ok()?..end + 1, total.parse().ok()?))
-}
-
-fn header_number(headers: &HeaderMap, name: HeaderName) -> Option<u64> {
-    headers.get(name)?.to_str().ok()?.parse().ok()
+fn header_value(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).expect("digits and a few signs")
 }

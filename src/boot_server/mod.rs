@@ -7,6 +7,7 @@ pub mod discovery;
 mod file_body;
 mod files;
 pub mod process;
+mod range;
 mod routes;
 pub mod timeline;
 

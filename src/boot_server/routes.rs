@@ -139,7 +139,10 @@ async fn nocloud(
         "meta-data" => server.meta_data(node),
         // What is not there is asked for ten times, a second apart; empty means the same.
         "vendor-data" | "network-config" => String::new(),
-        _ => return (StatusCode::NOT_FOUND, format!("there is no file {file}\n")).into_response(),
+        _ => {
+            tracing::info!("{} asked for {file:?} of NoCloud, which has none", asking.ip);
+            return (StatusCode::NOT_FOUND, format!("there is no file {file}\n")).into_response();
+        }
     };
     if file == "user-data" {
         server.answered(&asking, node, Stage::Config, &text);
