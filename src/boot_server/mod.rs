@@ -1,6 +1,7 @@
 //! Our HTTP server, one process per lab: it hands out every stage of a boot and so knows how far
 //! each node is. The only part with an async runtime inside; to the rest it is one blocking call.
 
+mod connections;
 mod content;
 mod counted;
 pub mod discovery;
@@ -25,10 +26,12 @@ use std::time::UNIX_EPOCH;
 
 use anyhow::Context;
 use anyhow::Result;
-use axum::serve::ListenerExt;
 use fs_err as fs;
 use tokio::net::TcpListener;
 
+use self::connections::Patience;
+use self::connections::raise_open_files;
+use self::connections::serve_until;
 pub use self::content::Content;
 pub use self::content::ServedFile;
 pub use self::content::ServedNode;
@@ -109,20 +112,15 @@ pub fn serve(
             .with_context(|| format!("listening on http://{address}"))?;
         tracing::info!("listening on http://{address}");
         let discovery = Arc::new(discovery);
+        raise_open_files();
         let app = router(Arc::new(server))
-            .nest(DISCOVERY_PATH, discovery::router(Arc::clone(&discovery)))
-            .into_make_service_with_connect_info::<SocketAddr>();
+            .nest(DISCOVERY_PATH, discovery::router(Arc::clone(&discovery)));
         let gone = async move {
             until_gone(state).await;
             discovery.close();
         };
-        // Small answers must not wait for the client's word that it got the last one.
-        let listener = listener.tap_io(|stream| {
-            if let Err(error) = stream.set_nodelay(true) {
-                tracing::debug!("setting TCP_NODELAY: {error}");
-            }
-        });
-        axum::serve(listener, app).with_graceful_shutdown(gone).await.context("serving")
+        serve_until(listener, app, Patience::default(), gone).await;
+        Ok(())
     })
 }
 
