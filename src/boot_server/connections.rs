@@ -32,6 +32,9 @@ use tokio::net::TcpStream;
 use tokio::time::sleep;
 use tokio::time::timeout;
 
+use super::delivery::Connection;
+use super::delivery::Delivery;
+
 /// How long the server waits for whom.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Patience {
@@ -58,13 +61,16 @@ pub(super) async fn serve_until(
             accepted = accept(&listener) => accepted,
             () = &mut end => break,
         };
+        let delivery = Delivery::default();
+        let connection = Connection { stream, delivery: delivery.clone() };
         let answers = TowerToHyperService::new(app.clone());
         let service = service_fn(move |request: Request<Incoming>| {
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(ConnectInfo(peer));
+            request.extensions_mut().insert(delivery.clone());
             answers.call(request)
         });
-        let connection = http.serve_connection(TokioIo::new(stream), service);
+        let connection = http.serve_connection(TokioIo::new(connection), service);
         let connection = graceful.watch(connection);
         tokio::spawn(async move {
             if let Err(error) = connection.await {

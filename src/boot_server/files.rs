@@ -16,12 +16,14 @@ use tower_http::services::ServeFile;
 
 use super::Server;
 use super::content::ServedFile;
-use super::counted::counted;
+use super::delivery::Delivery;
 use super::file_body::file_body;
 use super::file_body::open;
+use super::now_ms;
 use super::range::Requested;
 use super::range::requested;
 use super::routes::Asking;
+use super::timeline::Event;
 
 /// A file of the image, whole or in ranges. The files are no secret; they are counted for the
 /// nodes only.
@@ -36,7 +38,7 @@ pub(super) async fn file(
         return (StatusCode::NOT_FOUND, format!("there is no file {name}\n")).into_response();
     };
     let path = wanted.path.clone();
-    answer(server, &asking, wanted, request).await.unwrap_or_else(|error| {
+    answer(server, &asking, name, wanted, request).await.unwrap_or_else(|error| {
         tracing::error!("reading {}: {error}", path.display());
         StatusCode::INTERNAL_SERVER_ERROR.into_response()
     })
@@ -46,12 +48,14 @@ pub(super) async fn file(
 async fn answer(
     server: Arc<Server>,
     asking: &Asking,
+    name: String,
     wanted: ServedFile,
     mut request: Request,
 ) -> io::Result<Response> {
     // First, since what serves files below would say that there is none, whatever is wrong with it.
     let file = open(wanted.path.clone()).await?;
     let asked = request.headers().clone();
+    let delivery = request.extensions_mut().remove::<Delivery>().unwrap_or_default();
     request.headers_mut().remove(header::RANGE);
     // It knows all about conditions, dates and HEAD. Ranges it knows too strictly, and what it reads,
     // we read faster.
@@ -80,11 +84,15 @@ async fn answer(
     let length = range.end - range.start;
     parts.headers.insert(header::CONTENT_LENGTH, length.into());
     let body = file_body(file, range.clone());
+    // Who got the last byte has the file: it began at the start, or goes on with what it has.
     let node = server.node(asking).map(|node| node.index).filter(|_| range.end == total);
     let Some(node) = node else { return Ok(Response::from_parts(parts, body)) };
-    let ip = asking.ip;
-    let reached = move |bytes| server.reached(node, wanted.stage, ip, bytes);
-    Ok(Response::from_parts(parts, counted(body, length, reached)))
+    let (stage, from) = (wanted.stage, asking.ip);
+    let body = delivery.noting(body, length, move || {
+        let file = Some(name);
+        server.record(&Event { node, stage, file, at_ms: now_ms(), from, bytes: total });
+    });
+    Ok(Response::from_parts(parts, body))
 }
 
 fn header_value(text: &str) -> HeaderValue {

@@ -3,7 +3,7 @@
 
 mod connections;
 mod content;
-mod counted;
+mod delivery;
 pub mod discovery;
 mod file_body;
 mod files;
@@ -79,6 +79,8 @@ impl Server {
 
     /// Notes that something happened, for the status and for the next start.
     fn record(&self, event: &Event) {
+        let Event { node, stage, file, from, bytes, .. } = event;
+        tracing::info!(node, stage = stage.name(), file, %from, bytes);
         self.timeline.lock().expect("no handler panics").apply(event);
         let mut line = serde_json::to_string(event).expect("an event is plain data");
         line.push('\n');

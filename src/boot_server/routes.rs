@@ -162,7 +162,8 @@ async fn reach(
     if !server.content.nodes.iter().any(|node| node.index == index) {
         return StatusCode::NOT_FOUND;
     }
-    server.reached(index, stage, server.content.address, 0);
+    let from = server.content.address;
+    server.record(&Event { node: index, stage, file: None, at_ms: now_ms(), from, bytes: 0 });
     StatusCode::NO_CONTENT
 }
 
@@ -198,13 +199,15 @@ impl Server {
     /// Notes that a node got a text by which it reaches a stage.
     fn answered(&self, asking: &Asking, node: &ServedNode, stage: Stage, text: &str) {
         if asking.is_get {
-            self.reached(node.index, stage, asking.ip, text.len() as u64);
+            self.record(&Event {
+                node: node.index,
+                stage,
+                file: None,
+                at_ms: now_ms(),
+                from: asking.ip,
+                bytes: text.len() as u64,
+            });
         }
-    }
-
-    pub(super) fn reached(&self, node: u32, stage: Stage, from: IpAddr, bytes: u64) {
-        tracing::info!(node, stage = stage.name(), %from, bytes);
-        self.record(&Event { node, stage, at_ms: now_ms(), from, bytes });
     }
 }
 

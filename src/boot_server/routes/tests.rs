@@ -13,6 +13,7 @@ use tower::ServiceExt;
 use super::*;
 use crate::boot_server::Content;
 use crate::boot_server::ServedFile;
+use crate::boot_server::delivery::Delivery;
 
 struct Bench {
     server: Arc<Server>,
@@ -82,10 +83,13 @@ impl Bench {
             builder = builder.header(*name, *value);
         }
         let peer: SocketAddr = format!("{from}:40000").parse().unwrap();
+        let delivery = Delivery::default();
+        builder = builder.extension(delivery.clone());
         let app = router(Arc::clone(&self.server)).layer(MockConnectInfo(peer));
         let response = app.oneshot(builder.body(Body::empty()).unwrap()).await.unwrap();
         let (parts, body) = response.into_parts();
         let body = to_bytes(body, usize::MAX).await.unwrap();
+        delivery.flushed();
         (parts.status.as_u16(), parts.headers, String::from_utf8(body.to_vec()).unwrap())
     }
 
@@ -207,6 +211,9 @@ async fn files_are_sent_whole_in_ranges_and_as_heads_with_the_right_length() {
     assert_eq!(bench.stages(0), []);
     assert_eq!(bench.ask("10.0.0.2", "GET /files/vmlinuz", &[]).await.2, "0123456789");
     assert_eq!(bench.stages(0), [(Stage::Kernel, 10)]);
+    let rest = bench.ask("10.0.0.3", "GET /files/vmlinuz", &[("range", "bytes=7-")]).await;
+    assert_eq!((rest.0, rest.2.as_str()), (206, "789"));
+    assert_eq!(bench.stages(1), [(Stage::Kernel, 10)]);
     assert_eq!(bench.ask("10.0.0.2", "GET /files/nope", &[]).await.0, 404);
     assert_eq!(bench.ask("10.0.0.2", "GET /files/..%2f..%2fetc%2fpasswd", &[]).await.0, 404);
 }
