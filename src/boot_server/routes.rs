@@ -83,11 +83,6 @@ impl<S: Send + Sync> FromRequestParts<S> for Asking {
     }
 }
 
-#[derive(Debug, Deserialize)]
-struct ScriptQuery {
-    mac: Option<String>,
-}
-
 async fn status(State(server): State<Arc<Server>>) -> Json<Status> {
     let timeline = server.timeline.lock().expect("no handler panics").clone();
     Json(Status {
@@ -101,9 +96,11 @@ async fn status(State(server): State<Arc<Server>>) -> Json<Status> {
 async fn script(
     State(server): State<Arc<Server>>,
     asking: Asking,
-    Query(query): Query<ScriptQuery>,
+    Query(query): Query<Vec<(String, String)>>,
 ) -> Response {
-    let mac = query.mac.and_then(|text| text.parse().ok());
+    // Nobody is refused for a strange query: most nodes are known without it.
+    let mut macs = query.iter().filter(|(name, _)| name == "mac");
+    let mac = macs.find_map(|(_, text)| text.parse().ok());
     let asking = Asking { mac, ..asking };
     match server.node(&asking) {
         Some(node) => {

@@ -160,7 +160,14 @@ async fn cloud_init_gets_its_four_files() {
 #[tokio::test]
 async fn on_a_bridge_a_node_is_known_by_the_mac_on_the_wire_whatever_it_says() {
     let bench = on_a_bridge();
-    for query in ["", "?mac=52-54-00-12-34-02", "?mac=52-54-00-12-34-01", "?mac=x"] {
+    for query in [
+        "",
+        "?mac=52-54-00-12-34-02",
+        "?mac=52-54-00-12-34-01",
+        "?mac=x",
+        "?mac=a&mac=b",
+        "?mac=%ff&=&",
+    ] {
         let text = bench.ask("10.7.0.5", &format!("GET /ipxe{query}"), &[]).await.2;
         assert_eq!(text, "#!ipxe 2", "{query}");
     }
