@@ -75,10 +75,10 @@ pub enum Command {
     List,
 
     /// Show how far the nodes of a lab are
-    Status(LabArgs),
+    Status(ClusterArgs),
 
     /// Check a lab's etcd cluster: registrations, members, leader, data
-    Verify(VerifyArgs),
+    Verify(ClusterArgs),
 
     /// Remove a lab and everything that belongs to it
     #[command(visible_aliases = ["delete", "rm"])]
@@ -119,9 +119,9 @@ pub struct LabArgs {
     pub lab: LabName,
 }
 
-/// `verify`.
+/// `status` and `verify`.
 #[derive(Args, Debug)]
-pub struct VerifyArgs {
+pub struct ClusterArgs {
     /// Name of the lab
     #[arg(value_name = "LAB", default_value = "lab", env = "VIRTLAB_LAB")]
     pub lab: LabName,

@@ -20,8 +20,13 @@ pub fn hinted(message: impl Into<String>, hint: impl Into<String>) -> anyhow::Er
 
 /// A wait that came to its end before what was waited for; the exit status tells it apart.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct TimedOut(pub String);
+#[error("{message}")]
+pub struct TimedOut {
+    /// What was waited for, and what is missing.
+    pub message: String,
+    /// A full sentence or a command to type.
+    pub hint: Option<String>,
+}
 
 /// What was done was stopped by a signal.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +40,9 @@ pub fn hints(error: &anyhow::Error) -> Vec<String> {
         .flat_map(|cause| {
             if let Some(hinted) = cause.downcast_ref::<Hinted>() {
                 return vec![hinted.hint.clone()];
+            }
+            if let Some(timed_out) = cause.downcast_ref::<TimedOut>() {
+                return timed_out.hint.iter().cloned().collect();
             }
             if let Some(error) = cause.downcast_ref::<KsmError>() {
                 return error.hints();

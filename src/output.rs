@@ -3,9 +3,12 @@
 //! Data goes to stdout and is stable; conversation goes to stderr; whether there are colours and
 //! moving bars is decided once, here, and not by each caller.
 
+use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::io::IsTerminal;
 use std::io::Write;
+use std::sync::Arc;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use anstyle::AnsiColor;
@@ -37,6 +40,7 @@ pub struct Printer {
     quiet: bool,
     format: Format,
     bars: MultiProgress,
+    warnings: Arc<Mutex<BTreeSet<String>>>,
 }
 
 impl Printer {
@@ -46,7 +50,7 @@ impl Printer {
         if quiet || !std::io::stderr().is_terminal() {
             bars.set_draw_target(ProgressDrawTarget::hidden());
         }
-        Self { quiet, format, bars }
+        Self { quiet, format, bars, warnings: Arc::default() }
     }
 
     /// The format that `-o/--output` asked for.
@@ -79,8 +83,12 @@ impl Printer {
         }
     }
 
-    /// A warning on stderr; `--quiet` does not silence it.
+    /// A warning on stderr; `--quiet` does not silence it. The same one is said once.
     pub fn warn(&self, line: impl Display) {
+        let line = line.to_string();
+        if !self.warnings.lock().expect("nobody panics with it").insert(line.clone()) {
+            return;
+        }
         let style = AnsiColor::Yellow.on_default().bold();
         self.say(format!("{style}warning{style:#}: {line}"));
     }

@@ -53,12 +53,11 @@ impl StateDir {
         self.path.join("discovery.json")
     }
 
-    /// Keeps what the lab's boot server is to give out. The folder of an earlier lab of the same
-    /// name is replaced.
+    /// Makes the folder if it is not there. That of an earlier lab of the same name is replaced.
     ///
     /// # Errors
-    /// If the folder cannot be written.
-    pub fn save(&self, lab: &Lab, content: &Content) -> Result<()> {
+    /// If it cannot be made.
+    pub fn claim(&self, lab: &Lab) -> Result<()> {
         if self.content().is_ok_and(|old| old.uuid != lab.uuid) {
             self.remove()?;
         }
@@ -66,7 +65,15 @@ impl StateDir {
         builder.recursive(true).mode(0o700);
         builder
             .create(&self.path)
-            .with_context(|| format!("making the folder `{}`", self.path.display()))?;
+            .with_context(|| format!("making the folder `{}`", self.path.display()))
+    }
+
+    /// Keeps what the lab's boot server is to give out, in the lab's own folder.
+    ///
+    /// # Errors
+    /// If the folder cannot be written.
+    pub fn save(&self, lab: &Lab, content: &Content) -> Result<()> {
+        self.claim(lab)?;
         let text = serde_json::to_vec(content).context("writing what the boot server gives out")?;
         let mut file = tempfile::Builder::new().prefix(".content").tempfile_in(&self.path)?;
         file.write_all(&text)?;

@@ -1,4 +1,4 @@
-//! Whether a node answers ssh.
+//! Whether nodes answer ssh.
 
 use std::io::Read;
 use std::net::IpAddr;
@@ -6,9 +6,12 @@ use std::net::SocketAddr;
 use std::net::TcpStream;
 use std::time::Duration;
 
-/// Whether an SSH server greets at port 22 of `ip` (RFC 4253, 4.2: it begins with `SSH-`).
-pub fn answers(ip: IpAddr) -> bool {
-    greets(SocketAddr::new(ip, PORT))
+use super::on_each;
+
+/// Whether an SSH server greets at port 22 of each address (RFC 4253, 4.2: it begins with `SSH-`).
+/// All are asked at the same time and have two seconds to answer.
+pub fn answer(ips: &[IpAddr]) -> Vec<bool> {
+    on_each(ips, |ip| greets(SocketAddr::new(*ip, PORT)))
 }
 
 fn greets(address: SocketAddr) -> bool {

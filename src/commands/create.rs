@@ -11,12 +11,15 @@ use super::draft::Wishes;
 use super::prepare::Prepared;
 use super::wait;
 use crate::boot_server::Discovery;
+use crate::boot_server::process;
 use crate::cli::CreateArgs;
 use crate::cluster::discovery;
 use crate::hint::Interrupted;
+use crate::hypervisor::Hypervisor;
 use crate::lab::options::LabOptions;
 use crate::lab::plan;
 use crate::lab::plan::Goal;
+use crate::lab::plan::Observed;
 use crate::lab::plan::Step;
 use crate::state::StateDir;
 
@@ -26,26 +29,35 @@ pub(super) fn run(context: &Context, args: &CreateArgs) -> Result<()> {
     let name = options.lab_name();
     let hypervisor = context.hypervisor()?;
     draft::refuse_remote(&hypervisor, &name)?;
-    context.catch_signals()?;
 
+    let mut wishes = Wishes {
+        pin: args.pin.clone(),
+        overcommit: args.overcommit,
+        dry_run: args.dry_run,
+        instead: args.recreate,
+    };
+    let mut draft = draft::draft(context, &hypervisor, &options, &wishes)?;
+    if args.dry_run {
+        if args.recreate {
+            destroy::destroy(context, &hypervisor, &name, args.dry_run)?;
+        }
+        return print_steps(context, &hypervisor, &draft);
+    }
+    let discovery_url = outside_discovery_url(&options, &draft.prepared)?;
     if args.recreate {
-        destroy::destroy(context, &hypervisor, &name, args.dry_run)?;
+        // Nothing is wrong with the new one that can be known before the old one is gone.
+        destroy::destroy(context, &hypervisor, &name, false)?;
+        wishes.instead = false;
+        drop(draft.lock);
+        draft = draft::draft(context, &hypervisor, &options, &wishes)?;
     }
-    let wishes = Wishes { pin: args.pin.clone(), overcommit: args.overcommit };
-    let Draft { mut prepared, found, lock } =
-        draft::draft(context, &hypervisor, &options, &wishes)?;
-    if !args.dry_run {
-        put_discovery_url(&options, &mut prepared)?;
-    }
+    let Draft { mut prepared, found, lock, .. } = draft;
+    // Until here nothing was made, and Ctrl-C just ended the program.
+    context.catch_signals()?;
+    put_discovery_url(&mut prepared, discovery_url)?;
     let lab = &prepared.lab;
     let applier = Applier::new(context, &hypervisor, lab, Some(&prepared))?;
     let steps = plan::plan(lab, Goal::Up, &applier.observed(found.as_ref())?);
-    if args.dry_run {
-        for step in &steps {
-            context.printer.data(step.describe(lab));
-        }
-        return Ok(());
-    }
     if steps.is_empty() {
         context.printer.note(format!("lab `{name}` is there already, nothing to do"));
     } else {
@@ -79,6 +91,25 @@ pub(super) fn run(context: &Context, args: &CreateArgs) -> Result<()> {
     })
 }
 
+/// What is to be done, for people to read.
+fn print_steps(context: &Context, hypervisor: &Hypervisor, draft: &Draft) -> Result<()> {
+    let Draft { prepared, found, .. } = draft;
+    let lab = &prepared.lab;
+    let observed = match found {
+        Some(found) => {
+            Applier::new(context, hypervisor, lab, Some(prepared))?.observed(Some(found))?
+        }
+        None => Observed::default(),
+    };
+    if draft.lacks_image {
+        context.printer.data(format!("get image `{}`", lab.spec.image.name));
+    }
+    for step in plan::plan(lab, Goal::Up, &observed) {
+        context.printer.data(step.describe(lab));
+    }
+    Ok(())
+}
+
 /// Takes back what this run made, and says so. What was there before is kept.
 fn undo(context: &Context, applier: &Applier, keep: bool) {
     let name = &applier.lab.name;
@@ -101,20 +132,34 @@ pub(super) fn take_down(applier: &Applier) -> Result<()> {
     applier.apply_all(&plan::plan(applier.lab, Goal::Gone, &observed))
 }
 
-/// Gets a discovery URL that no lab had before, if a config wants one and has none.
-pub(super) fn put_discovery_url(options: &LabOptions, prepared: &mut Prepared) -> Result<()> {
+/// A discovery URL that no lab had before, of the service that was named; `None` if that is the lab's
+/// own one, or if no config lacks a URL.
+pub(super) fn outside_discovery_url(
+    options: &LabOptions,
+    prepared: &Prepared,
+) -> Result<Option<String>> {
+    let service = options.discovery.as_ref().filter(|_| prepared.content.wants_discovery());
+    let size = prepared.lab.spec.nodes as usize;
+    service.map(|it| discovery::request_token(it, size, discovery::TIMEOUT)).transpose()
+}
+
+/// Puts a discovery URL where a config lacks one: the one from `outside`, or else a new one of the
+/// lab's own discovery.
+pub(super) fn put_discovery_url(prepared: &mut Prepared, outside: Option<String>) -> Result<()> {
     let (lab, content) = (&prepared.lab, &mut prepared.content);
     if !content.wants_discovery() {
         return Ok(());
     }
-    let size = lab.spec.nodes as usize;
-    let url = if let Some(service) = &options.discovery {
-        discovery::request_token(service, size, discovery::TIMEOUT)?
+    let url = if let Some(url) = outside {
+        url
     } else {
-        // The boot server does not run yet; it finds the token when it does.
         let state = StateDir::of(&lab.name)?;
-        state.save(lab, content)?;
-        Discovery::open(&state.discovery(), &content.discovery_base())?.new_token(size)?
+        // One that runs gives out what we could not read; it is started again with what we save.
+        process::stop(state.path())?;
+        state.claim(lab)?;
+        // The boot server finds the token when it starts.
+        let discovery = Discovery::open(&state.discovery(), &content.discovery_base())?;
+        discovery.new_token(lab.spec.nodes as usize)?
     };
     content.put_discovery_url(url);
     Ok(())

@@ -104,9 +104,8 @@ pub(super) fn run(context: &Context, args: &CurveArgs) -> Result<()> {
     let options = args.options();
     // It is to find out how many nodes fit.
     let wishes = Wishes { overcommit: true, ..Wishes::default() };
-    let Draft { mut prepared, found: _, lock } =
-        draft::draft(context, &hypervisor, &options, &wishes)?;
-    create::put_discovery_url(&options, &mut prepared)?;
+    let Draft { mut prepared, lock, .. } = draft::draft(context, &hypervisor, &options, &wishes)?;
+    create::put_discovery_url(&mut prepared, None)?;
     let lab = &prepared.lab;
     let claims = Claims::host();
     ksm::claim(context.printer, &hypervisor, lab, claims.ksm().settings_to_measure()?)?;

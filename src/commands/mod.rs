@@ -5,6 +5,7 @@ mod attach;
 mod check;
 mod create;
 mod curve;
+mod decide;
 mod destroy;
 mod draft;
 pub mod image;
@@ -13,6 +14,7 @@ mod list;
 pub mod memory;
 mod prepare;
 pub mod pxe;
+mod readiness;
 mod render;
 mod serve;
 mod status;
@@ -74,7 +76,7 @@ pub fn run(cli: Cli, printer: &Printer) -> Result<()> {
     match cli.command {
         Command::Create(args) => create::run(&context, &args),
         Command::List => list::run(&context),
-        Command::Status(args) => status::run(&context, &args.lab),
+        Command::Status(args) => status::run(&context, &args),
         Command::Verify(args) => verify::run(&context, &args),
         Command::Destroy(args) => destroy::run(&context, &args),
         Command::Render(args) => render::run(&context, &args),

@@ -8,6 +8,7 @@ use anyhow::bail;
 use uuid::Uuid;
 
 use super::Context;
+use super::decide;
 use super::draft;
 use super::prepare;
 use super::prepare::BootFile;
@@ -102,18 +103,18 @@ pub(super) fn decide(
         image: ImageRef { name: options.image_name().to_owned(), digest: "unresolved".to_owned() },
         least_memory: u64::from(spec.memory_mib).try_into().map_err(anyhow::Error::msg)?,
         config,
-        domain_template: draft::own_template(
+        domain_template: decide::own_template(
             prepare::DOMAIN_TEMPLATE,
             options.domain_template.as_deref(),
         )?,
-        network_template: draft::own_template(
+        network_template: decide::own_template(
             prepare::NETWORK_TEMPLATE,
             options.network_template.as_deref(),
         )?,
         ready: spec.ready,
         virt_type: VirtType::Kvm,
         boot_address: boot_address.or(stand_in.then_some(address)),
-        boot_port: draft::FIRST_PORT,
+        boot_port: decide::FIRST_PORT,
     })
 }
 

@@ -2,22 +2,22 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use anyhow::Result;
 use serde::Serialize;
 
 use super::Context;
-use super::attach;
 use super::memory;
+use super::readiness;
+use super::readiness::endpoints;
+use super::readiness::last_seen_stage;
 use super::verify::DiscoveryStatus;
-use super::verify::discovery_status;
-use super::wait::endpoints;
-use super::wait::last_seen_stage;
 use crate::boot_server::process::Client;
 use crate::boot_server::timeline::NodeTimeline;
 use crate::boot_server::timeline::Stage;
+use crate::cli::ClusterArgs;
 use crate::cluster::etcd;
-use crate::cluster::ssh;
 use crate::hint::hinted;
 use crate::hypervisor::Found;
 use crate::hypervisor::Hypervisor;
@@ -67,11 +67,11 @@ struct NodeStatus {
 }
 
 /// Shows the lab of this name.
-pub(super) fn run(context: &Context, name: &LabName) -> Result<()> {
+pub(super) fn run(context: &Context, args: &ClusterArgs) -> Result<()> {
     let hypervisor = context.hypervisor()?;
     let inventory = context.observe(&hypervisor)?;
-    let Some(found) = inventory.lab(name) else { return Err(no_lab(name)) };
-    print(context, &hypervisor, &found.lab)
+    let Some(found) = inventory.lab(&args.lab) else { return Err(no_lab(&args.lab)) };
+    print(context, &hypervisor, found, args.client_port)
 }
 
 /// The error for a lab that is not there.
@@ -80,9 +80,13 @@ pub(super) fn no_lab(name: &LabName) -> anyhow::Error {
 }
 
 /// Shows a lab.
-pub(super) fn print(context: &Context, hypervisor: &Hypervisor, lab: &Lab) -> Result<()> {
-    let inventory = context.observe(hypervisor)?;
-    let Some(found) = inventory.labs.get(&lab.uuid) else { return Err(no_lab(&lab.name)) };
+pub(super) fn print(
+    context: &Context,
+    hypervisor: &Hypervisor,
+    found: &Found,
+    client_port: u16,
+) -> Result<()> {
+    let lab = &found.lab;
     let timeline = Client::new(lab)?.status().map(|status| status.timeline.nodes);
     if timeline.is_none() {
         context.printer.warn(format!(
@@ -91,8 +95,7 @@ pub(super) fn print(context: &Context, hypervisor: &Hypervisor, lab: &Lab) -> Re
             lab.name
         ));
     }
-    let memory = memory::observe(hypervisor, found)?;
-    let status = observe(hypervisor, lab, found, timeline.as_deref(), memory)?;
+    let status = observe(hypervisor, found, timeline.as_deref(), client_port)?;
     let mut table = Table::new(&[
         "node", "ip", "mac", "state", "script", "kernel", "initrd", "config", "ready",
     ]);
@@ -118,19 +121,21 @@ pub(super) fn print(context: &Context, hypervisor: &Hypervisor, lab: &Lab) -> Re
         };
         context.printer.note(summary);
     }
+    if let Some(discovery) = &status.discovery {
+        discovery.print(context.printer);
+    }
     context.printer.note(status.memory.line());
     Ok(())
 }
 
 fn observe(
     hypervisor: &Hypervisor,
-    lab: &Lab,
     found: &Found,
     timeline: Option<&[NodeTimeline]>,
-    memory: LabMemory,
+    client_port: u16,
 ) -> Result<LabStatus> {
-    let neighbours = attach::neighbours(hypervisor, lab, false);
-    let neighbour = |mac: MacAddr| Some(neighbours.iter().find(|(found, _)| *found == mac)?.1);
+    let lab = &found.lab;
+    let addresses = readiness::addresses(hypervisor, lab, timeline.unwrap_or_default(), false);
     let seen =
         |index: u32| timeline.and_then(|nodes| nodes.iter().find(|node| node.index == index));
     let mut nodes: Vec<NodeStatus> = lab
@@ -139,13 +144,12 @@ fn observe(
         .map(|node| {
             let domain = found.domains.get(&node.index).copied();
             let seen = seen(node.index);
-            let ip = node.ip.map(IpAddr::V4).or_else(|| seen?.ip).or_else(|| neighbour(node.mac));
             let stages = seen.map(|seen| seen.stages.clone()).unwrap_or_default();
             let seconds = |stage: &Stage| seen.and_then(|seen| seen.seconds_to(*stage));
             NodeStatus {
+                ip: addresses.get(&node.index).copied(),
                 name: node.name,
                 index: node.index,
-                ip,
                 mac: node.mac,
                 domain: domain_word(domain),
                 state: String::new(),
@@ -161,7 +165,7 @@ fn observe(
             }
         })
         .collect();
-    let report = is_ready_now(lab, &mut nodes)?;
+    let report = are_ready_now(lab, &mut nodes, client_port)?;
     for node in &mut nodes {
         let stage = seen(node.index).and_then(NodeTimeline::stage);
         node.state = match (node.domain, node.ready, stage) {
@@ -179,39 +183,44 @@ fn observe(
         boot_server: BootServerStatus { url: lab.boot_url(), running: timeline.is_some() },
         nodes,
         etcd: report,
-        discovery: discovery_status(lab)?,
-        memory,
+        discovery: DiscoveryStatus::of(lab, PATIENCE)?,
+        memory: memory::observe(hypervisor, found)?,
     })
 }
 
-/// Asks the nodes themselves.
-fn is_ready_now(lab: &Lab, nodes: &mut [NodeStatus]) -> Result<Option<etcd::Report>> {
-    let running = |node: &NodeStatus| node.domain == "running";
-    match lab.spec.ready {
-        Readiness::Config => {
-            let last = last_seen_stage(lab).name();
-            for node in nodes {
-                node.ready = running(node) && node.seconds.contains_key(last);
-            }
-            Ok(None)
-        }
-        Readiness::Ssh => {
-            for node in nodes {
-                node.ready = running(node) && node.ip.is_some_and(ssh::answers);
-            }
-            Ok(None)
-        }
-        Readiness::Etcd => {
-            let endpoints =
-                endpoints(nodes.iter().filter_map(|node| Some((node.name.as_str(), node.ip?))));
-            let report = etcd::check(&endpoints, &lab.uuid.to_string())?;
-            for node in nodes {
-                node.ready =
-                    report.nodes.iter().any(|answer| answer.name == node.name && answer.healthy);
-            }
-            Ok(Some(report))
-        }
+/// Asks the nodes themselves, all at the same time.
+fn are_ready_now(
+    lab: &Lab,
+    nodes: &mut [NodeStatus],
+    client_port: u16,
+) -> Result<Option<etcd::Report>> {
+    let last = last_seen_stage(lab).name();
+    // An etcd that is down is a member all the same.
+    let is_asked = |node: &&NodeStatus| match lab.spec.ready {
+        Readiness::Etcd => true,
+        Readiness::Ssh => node.domain == "running",
+        Readiness::Config => node.domain == "running" && node.seconds.contains_key(last),
+    };
+    let asked: Vec<(&str, IpAddr)> = nodes
+        .iter()
+        .filter(is_asked)
+        .filter_map(|node| Some((node.name.as_str(), node.ip?)))
+        .collect();
+    let report = if lab.spec.ready == Readiness::Etcd {
+        Some(etcd::check(&endpoints(&asked, client_port), &lab.uuid.to_string())?)
+    } else {
+        None
+    };
+    let ready = match &report {
+        Some(report) => report.nodes.iter().map(|node| node.healthy).collect(),
+        None => readiness::are_ready(lab, &asked)?,
+    };
+    let both = asked.iter().zip(ready).filter(|(_, ready)| *ready);
+    let ready: Vec<String> = both.map(|((name, _), _)| (*name).to_owned()).collect();
+    for node in nodes {
+        node.ready = ready.contains(&node.name);
     }
+    Ok(report)
 }
 
 fn domain_word(state: Option<DomainState>) -> &'static str {
@@ -222,3 +231,6 @@ fn domain_word(state: Option<DomainState>) -> &'static str {
         Some(DomainState::Running) => "running",
     }
 }
+
+/// How long a discovery service may take; who looks at a lab is not to wait for it.
+const PATIENCE: Duration = Duration::from_secs(3);

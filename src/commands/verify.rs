@@ -2,20 +2,24 @@
 //! member says of itself, and whether what is written on one node is read on the others.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use anyhow::Result;
 use anyhow::bail;
 use serde::Serialize;
 
 use super::Context;
+use super::readiness;
+use super::readiness::endpoints;
 use super::status::no_lab;
 use crate::boot_server::process::Client;
-use crate::cli::VerifyArgs;
+use crate::cli::ClusterArgs;
 use crate::cluster::discovery;
 use crate::cluster::discovery::Registration;
 use crate::cluster::etcd;
-use crate::cluster::etcd::Endpoint;
+use crate::hypervisor::Hypervisor;
 use crate::lab::Lab;
+use crate::output::Printer;
 use crate::output::Table;
 use crate::state::StateDir;
 
@@ -40,11 +44,11 @@ pub(super) struct DiscoveryStatus {
     pub(super) problem: Option<String>,
 }
 
-pub(super) fn run(context: &Context, args: &VerifyArgs) -> Result<()> {
+pub(super) fn run(context: &Context, args: &ClusterArgs) -> Result<()> {
     let hypervisor = context.hypervisor()?;
     let inventory = context.observe(&hypervisor)?;
     let Some(found) = inventory.lab(&args.lab) else { return Err(no_lab(&args.lab)) };
-    let verdict = verify(&found.lab, args.client_port)?;
+    let verdict = verify(&hypervisor, &found.lab, args.client_port)?;
     print(context, &verdict)?;
     if !verdict.healthy {
         bail!("lab `{}` is not healthy:\n  {}", verdict.lab, verdict.problems.join("\n  "));
@@ -52,40 +56,57 @@ pub(super) fn run(context: &Context, args: &VerifyArgs) -> Result<()> {
     Ok(())
 }
 
-/// The discovery URL that the lab was given and who has registered there; `None` if it uses none.
-pub(super) fn discovery_status(lab: &Lab) -> Result<Option<DiscoveryStatus>> {
-    let content = StateDir::of(&lab.name)?.content().ok();
-    let url = content.filter(|content| content.uuid == lab.uuid).and_then(|own| own.discovery_url);
-    Ok(url.map(|url| match discovery::registrations(&url, discovery::TIMEOUT) {
-        Ok(registrations) => DiscoveryStatus { url, registrations, problem: None },
-        Err(error) => {
-            let problem = Some(format!("{error:#}"));
-            DiscoveryStatus { url, registrations: Vec::new(), problem }
-        }
-    }))
-}
+impl DiscoveryStatus {
+    /// The discovery URL that the lab was given and who has registered there; `None` if it uses none.
+    pub(super) fn of(lab: &Lab, timeout: Duration) -> Result<Option<Self>> {
+        let content = StateDir::of(&lab.name)?.content().ok();
+        let own = content.filter(|content| content.uuid == lab.uuid);
+        let Some(url) = own.and_then(|own| own.discovery_url) else { return Ok(None) };
+        Ok(Some(match discovery::registrations(&url, timeout) {
+            Ok(registrations) => Self { url, registrations, problem: None },
+            Err(error) => {
+                Self { url, registrations: Vec::new(), problem: Some(format!("{error:#}")) }
+            }
+        }))
+    }
 
-fn verify(lab: &Lab, client_port: u16) -> Result<Verdict> {
-    let timeline = Client::new(lab)?.status().map(|status| status.timeline.nodes);
-    let mut endpoints = Vec::new();
-    let mut problems = Vec::new();
-    for node in lab.nodes() {
-        let seen = timeline.as_ref().and_then(|nodes| nodes.iter().find(|n| n.index == node.index));
-        match node.ip.map(IpAddr::V4).or_else(|| seen?.ip) {
-            Some(ip) => endpoints.push(Endpoint { name: node.name, ip, port: client_port }),
-            None => problems.push(format!("{}: nobody knows its address", node.name)),
+    pub(super) fn print(&self, printer: &Printer) {
+        match &self.problem {
+            Some(problem) => printer.warn(problem),
+            None => printer.note(format!(
+                "discovery: {} registered at {}",
+                self.registrations.len(),
+                self.url
+            )),
         }
     }
-    let etcd = etcd::check(&endpoints, &lab.uuid.to_string())?;
+
+    /// As whom a node has registered.
+    fn registration(&self, ip: IpAddr) -> Option<&Registration> {
+        let is_at = |one: &&Registration| one.peer_urls.iter().any(|url| etcd::is_at(url, ip));
+        self.registrations.iter().find(is_at)
+    }
+}
+
+fn verify(hypervisor: &Hypervisor, lab: &Lab, client_port: u16) -> Result<Verdict> {
+    let timeline = Client::new(lab)?.status().map(|status| status.timeline.nodes);
+    let addresses = readiness::addresses(hypervisor, lab, &timeline.unwrap_or_default(), false);
+    let nodes = lab.nodes();
+    let known =
+        nodes.iter().filter_map(|node| Some((node.name.as_str(), *addresses.get(&node.index)?)));
+    let etcd =
+        etcd::check(&endpoints(&known.collect::<Vec<_>>(), client_port), &lab.uuid.to_string())?;
+    let unknown = nodes.iter().filter(|node| !addresses.contains_key(&node.index));
+    let mut problems: Vec<String> =
+        unknown.map(|node| format!("{}: nobody knows its address", node.name)).collect();
     problems.extend(etcd.problems());
-    let discovery = discovery_status(lab)?;
-    if let Some(discovery) = &discovery {
-        let (there, wanted) = (discovery.registrations.len(), lab.spec.nodes as usize);
-        // A service that has gone since does not make a cluster worse that has found itself.
-        if discovery.problem.is_none() && there < wanted {
-            problems
-                .push(format!("{there} of {wanted} members are registered at {}", discovery.url));
-        }
+    let discovery = DiscoveryStatus::of(lab, discovery::TIMEOUT)?;
+    // A service that has gone or forgotten since does not make a cluster worse that has found itself.
+    if let Some(discovery) = discovery.as_ref().filter(|it| it.problem.is_none() && !etcd.healthy) {
+        let missing = etcd.nodes.iter().filter(|node| discovery.registration(node.ip).is_none());
+        problems.extend(
+            missing.map(|node| format!("{}: it is not registered at {}", node.name, discovery.url)),
+        );
     }
     Ok(Verdict {
         lab: lab.name.to_string(),
@@ -100,30 +121,21 @@ fn print(context: &Context, verdict: &Verdict) -> Result<()> {
     let mut table = Table::new(&["node", "healthy", "member", "leader", "registered"]);
     let yes = |yes: bool| if yes { "yes" } else { "no" }.to_owned();
     for node in &verdict.etcd.nodes {
-        let registered = verdict.discovery.as_ref().map_or("-".to_owned(), |discovery| {
-            let own =
-                |one: &&Registration| one.peer_urls.iter().any(|url| etcd::is_at(url, node.ip));
-            discovery.registrations.iter().find(own).map_or("no".to_owned(), |r| r.id.clone())
+        let registered = verdict.discovery.as_ref().map_or("-", |discovery| {
+            discovery.registration(node.ip).map_or("no", |own| own.id.as_str())
         });
         table.row([
             node.name.clone(),
             yes(node.healthy),
             node.member.clone().unwrap_or_else(|| "-".to_owned()),
             yes(node.leader),
-            registered,
+            registered.to_owned(),
         ]);
     }
     let names: Vec<String> = verdict.etcd.nodes.iter().map(|node| node.name.clone()).collect();
     context.printer.listing(verdict, &names, &table)?;
     if let Some(discovery) = &verdict.discovery {
-        match &discovery.problem {
-            Some(problem) => context.printer.warn(problem),
-            None => context.printer.note(format!(
-                "discovery: {} registered at {}",
-                discovery.registrations.len(),
-                discovery.url
-            )),
-        }
+        discovery.print(context.printer);
     }
     if let (true, Some(leader)) = (verdict.healthy, &verdict.etcd.leader) {
         context.printer.note(format!(

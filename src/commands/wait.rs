@@ -1,6 +1,7 @@
 //! Waits until a lab is ready and shows how far each node is: live on a terminal, a line for each
 //! stage elsewhere.
 
+use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::thread;
@@ -12,14 +13,14 @@ use anyhow::bail;
 use indicatif::ProgressBar;
 
 use super::Context;
-use super::attach;
+use super::readiness;
+use super::readiness::endpoints;
+use super::readiness::last_seen_stage;
 use super::status;
 use crate::boot_server::process::Client;
 use crate::boot_server::timeline::NodeTimeline;
 use crate::boot_server::timeline::Stage;
 use crate::cluster::etcd;
-use crate::cluster::etcd::Endpoint;
-use crate::cluster::ssh;
 use crate::hint::TimedOut;
 use crate::hypervisor::Hypervisor;
 use crate::images::Readiness;
@@ -62,15 +63,15 @@ pub(super) fn until_ready(
     let mut problems = Vec::new();
     loop {
         context.check_interrupt()?;
-        let mut timeline = client.status().map(|status| status.timeline.nodes);
-        if let Some(nodes) = &mut timeline {
+        let timeline = client.status().map(|status| status.timeline.nodes);
+        if let Some(nodes) = &timeline {
             progress.show(nodes);
             let search = Instant::now() >= next_search;
             if search {
                 next_search = Instant::now() + SEARCH;
             }
-            find_addresses(hypervisor, lab, nodes, search);
-            problems = check(lab, &client, nodes)?;
+            let addresses = readiness::addresses(hypervisor, lab, nodes, search);
+            problems = check(lab, &client, nodes, &addresses)?;
             if problems.is_empty() {
                 break;
             }
@@ -78,13 +79,13 @@ pub(super) fn until_ready(
         if Instant::now() >= deadline {
             progress.finish();
             let lines = missing(hypervisor, lab, timeline.as_deref(), &problems);
-            return Err(TimedOut(format!(
+            let message = format!(
                 "lab `{}` is not ready after {}\n{}",
                 lab.name,
                 seconds(wait.timeout),
                 lines.join("\n")
-            ))
-            .into());
+            );
+            return Err(TimedOut { message, hint: hint(lab) }.into());
         }
         if Instant::now() >= next_look {
             next_look = Instant::now() + DOMAIN_CHECK;
@@ -96,21 +97,9 @@ pub(super) fn until_ready(
         progress.show(&status.timeline.nodes);
     }
     progress.finish();
-    status::print(context, hypervisor, lab)
-}
-
-/// Where somebody else's servers boot a node, our boot server may never see it: then the neighbour
-/// table says which address has its MAC.
-fn find_addresses(hypervisor: &Hypervisor, lab: &Lab, nodes: &mut [NodeTimeline], search: bool) {
-    let unseen = |node: &NodeTimeline| node.ip.is_none();
-    if lab.spec.network.managed().is_some() || !nodes.iter().any(unseen) {
-        return;
-    }
-    let neighbours = attach::neighbours(hypervisor, lab, search);
-    for node in nodes.iter_mut().filter(|node| unseen(node)) {
-        let found = neighbours.iter().find(|(mac, _)| *mac == node.mac);
-        node.ip = found.map(|(_, ip)| *ip);
-    }
+    let inventory = context.observe(hypervisor)?;
+    let found = inventory.labs.get(&lab.uuid).ok_or_else(|| status::no_lab(&lab.name))?;
+    status::print(context, hypervisor, found, etcd::CLIENT_PORT)
 }
 
 /// Waits until a node has fetched its config: its system is up then, whatever that waits for.
@@ -140,7 +129,7 @@ pub(super) fn until_configured(
             let lines = missing(hypervisor, lab, timeline.as_deref(), &problems).join("\n");
             let waited = seconds(timeout);
             let message = format!("node `{}` is not up after {waited}\n{lines}", node.name);
-            return Err(TimedOut(message).into());
+            return Err(TimedOut { message, hint: None }.into());
         }
         if Instant::now() >= next_look {
             next_look = Instant::now() + DOMAIN_CHECK;
@@ -151,7 +140,12 @@ pub(super) fn until_configured(
 }
 
 /// What is missing for the lab to be ready; tells the boot server of nodes that have become so.
-fn check(lab: &Lab, client: &Client, nodes: &[NodeTimeline]) -> Result<Vec<String>> {
+fn check(
+    lab: &Lab,
+    client: &Client,
+    nodes: &[NodeTimeline],
+    addresses: &BTreeMap<u32, IpAddr>,
+) -> Result<Vec<String>> {
     let mut problems = Vec::new();
     let mut candidates = Vec::new();
     for node in nodes {
@@ -160,59 +154,41 @@ fn check(lab: &Lab, client: &Client, nodes: &[NodeTimeline]) -> Result<Vec<Strin
         let elsewhere = lab.spec.network.managed().is_none()
             && lab.spec.ready != Readiness::Config
             && node.stage().is_none_or(|stage| matches!(stage, Stage::PowerOn | Stage::Ready));
-        match node.ip {
-            Some(ip) if fetched || elsewhere => candidates.push((node, ip)),
+        match addresses.get(&node.index) {
+            Some(ip) if fetched || elsewhere => candidates.push((node, *ip)),
             _ => problems.push(format!("{}: {}", node.name, waiting_for(lab, node))),
         }
     }
-    let ready: Vec<bool> = match lab.spec.ready {
-        Readiness::Config => vec![true; candidates.len()],
-        Readiness::Ssh => candidates.iter().map(|(_, ip)| ssh::answers(*ip)).collect(),
-        Readiness::Etcd => {
-            let reports = etcd::health(&endpoints(
-                candidates.iter().map(|(node, ip)| (node.name.as_str(), *ip)),
-            ));
-            reports.iter().map(|report| report.healthy).collect()
-        }
-    };
-    for ((node, ip), ready) in candidates.iter().zip(ready) {
+    let asked: Vec<(&str, IpAddr)> =
+        candidates.iter().map(|(node, ip)| (node.name.as_str(), *ip)).collect();
+    for ((node, ip), ready) in candidates.iter().zip(readiness::are_ready(lab, &asked)?) {
         if !ready {
-            let what = if lab.spec.ready == Readiness::Ssh {
-                "ssh does not answer"
-            } else {
-                "etcd is not healthy"
-            };
-            let last = last_seen_stage(lab);
-            let done = match last {
-                Stage::PowerOn => "powered on".to_owned(),
-                _ if !node.stages.contains_key(&last) => format!("has address {ip}"),
-                Stage::Kernel => "kernel fetched".to_owned(),
-                _ => "config fetched".to_owned(),
-            };
-            problems.push(format!("{}: {done}, {what} yet", node.name));
+            problems.push(format!("{}: {}", node.name, not_ready(lab, node, *ip)));
         } else if !node.stages.contains_key(&Stage::Ready) {
             client.reach(node.index, Stage::Ready)?;
         }
     }
     if problems.is_empty() && lab.spec.ready == Readiness::Etcd {
-        let endpoints = endpoints(candidates.iter().map(|(node, ip)| (node.name.as_str(), *ip)));
+        let endpoints = endpoints(&asked, etcd::CLIENT_PORT);
         problems = etcd::check(&endpoints, &lab.uuid.to_string())?.problems();
     }
     Ok(problems)
 }
 
-pub(super) fn endpoints<'a>(nodes: impl Iterator<Item = (&'a str, IpAddr)>) -> Vec<Endpoint> {
-    nodes.map(|(name, ip)| Endpoint::new(name, ip)).collect()
-}
-
-/// The last stage of a boot that the boot server sees; what comes after it, the node itself has to
-/// tell. An image without a config asks for none, and what goes by TFTP is not seen.
-pub(super) fn last_seen_stage(lab: &Lab) -> Stage {
-    match (lab.spec.config.is_none(), lab.spec.boot.transport) {
-        (false, _) => Stage::Config,
-        (true, Transport::Http) => Stage::Kernel,
-        (true, Transport::Tftp) => Stage::PowerOn,
-    }
+/// What a node did last, when it is the node's own turn.
+fn not_ready(lab: &Lab, node: &NodeTimeline, ip: IpAddr) -> String {
+    let what = match lab.spec.ready {
+        Readiness::Ssh => "ssh does not answer",
+        Readiness::Config | Readiness::Etcd => "etcd is not healthy",
+    };
+    let last = last_seen_stage(lab);
+    let done = match last {
+        Stage::PowerOn => "powered on".to_owned(),
+        _ if !node.stages.contains_key(&last) => format!("has address {ip}"),
+        Stage::Kernel => "kernel fetched".to_owned(),
+        _ => "config fetched".to_owned(),
+    };
+    format!("{done}, {what} yet")
 }
 
 /// What a node did last, and what it has not done yet.
@@ -228,6 +204,17 @@ fn waiting_for(lab: &Lab, node: &NodeTimeline) -> &'static str {
         Some(Stage::Initrd | Stage::Rootfs) => "kernel and initrd fetched, config not",
         Some(Stage::Config | Stage::Ready) => "config fetched",
     }
+}
+
+/// The image's own config starts an etcd; somebody else's may have no such thing in mind.
+fn hint(lab: &Lab) -> Option<String> {
+    let foreign = lab.spec.ready == Readiness::Etcd && !lab.spec.config.is_ours();
+    foreign.then(|| {
+        format!(
+            "where `{}` starts no etcd, say when a node is ready: `--ready config` or `--ready ssh`",
+            lab.spec.config.source
+        )
+    })
 }
 
 fn missing(

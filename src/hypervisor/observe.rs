@@ -63,6 +63,12 @@ impl Inventory {
         self.labs.values().find(|found| found.lab.name == *name)
     }
 
+    /// The same, and from now on as if it were not there.
+    pub fn take(&mut self, name: &LabName) -> Option<Found> {
+        let uuid = self.lab(name)?.lab.uuid;
+        self.labs.remove(&uuid)
+    }
+
     fn found(&mut self, lab: Lab) -> &mut Found {
         self.labs.entry(lab.uuid).or_insert_with(|| Found {
             lab,

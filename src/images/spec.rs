@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use anyhow::Result;
 use anyhow::ensure;
+use clap::ValueEnum;
 use fs_err as fs;
 use minijinja::value::Serde;
 use serde::Deserialize;
@@ -182,7 +183,7 @@ pub enum ConfigFormat {
 }
 
 /// When a node counts as ready.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Readiness {
     /// It has fetched its config
@@ -191,6 +192,16 @@ pub enum Readiness {
     Ssh,
     /// Its etcd is healthy
     Etcd,
+}
+
+impl std::fmt::Display for Readiness {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Config => "config",
+            Self::Ssh => "ssh",
+            Self::Etcd => "etcd",
+        })
+    }
 }
 
 impl ImageSpec {

@@ -185,6 +185,11 @@ impl ConfigRef {
     pub fn is_none(&self) -> bool {
         self.source == "none"
     }
+
+    /// Whether it is a template of ours, or none, and not a file of the user's.
+    pub fn is_ours(&self) -> bool {
+        self.is_none() || self.source.starts_with("config-templates/")
+    }
 }
 
 impl LabSpec {

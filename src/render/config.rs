@@ -84,6 +84,13 @@ pub fn substitute_addresses(text: &str, asking: IpAddr) -> String {
     out
 }
 
+/// A placeholder that was in `before` more often than it is in `after`, which a program made of it.
+pub fn lost_placeholder(before: &str, after: &str) -> Option<&'static str> {
+    let all = [DISCOVERY_PLACEHOLDER, ADDRESS_PLACEHOLDERS[0], ADDRESS_PLACEHOLDERS[1]];
+    let count = |text: &str, name: &str| text.matches(name).count();
+    all.into_iter().find(|name| count(after, name) < count(before, name))
+}
+
 #[derive(Serialize)]
 struct ConfigContext<'a> {
     lab: LabContext<'a>,
@@ -116,6 +123,18 @@ mod tests {
             ("", ""),
         ] {
             assert_eq!(substitute_addresses(text, ip), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_placeholder_that_was_encoded_is_lost() {
+        let before = "$private_ipv4 <DISCOVERY_URL> $private_ipv4";
+        for (after, lost) in [
+            (before, None),
+            ("$private_ipv4 %3CDISCOVERY_URL%3E $private_ipv4", Some("<DISCOVERY_URL>")),
+            ("$private_ipv4 <DISCOVERY_URL> %24private_ipv4", Some("$private_ipv4")),
+        ] {
+            assert_eq!(lost_placeholder(before, after), lost, "{after}");
         }
     }
 }

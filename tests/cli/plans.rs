@@ -1,5 +1,7 @@
 //! What would be done, without doing it: `--dry-run` and `render`.
 
+use fs_err as fs;
+
 use crate::support::PAUSED;
 use crate::support::RUNNING;
 use crate::support::SHUT_OFF;
@@ -11,10 +13,39 @@ use crate::support::text;
 fn a_dry_run_prints_the_steps_and_makes_nothing() {
     let user = User::new();
     let create = ["create", "demo", "--nodes", "2", "--image", "tiny.toml"];
-    let create = [&create[..], &["--subnet", "10.201.0.0/24", "--dry-run"]].concat();
+    let create =
+        [&create[..], &["--subnet", "10.201.0.0/24", "--boot-port", "8470", "--dry-run"]].concat();
     assert_transcript!("create-dry-run", user.session(&[&create, &["list"]]));
     let state = user.path().join(".local/state/virtlab/demo");
     assert!(!state.exists(), "{} was made", state.display());
+}
+
+#[test]
+fn a_dry_run_gets_no_image() {
+    let user = User::new();
+    let create = ["create", "demo", "--nodes", "1", "--subnet", "10.201.0.0/24", "--dry-run"];
+    let create = [&create[..], &["--boot-port", "8470"]].concat();
+    assert_transcript!("create-without-image", user.says(&create));
+    let cache = user.path().join(".cache/virtlab/images/index");
+    let records = fs::read_dir(&cache).map_or(0, Iterator::count);
+    assert_eq!(records, 0, "{}", cache.display());
+}
+
+#[test]
+fn a_lab_is_made_anew_only_if_the_new_one_can_be() {
+    let user = User::with_a_lab();
+    user.write("bad.ign", "{");
+    let recreate = ["create", "demo", "--recreate", "--image", "tiny.toml", "--boot-port", "8470"];
+    assert_transcript!(
+        "recreate",
+        user.session(&[
+            // The old one's subnet may be used again.
+            &[&recreate[..], &["--nodes", "1", "--subnet", "10.201.0.0/24", "--dry-run"]].concat(),
+            &[&recreate[..], &["--config", "bad.ign"]].concat(),
+            &[&recreate[..], &["--nodes", "300", "--mac-prefix", "52:54:00:12:34"]].concat(),
+            &["list"],
+        ])
+    );
 }
 
 #[test]

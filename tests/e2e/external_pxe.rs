@@ -1,14 +1,14 @@
 //! Labs on a bridge of the host that boot from a PXE server elsewhere, as the article's do.
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 
+use crate::harness::LabGuard;
+use crate::harness::read;
+use crate::harness::run;
+use crate::harness::virsh;
+use crate::harness::virtlab;
 use crate::wire::Bridge;
-use crate::wire::Lab;
 use crate::wire::Machine;
-use crate::wire::output;
-use crate::wire::refused;
-use crate::wire::run;
 
 #[test]
 fn nodes_on_a_bridge_boot_from_an_external_pxe_server_and_form_a_cluster() {
@@ -17,16 +17,16 @@ fn nodes_on_a_bridge_boot_from_an_external_pxe_server_and_form_a_cluster() {
     let bridge = Bridge::new("br0", "10.77.0.1/24");
     let server = Machine::new("pxe", "br0", Some("10.77.0.2/24"), None);
     let before = bridge.details();
-    let networks = run("virsh", &["net-list", "--all", "--uuid"]);
+    let networks = virsh(&["net-list", "--all", "--uuid"]);
 
-    let _lab = Lab("xpxe".to_owned());
+    let _lab = LabGuard("xpxe");
     let create = ["create", "xpxe", "--network", "bridge", "--bridge", "br0", "--nodes", "3"];
     let options = ["--memory", "512MiB", "--mac-prefix", "52:54:00:12:34"];
-    run("virtlab", &[&create[..], &options, &["--no-wait"]].concat());
+    virtlab(&[&create[..], &options, &["--no-wait"]].concat()).ok();
     let tree = folder.path().join("tree");
     let tree = tree.to_str().unwrap();
     let served = ["--http-url", "http://10.77.0.2:8080/lab", "--tftp-server", "10.77.0.2"];
-    run("virtlab", &[&["pxe", "export", "xpxe", "--dir", tree], &served[..]].concat());
+    virtlab(&[&["pxe", "export", "xpxe", "--dir", tree], &served[..]].concat()).ok();
 
     let log = |name: &str| folder.path().join(name);
     let conf = format!("--conf-file={tree}/dnsmasq.conf");
@@ -38,16 +38,16 @@ fn nodes_on_a_bridge_boot_from_an_external_pxe_server_and_form_a_cluster() {
     let directives = format!("daemon off; pid {}; error_log stderr;", log("nginx.pid").display());
     let _nginx = server.start(&["nginx", "-c", &conf, "-g", &directives], &log("nginx.log"));
 
-    let waited = output("virtlab", &["create", "xpxe", "--timeout", "9m"]);
-    assert!(
-        waited.status.success(),
+    let waited = virtlab(&["create", "xpxe", "--timeout", "9m"]);
+    assert_eq!(
+        waited.code,
+        Some(0),
         "{}\n{}\n{}",
-        String::from_utf8_lossy(&waited.stderr),
+        waited.stderr,
         read(&log("dnsmasq.log")),
         read(&log("nginx.log"))
     );
-    let status = run("virtlab", &["status", "xpxe", "-o", "json"]);
-    let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+    let status = virtlab(&["status", "xpxe", "-o", "json"]).json();
     assert_eq!(status["etcd"]["healthy"], true, "{status}");
     assert_eq!(status["etcd"]["members"].as_array().unwrap().len(), 3);
     for (node, mac) in status["nodes"].as_array().unwrap().iter().zip(1..) {
@@ -59,11 +59,11 @@ fn nodes_on_a_bridge_boot_from_an_external_pxe_server_and_form_a_cluster() {
         assert!(node["seconds"].get("config").is_none(), "{node}");
         assert!(node["seconds"]["ready"].as_f64().is_some(), "{node}");
     }
-    assert_eq!(run("virsh", &["net-list", "--all", "--uuid"]), networks);
+    assert_eq!(virsh(&["net-list", "--all", "--uuid"]), networks);
 
-    run("virtlab", &["destroy", "xpxe"]);
+    virtlab(&["destroy", "xpxe"]).ok();
     assert_eq!(bridge.details(), before);
-    assert_eq!(run("virsh", &["list", "--all", "--name"]).trim(), "");
+    assert_eq!(virsh(&["list", "--all", "--name"]).trim(), "");
 }
 
 #[test]
@@ -79,20 +79,20 @@ fn what_is_wrong_with_a_bridge_is_told_before_anything_is_made() {
     };
     let refuse = |bridge: &str, lab: &str| {
         let args = create(bridge, lab);
-        refused(&args.iter().map(String::as_str).collect::<Vec<_>>())
+        virtlab(&args.iter().map(String::as_str).collect::<Vec<_>>()).refused()
     };
     assert!(refuse("br7", "xb").contains("error: there is no bridge `br7` on this host"));
     assert!(refuse("lo", "xb").contains("error: network interface `lo` is no bridge"));
     let _bridge = Bridge::new("br7", "10.78.0.1/24");
-    run("ip", &["link", "set", "br7", "down"]);
+    run("ip", &["link", "set", "br7", "down"]).ok();
     let text = refuse("br7", "xb");
     assert!(text.contains("error: bridge `br7` is down"), "{text}");
     assert!(text.contains("hint: `sudo ip link set br7 up`"), "{text}");
-    run("ip", &["link", "set", "br7", "up"]);
+    run("ip", &["link", "set", "br7", "up"]).ok();
 
-    let _lab = Lab("xb".to_owned());
+    let _lab = LabGuard("xb");
     let args = create("br7", "xb");
-    run("virtlab", &args.iter().map(String::as_str).collect::<Vec<_>>());
+    virtlab(&args.iter().map(String::as_str).collect::<Vec<_>>()).ok();
     let text = refuse("br7", "xb2");
     assert!(
         text.contains(
@@ -100,9 +100,9 @@ fn what_is_wrong_with_a_bridge_is_told_before_anything_is_made() {
         ),
         "{text}"
     );
-    assert_eq!(run("virsh", &["list", "--all", "--name"]).trim(), "xb-1");
+    assert_eq!(virsh(&["list", "--all", "--name"]).trim(), "xb-1");
 
-    let text = refused(&["create", "xb3", "--network", "lan", "--no-wait"]);
+    let text = virtlab(&["create", "xb3", "--network", "lan", "--no-wait"]).refused();
     assert!(text.contains("error: there is no libvirt network `lan`"), "{text}");
 }
 
@@ -116,35 +116,30 @@ fn a_libvirt_network_of_others_is_attached_to_and_left_alone() {
          <dhcp><range start='10.79.0.2' end='10.79.0.99'/></dhcp></ip></network>",
     )
     .unwrap();
-    run("virsh", &["net-define", xml.to_str().unwrap()]);
+    virsh(&["net-define", xml.to_str().unwrap()]);
     let create =
         ["create", "xlan", "--network", "lan", "--nodes", "1", "--memory", "512MiB", "--no-wait"];
-    let text = refused(&create);
+    let text = virtlab(&create).refused();
     assert!(text.contains("error: network `lan` is not active"), "{text}");
     assert!(text.contains("hint: `virsh net-start lan` starts it"), "{text}");
-    run("virsh", &["net-start", "lan"]);
-    let before = run("virsh", &["net-dumpxml", "lan"]);
+    virsh(&["net-start", "lan"]);
+    let before = virsh(&["net-dumpxml", "lan"]);
 
-    let lab = Lab("xlan".to_owned());
-    let made = output("virtlab", &create);
-    let text = String::from_utf8_lossy(&made.stderr);
-    assert!(made.status.success(), "{text}");
+    let lab = LabGuard("xlan");
+    let made = virtlab(&create);
+    let text = &made.stderr;
+    assert_eq!(made.code, Some(0), "{text}");
     assert!(
         text.contains("network `lan` names no boot file: its nodes need a PXE server"),
         "{text}"
     );
-    let status: serde_json::Value =
-        serde_json::from_str(&run("virtlab", &["status", "xlan", "-o", "json"])).unwrap();
+    let status = virtlab(&["status", "xlan", "-o", "json"]).json();
     let url = status["boot_server"]["url"].as_str().unwrap();
     assert!(url.starts_with("http://10.79.0.1:"), "{url}");
     drop(lab);
     // The number of guests on it is all that may have changed.
     let strip = |text: &str| text.replace(" connections='1'", "");
-    assert_eq!(strip(&run("virsh", &["net-dumpxml", "lan"])), strip(&before));
-    run("virsh", &["net-destroy", "lan"]);
-    run("virsh", &["net-undefine", "lan"]);
-}
-
-fn read(path: &Path) -> String {
-    std::fs::read_to_string(path).unwrap_or_default()
+    assert_eq!(strip(&virsh(&["net-dumpxml", "lan"])), strip(&before));
+    virsh(&["net-destroy", "lan"]);
+    virsh(&["net-undefine", "lan"]);
 }

@@ -1,5 +1,6 @@
 //! Runs virtlab and virsh, waits for things, and cleans up.
 
+use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
 use std::process::Output;
@@ -21,6 +22,13 @@ impl Said {
     pub(crate) fn ok(self) -> String {
         assert_eq!(self.code, Some(0), "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
         self.stdout
+    }
+
+    /// Its stderr, after making sure that it failed.
+    #[track_caller]
+    pub(crate) fn refused(self) -> String {
+        assert_ne!(self.code, Some(0), "it succeeded, and said:\n{}", self.stdout);
+        self.stderr
     }
 
     /// Its stdout as JSON.
@@ -60,7 +68,20 @@ pub(crate) fn virtlab(args: &[&str]) -> Said {
 /// Runs another program.
 pub(crate) fn run(program: &str, args: &[&str]) -> Said {
     let output = Command::new(program).args(args).output();
-    output.unwrap_or_else(|error| panic!("running {program}: {error}")).into()
+    output.unwrap_or_else(|error| missing(program, &error)).into()
+}
+
+/// Ends a test that cannot run, with the package to install.
+pub(crate) fn missing(program: &str, error: &std::io::Error) -> ! {
+    let package = match program {
+        "ip" => "iproute2",
+        "dnsmasq" => "dnsmasq-base",
+        "nginx" => "nginx-light",
+        "virsh" => "libvirt-clients",
+        "ssh" | "ssh-keygen" => "openssh-client",
+        other => other,
+    };
+    panic!("running `{program}` (package {package}): {error}")
 }
 
 /// Runs virsh and gives what it printed.
@@ -70,25 +91,38 @@ pub(crate) fn virsh(args: &[&str]) -> String {
 }
 
 /// A lab that is destroyed when the test ends, however it ends.
-pub(crate) struct LabGuard(pub(crate) &'static str);
+pub(crate) struct LabGuard<N: AsRef<str> = &'static str>(pub(crate) N);
 
-impl Drop for LabGuard {
+impl<N: AsRef<str>> Drop for LabGuard<N> {
     fn drop(&mut self) {
-        let said = virtlab(&["destroy", self.0]);
+        let said = virtlab(&["destroy", self.0.as_ref()]);
         if said.code != Some(0) && !said.stderr.contains("there is no lab") {
-            eprintln!("cleaning up {}: {}", self.0, said.stderr);
+            eprintln!("cleaning up {}: {}", self.0.as_ref(), said.stderr);
         }
     }
 }
 
 /// Waits until `condition` holds.
 #[track_caller]
-pub(crate) fn wait_until(what: &str, timeout: Duration, mut condition: impl FnMut() -> bool) {
+pub(crate) fn wait_until(what: &str, timeout: Duration, condition: impl FnMut() -> bool) {
+    assert!(holds_within(timeout, condition), "{what}: not within {} s", timeout.as_secs());
+}
+
+/// Whether `condition` comes true in time.
+pub(crate) fn holds_within(timeout: Duration, mut condition: impl FnMut() -> bool) -> bool {
     let deadline = Instant::now() + timeout;
     while !condition() {
-        assert!(Instant::now() < deadline, "{what}: not within {} s", timeout.as_secs());
+        if Instant::now() >= deadline {
+            return false;
+        }
         thread::sleep(Duration::from_millis(200));
     }
+    true
+}
+
+/// What a file holds; nothing if it is not there.
+pub(crate) fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_default()
 }
 
 /// Where the state of a lab is kept.

@@ -3,29 +3,29 @@
 use std::collections::BTreeSet;
 use std::process::Stdio;
 
-use crate::wire::Lab;
-use crate::wire::command;
-use crate::wire::run;
+use crate::harness::LabGuard;
+use crate::harness::virsh;
+use crate::harness::virtlab;
+use crate::harness::virtlab_command;
 
 #[test]
 fn ten_labs_made_at_once_from_ten_shells_do_not_get_in_each_others_way() {
     let names: Vec<String> = (0..LABS).map(|number| format!("xten{number}")).collect();
-    let _labs: Vec<Lab> = names.iter().cloned().map(Lab).collect();
-    let networks = run("virsh", &["net-list", "--all", "--name"]);
-    let pools = run("virsh", &["pool-list", "--all", "--name"]);
+    let _guards: Vec<_> = names.iter().map(LabGuard).collect();
+    let networks = virsh(&["net-list", "--all", "--name"]);
+    let pools = virsh(&["pool-list", "--all", "--name"]);
 
     at_once(&names, &["create", "--nodes", "1", "--memory", "512MiB", "--no-wait"]);
     let mut urls = BTreeSet::new();
     let mut bridges = BTreeSet::new();
     let mut macs = BTreeSet::new();
     for name in &names {
-        let status = run("virtlab", &["status", name, "-o", "json"]);
-        let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+        let status = virtlab(&["status", name, "-o", "json"]).json();
         assert_eq!(status["boot_server"]["running"], true, "{status}");
         assert_eq!(status["nodes"][0]["domain"], "running", "{status}");
         urls.insert(status["boot_server"]["url"].as_str().unwrap().to_owned());
         macs.insert(status["nodes"][0]["mac"].as_str().unwrap().to_owned());
-        let info = run("virsh", &["net-info", name]);
+        let info = virsh(&["net-info", name]);
         let bridge = info.lines().find_map(|line| line.strip_prefix("Bridge:"));
         bridges.insert(bridge.expect("a bridge").trim().to_owned());
     }
@@ -34,10 +34,10 @@ fn ten_labs_made_at_once_from_ten_shells_do_not_get_in_each_others_way() {
     assert_eq!(macs.len(), LABS, "{macs:?}");
 
     at_once(&names, &["destroy"]);
-    assert_eq!(run("virtlab", &["list", "-o", "name"]).trim(), "");
-    assert_eq!(run("virsh", &["list", "--all", "--name"]).trim(), "");
-    assert_eq!(run("virsh", &["net-list", "--all", "--name"]), networks);
-    assert_eq!(run("virsh", &["pool-list", "--all", "--name"]), pools);
+    assert_eq!(virtlab(&["list", "-o", "name"]).ok().trim(), "");
+    assert_eq!(virsh(&["list", "--all", "--name"]).trim(), "");
+    assert_eq!(virsh(&["net-list", "--all", "--name"]), networks);
+    assert_eq!(virsh(&["pool-list", "--all", "--name"]), pools);
     let state = std::env::var("XDG_STATE_HOME").expect("the sandbox has a state folder of its own");
     let left: Vec<String> = std::fs::read_dir(format!("{state}/virtlab"))
         .unwrap()
@@ -50,9 +50,8 @@ fn ten_labs_made_at_once_from_ten_shells_do_not_get_in_each_others_way() {
 /// Runs virtlab once for each lab, all at the same time; all must succeed.
 fn at_once(names: &[String], args: &[&str]) {
     let start = |name: &String| {
-        let (verb, options) = args.split_first().expect("a verb");
-        let mut command = command("virtlab");
-        command.arg(verb).arg(name).args(options);
+        let mut command = virtlab_command(args);
+        command.arg(name);
         command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("virtlab runs")
     };
     let children: Vec<_> = names.iter().map(start).collect();

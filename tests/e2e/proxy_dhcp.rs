@@ -3,13 +3,15 @@
 use std::path::Path;
 use std::time::Duration;
 
+use crate::harness::LabGuard;
+use crate::harness::read;
+use crate::harness::virsh;
+use crate::harness::virtlab;
+use crate::harness::virtlab_command;
+use crate::harness::wait_until;
 use crate::wire::Bridge;
-use crate::wire::Lab;
 use crate::wire::Machine;
 use crate::wire::Server;
-use crate::wire::output;
-use crate::wire::run;
-use crate::wire::wait_until;
 
 #[test]
 fn a_proxy_dhcp_boots_the_labs_nodes_and_nobody_else() {
@@ -27,26 +29,26 @@ fn a_proxy_dhcp_boots_the_labs_nodes_and_nobody_else() {
     ];
     let _dhcp = dhcp.start(&[&dnsmasq[..], &plain].concat(), &log("dhcp.log"));
 
-    let _lab = Lab("xproxy".to_owned());
+    let _lab = LabGuard("xproxy");
     let create = ["create", "xproxy", "--network", "bridge", "--nodes", "2", "--memory", "512MiB"];
-    run("virtlab", &[&create[..], &["--mac-prefix", "52:54:00:12:36", "--no-wait"]].concat());
+    virtlab(&[&create[..], &["--mac-prefix", "52:54:00:12:36", "--no-wait"]].concat()).ok();
     let serve = ["pxe", "serve", "--bridge", "br0", "--proxy-dhcp", "xproxy"];
-    let mut proxy = Server::start("virtlab", &serve, &log("proxy.log"));
+    let mut proxy = Server::start(virtlab_command(&serve), &log("proxy.log"));
 
     // A foreign machine's network card says all that a node's says, but for the MAC address.
-    run("virsh", &["define", write_foreign_domain(folder.path()).as_str()]);
-    run("virsh", &["start", "xforeign"]);
+    virsh(&["define", write_foreign_domain(folder.path()).as_str()]);
+    virsh(&["start", "xforeign"]);
 
-    let waited = output("virtlab", &["create", "xproxy", "--timeout", "9m"]);
-    assert!(
-        waited.status.success(),
+    let waited = virtlab(&["create", "xproxy", "--timeout", "9m"]);
+    assert_eq!(
+        waited.code,
+        Some(0),
         "{}\n{}\n{}",
-        String::from_utf8_lossy(&waited.stderr),
+        waited.stderr,
         read(&log("dhcp.log")),
         read(&log("proxy.log"))
     );
-    let status: serde_json::Value =
-        serde_json::from_str(&run("virtlab", &["status", "xproxy", "-o", "json"])).unwrap();
+    let status = virtlab(&["status", "xproxy", "-o", "json"]).json();
     assert_eq!(status["etcd"]["healthy"], true, "{status}");
     for node in status["nodes"].as_array().unwrap() {
         assert!(node["ip"].as_str().unwrap().starts_with("10.77.1.1"), "{node}");
@@ -57,19 +59,17 @@ fn a_proxy_dhcp_boots_the_labs_nodes_and_nobody_else() {
 
     // It asked and was given an address; of us it got nothing.
     let foreign = "52:54:00:ff:00:01";
-    let asked = wait_until(Duration::from_secs(60), || {
-        read(&log("dhcp.log"))
-            .lines()
-            .any(|line| line.contains("DHCPOFFER") && line.contains(foreign))
+    let offered = |line: &str| line.contains("DHCPOFFER") && line.contains(foreign);
+    wait_until("an offer to the foreign machine", Duration::from_secs(60), || {
+        read(&log("dhcp.log")).lines().any(offered)
     });
-    assert!(asked, "{}", read(&log("dhcp.log")));
     let text = read(&log("proxy.log"));
     assert!(text.contains("52:54:00:12:36:01"), "{text}");
     let answers: Vec<&str> =
         text.lines().filter(|line| line.contains(foreign) && !line.contains("ignored")).collect();
     assert_eq!(answers, Vec::<&str>::new());
-    run("virsh", &["destroy", "xforeign"]);
-    run("virsh", &["undefine", "xforeign"]);
+    virsh(&["destroy", "xforeign"]);
+    virsh(&["undefine", "xforeign"]);
 
     assert!(proxy.is_running());
     assert_eq!(proxy.interrupt(), Some(0), "{}", read(&log("proxy.log")));
@@ -89,8 +89,4 @@ fn write_foreign_domain(folder: &Path) -> String {
         </interface></devices></domain>";
     std::fs::write(&path, xml).unwrap();
     path.to_str().unwrap().to_owned()
-}
-
-fn read(path: &Path) -> String {
-    std::fs::read_to_string(path).unwrap_or_default()
 }

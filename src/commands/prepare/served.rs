@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Context as _;
 use anyhow::Result;
+use anyhow::ensure;
 
 use crate::boot_server::Content;
 use crate::boot_server::ServedFile;
@@ -12,6 +13,7 @@ use crate::boot_server::timeline::Stage;
 use crate::config::check;
 use crate::config::is_butane;
 use crate::config::to_ignition;
+use crate::hint::hinted;
 use crate::images::BootVariables;
 use crate::images::ConfigFormat;
 use crate::images::Image;
@@ -105,7 +107,7 @@ fn served_node(
         mac: node.mac,
         ip: node.ip.map(Into::into),
         script: boot::ipxe_script(templates, &entry)?,
-        config: node_config(templates, lab, node, input)?,
+        config: node_config(templates, lab, node, spec, input)?,
     })
 }
 
@@ -113,6 +115,7 @@ fn node_config(
     templates: &Templates,
     lab: &Lab,
     node: &Node,
+    spec: &ImageSpec,
     input: &ConfigInput,
 ) -> Result<String> {
     let text = config::config(templates, lab, node, input)?;
@@ -120,7 +123,20 @@ fn node_config(
     if !is_butane(source) {
         return Ok(text);
     }
-    to_ignition(&text).with_context(|| format!("translating `{source}` for {}", node.name))
+    ensure!(
+        spec.config == ConfigFormat::Ignition,
+        "image `{}` reads no Ignition config, which is what `{source}` becomes",
+        spec.name
+    );
+    let ignition =
+        to_ignition(&text).with_context(|| format!("translating `{source}` for {}", node.name))?;
+    match config::lost_placeholder(&text, &ignition) {
+        None => Ok(ignition),
+        Some(lost) => Err(hinted(
+            format!("`butane` encodes the contents of files, and with them `{lost}` in `{source}`"),
+            "write `{{ node.ip }}` and the other variables of docs/configs.md, or an Ignition config",
+        )),
+    }
 }
 
 /// Refuses configs that the nodes could not read. They are looked at as the nodes will get them, with

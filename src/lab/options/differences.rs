@@ -26,6 +26,7 @@ impl LabOptions {
         compare("--image", self.image.clone(), spec.image.name.clone());
         let config = self.config.as_ref().map(|path| path.display().to_string());
         compare("--config", config, spec.config.source.clone());
+        compare("--ready", self.ready.map(|r| r.to_string()), spec.ready.to_string());
         let kind = match &spec.network {
             Network::Managed(network) => network.mode.to_string(),
             Network::Bridge(_) => NetworkChoice::Bridge.to_string(),

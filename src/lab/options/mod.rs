@@ -33,6 +33,7 @@ use super::hardware::DiskSize;
 use super::hardware::Graphics;
 use super::hardware::Nic;
 use super::size::MemoryMib;
+use crate::images::Readiness;
 
 /// What a lab should be like, as far as somebody said.
 #[derive(Args, Clone, Debug, Default, PartialEq, Deserialize)]
@@ -52,7 +53,7 @@ pub struct LabOptions {
     #[serde(default, deserialize_with = "values::node_count_field")]
     pub nodes: Option<u32>,
 
-    /// Memory of each node [default: 1024MiB]
+    /// Memory of each node [default: 1024MiB, or what the image needs at least]
     #[arg(short, long, value_name = "SIZE", env = "VIRTLAB_MEMORY")]
     pub memory: Option<MemoryMib>,
 
@@ -68,6 +69,15 @@ pub struct LabOptions {
     /// Template of the nodes' config [default: the image's own]
     #[arg(long, value_name = "FILE", env = "VIRTLAB_CONFIG")]
     pub config: Option<PathBuf>,
+
+    /// When a node is ready: its config is fetched, ssh answers, etcd is healthy [default: by image]
+    #[arg(
+        long,
+        value_name = "config|ssh|etcd",
+        env = "VIRTLAB_READY",
+        hide_possible_values = true
+    )]
+    pub ready: Option<Readiness>,
 
     /// Public SSH key that may log in, repeatable [default: ~/.ssh/*.pub]
     #[arg(long, value_name = "FILE", env = "VIRTLAB_SSH_KEY", value_delimiter = ':')]
@@ -108,7 +118,8 @@ pub struct LabOptions {
     pub boot_port: Option<u16>,
 
     /// Address that the boot server listens on, with --network bridge [default: the bridge's]
-    #[arg(long, value_name = "IP", env = "VIRTLAB_BOOT_ADDRESS")]
+    #[arg(long, value_name = "IP", env = "VIRTLAB_BOOT_ADDRESS", value_parser = values::boot_address)]
+    #[serde(default, deserialize_with = "values::boot_address_field")]
     pub boot_address: Option<IpAddr>,
 
     /// Let the host keep identical pages of the nodes once (KSM) as long as the lab is there
@@ -232,7 +243,7 @@ impl LabOptions {
     /// These options with every path seen from `folder`: a lab is looked at from other folders, too.
     #[must_use]
     pub fn seen_from(self, folder: &Path) -> Self {
-        let seen = |path: PathBuf| folder.join(path);
+        let seen = |path: PathBuf| seen_from(folder, &path);
         Self {
             config: self.config.map(seen),
             domain_template: self.domain_template.map(seen),
@@ -254,6 +265,7 @@ impl LabOptions {
             vcpus: self.vcpus.or(lower.vcpus),
             image: self.image.or(lower.image),
             config: self.config.or(lower.config),
+            ready: self.ready.or(lower.ready),
             ssh_key: if self.ssh_key.is_empty() { lower.ssh_key } else { self.ssh_key },
             discovery: self.discovery.or(lower.discovery),
             network: self.network.or(lower.network),
@@ -325,14 +337,19 @@ impl LabOptions {
 /// `folder`.
 fn image_in(folder: &Path, image: String) -> String {
     if Path::new(&image).extension().is_some_and(|extension| extension == "toml") {
-        return folder.join(image).display().to_string();
+        return seen_from(folder, Path::new(&image)).display().to_string();
     }
     match image.split_once(':') {
         Some((name, files)) if !files.is_empty() => {
-            format!("{name}:{}", folder.join(files).display())
+            format!("{name}:{}", seen_from(folder, Path::new(files)).display())
         }
         _ => image,
     }
+}
+
+/// `path` as seen from `folder`, and the same however it was spelt: without any `.` in it.
+fn seen_from(folder: &Path, path: &Path) -> PathBuf {
+    folder.join(path).components().collect()
 }
 
 const DEFAULT_NAME: &str = "lab";
@@ -356,6 +373,7 @@ mod tests {
             ("micro", "micro"),
             ("my.toml", "dir/my.toml"),
             ("/abs/my.toml", "/abs/my.toml"),
+            ("./x/.././my.toml", "dir/x/../my.toml"),
             ("talos:files", "talos:dir/files"),
             ("talos:", "talos:"),
         ] {

@@ -83,7 +83,7 @@ impl LabOptions {
             vcpus: self.vcpus.unwrap_or(1),
             image: found.image,
             config: found.config,
-            ready: found.ready,
+            ready: self.ready.unwrap_or(found.ready),
             network,
             mac_prefix,
             virt_type: match self.virt_type.unwrap_or_default() {
@@ -122,7 +122,10 @@ impl LabOptions {
     }
 
     fn resolve_memory(&self, found: &Surroundings) -> Result<MemoryMib> {
-        let memory = self.memory.unwrap_or(DEFAULT_MEMORY_MIB.try_into().expect("a good size"));
+        let Some(memory) = self.memory else {
+            let usual = DEFAULT_MEMORY_MIB.try_into().expect("a good size");
+            return Ok(found.least_memory.max(usual));
+        };
         if memory < found.least_memory {
             bail!(
                 "image `{}` needs at least {} of memory in each node, --memory is {memory}",
@@ -257,6 +260,13 @@ mod tests {
         assert_eq!((lab.spec.nodes, lab.spec.memory.mib(), lab.spec.vcpus), (3, 1024, 1));
         assert_eq!(lab.spec.network.to_string(), "nat 192.168.101.0/24");
         assert_eq!(lab.boot_url(), "http://192.168.101.1:8470");
+    }
+
+    #[test]
+    fn a_large_image_gets_what_it_needs() {
+        let found = Surroundings { least_memory: 3072.try_into().unwrap(), ..surroundings() };
+        let lab = LabOptions::default().resolve(found).unwrap();
+        assert_eq!(lab.spec.memory.mib(), 3072);
     }
 
     #[test]

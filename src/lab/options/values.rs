@@ -1,5 +1,7 @@
 //! Values of flags and of the lab file: what text each takes, and what it says of one that it does not.
 
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
 use std::str::FromStr;
 
 use clap::ValueEnum;
@@ -148,12 +150,7 @@ pub(super) fn subnet(text: &str) -> Result<Ipv4Net, String> {
     let (first, last) = (net.network(), net.broadcast());
     let unusable = net.prefix_len() < SHORTEST_PREFIX
         || [first, last].iter().any(|ip| {
-            // 0.0.0.0/8 is "this network" (RFC 1122), 240.0.0.0/4 is reserved (RFC 1112).
-            ip.is_loopback()
-                || ip.is_multicast()
-                || ip.is_link_local()
-                || ip.octets()[0] == 0
-                || ip.octets()[0] >= 240
+            ip.is_loopback() || ip.is_multicast() || ip.is_link_local() || is_reserved(*ip)
         });
     if unusable {
         return Err(
@@ -162,6 +159,28 @@ pub(super) fn subnet(text: &str) -> Result<Ipv4Net, String> {
         );
     }
     Ok(net)
+}
+
+/// An address at which nodes can reach the boot server. Network boot is IPv4 here.
+pub(super) fn boot_address(text: &str) -> Result<IpAddr, String> {
+    let ip: Ipv4Addr = text.parse().map_err(|_| "an IPv4 address of this host is wanted")?;
+    let unreachable = ip.is_loopback() || ip.is_multicast() || is_reserved(ip);
+    if unreachable {
+        return Err("no node can reach it; name an address of this host on their network".into());
+    }
+    Ok(ip.into())
+}
+
+/// 0.0.0.0/8 is "this network" (RFC 1122), 240.0.0.0/4 is reserved (RFC 1112).
+fn is_reserved(ip: Ipv4Addr) -> bool {
+    ip.octets()[0] == 0 || ip.octets()[0] >= 240
+}
+
+pub(super) fn boot_address_field<'de, D: serde::Deserializer<'de>>(
+    field: D,
+) -> Result<Option<IpAddr>, D::Error> {
+    let text = String::deserialize(field)?;
+    boot_address(&text).map(Some).map_err(serde::de::Error::custom)
 }
 
 pub(super) fn subnet_field<'de, D: serde::Deserializer<'de>>(
@@ -215,6 +234,15 @@ mod tests {
             "255.255.255.0/24",
         ] {
             assert!(subnet(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_boot_address_is_one_that_nodes_can_reach() {
+        assert_eq!(boot_address("192.168.5.1"), Ok("192.168.5.1".parse().unwrap()));
+        for text in ["", "host", "fd00::1", "0.0.0.0", "127.0.0.1", "224.0.0.1", "255.255.255.255"]
+        {
+            assert!(boot_address(text).is_err(), "{text}");
         }
     }
 

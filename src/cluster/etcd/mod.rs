@@ -1,0 +1,253 @@
+//! Whether an etcd cluster is healthy, by etcd's own API: every node says so, all are members,
+//! they agree on one leader, and what is written on one is read on the others.
+
+mod api;
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use anyhow::Context;
+use anyhow::Result;
+use anyhow::anyhow;
+use anyhow::bail;
+use anyhow::ensure;
+use serde::Serialize;
+use uuid::Uuid;
+
+use self::api::Api;
+use super::on_each;
+use crate::output::sanitize;
+
+/// A node that is to be a member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// The node's name, which is the member's as well.
+    pub name: String,
+    /// Where it listens for clients.
+    pub ip: IpAddr,
+    /// The port for clients.
+    pub port: u16,
+}
+
+impl Endpoint {
+    fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", std::net::SocketAddr::new(self.ip, self.port))
+    }
+}
+
+/// What was found out about a cluster.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Each node in the order in which they were asked for.
+    pub nodes: Vec<NodeReport>,
+    /// All members.
+    pub members: Vec<Member>,
+    /// The node that leads, if all agree on one.
+    pub leader: Option<String>,
+    /// Why what was written on one node was not read on the others; `None` if it was.
+    pub read_write_problem: Option<String>,
+    /// Everything is as it should be.
+    pub healthy: bool,
+}
+
+/// What a node says.
+#[derive(Clone, Debug, Serialize)]
+pub struct NodeReport {
+    /// Its name.
+    pub name: String,
+    /// Its address.
+    pub ip: IpAddr,
+    /// It says that it is healthy.
+    pub healthy: bool,
+    /// The id of the member that it is, hexadecimal.
+    pub member: Option<String>,
+    /// It is the one that all nodes call their leader.
+    pub leader: bool,
+    /// Why it is not healthy, or cannot tell more; `None` if it is.
+    pub problem: Option<String>,
+}
+
+/// A member of a cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Member {
+    /// Its id, hexadecimal as etcd prints it.
+    pub id: String,
+    /// Its own name, which need not be the node's; empty until it has started.
+    pub name: String,
+    /// Where the other members reach it.
+    pub peer_urls: Vec<String>,
+    /// Where clients reach it.
+    pub client_urls: Vec<String>,
+}
+
+impl Member {
+    /// Whether the member runs on the node with this address.
+    fn is_on(&self, ip: IpAddr) -> bool {
+        self.peer_urls.iter().chain(&self.client_urls).any(|url| is_at(url, ip))
+    }
+}
+
+/// Whether a URL's host is this address.
+pub fn is_at(url: &str, ip: IpAddr) -> bool {
+    let url = reqwest::Url::parse(url).ok();
+    let host = url.as_ref().and_then(reqwest::Url::host_str).unwrap_or_default();
+    host.trim_start_matches('[').trim_end_matches(']').parse() == Ok(ip)
+}
+
+/// Asks whether each node is healthy, all at the same time.
+///
+/// # Errors
+/// If there can be no HTTP client, which is a bug.
+pub fn health(endpoints: &[Endpoint]) -> Result<Vec<NodeReport>> {
+    Ok(health_by(&Api::new()?, endpoints))
+}
+
+fn health_by(api: &Api, endpoints: &[Endpoint]) -> Vec<NodeReport> {
+    on_each(endpoints, |endpoint| {
+        let problem = api.is_healthy(endpoint).err().map(|error| short(&error));
+        NodeReport {
+            name: endpoint.name.clone(),
+            ip: endpoint.ip,
+            healthy: problem.is_none(),
+            member: None,
+            leader: false,
+            problem,
+        }
+    })
+}
+
+/// Checks the whole cluster. Writes a key that no other check has, below `virtlab/check/` and
+/// `mark`, and deletes it again; etcd itself does so after a minute.
+///
+/// # Errors
+/// If there can be no HTTP client, which is a bug.
+pub fn check(endpoints: &[Endpoint], mark: &str) -> Result<Report> {
+    let mut api = Api::new()?;
+    let mut nodes = health_by(&api, endpoints);
+    let both = endpoints.iter().zip(&nodes);
+    let answering: Vec<&Endpoint> =
+        both.filter(|(_, node)| node.healthy).map(|(endpoint, _)| endpoint).collect();
+    let (mut members, mut leader_id) = (Vec::new(), None);
+    let mut read_write = Err(anyhow!("no node answers"));
+    if let Some(first) = answering.first() {
+        match api.find_out_version(first).and_then(|()| api.members(first)) {
+            Ok(found) => {
+                members = found;
+                leader_id = leader(&api, &answering);
+                read_write = write_here_read_there(&api, &answering, mark);
+            }
+            Err(error) => {
+                let asked = nodes.iter_mut().find(|node| node.name == first.name);
+                let asked = asked.context("every endpoint has a report")?;
+                asked.problem = Some(short(&error));
+            }
+        }
+    }
+    for node in &mut nodes {
+        // A member names itself as it likes; one found by discovery often by its machine's id.
+        let member = members.iter().find(|member| member.is_on(node.ip));
+        node.leader = leader_id.is_some() && member.map(|member| &member.id) == leader_id.as_ref();
+        node.member = member.map(|member| member.id.clone());
+    }
+    let leader = nodes.iter().find(|node| node.leader).map(|node| node.name.clone());
+    let read_write_problem = read_write.err().map(|error| short(&error));
+    let healthy = nodes.iter().all(|node| node.healthy && node.member.is_some())
+        && members.len() == endpoints.len()
+        && leader.is_some()
+        && read_write_problem.is_none();
+    Ok(Report { nodes, members, leader, read_write_problem, healthy })
+}
+
+impl Report {
+    /// What is missing, one line for each thing; empty if the cluster is healthy.
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        for node in &self.nodes {
+            match (&node.problem, &node.member) {
+                (Some(problem), _) if node.healthy => {
+                    problems.push(format!("{}: {problem}", node.name));
+                }
+                (Some(problem), _) => {
+                    problems.push(format!("{}: etcd is not healthy: {problem}", node.name));
+                }
+                (None, None) if !self.members.is_empty() => problems.push(format!(
+                    "{}: it is healthy, but no member of the same cluster",
+                    node.name
+                )),
+                (None, _) => {}
+            }
+        }
+        // Where no node could be asked for more, there is no more to say.
+        if self.members.is_empty() {
+            return problems;
+        }
+        let (there, wanted) = (self.members.len(), self.nodes.len());
+        if there != wanted {
+            problems.push(format!("etcd has {there} members of {wanted}"));
+        }
+        if self.leader.is_none() {
+            problems.push("etcd has no leader that all nodes agree on".to_owned());
+        }
+        if let Some(problem) = &self.read_write_problem {
+            problems.push(format!("writing on one node and reading on the others: {problem}"));
+        }
+        problems
+    }
+}
+
+/// The id of the member that all of `endpoints` call their leader.
+fn leader(api: &Api, endpoints: &[&Endpoint]) -> Option<String> {
+    let leaders = on_each(endpoints, |endpoint| api.leader(endpoint));
+    let leaders = leaders.into_iter().collect::<Result<BTreeSet<String>>>().ok()?;
+    let [leader] = Vec::from_iter(leaders).try_into().ok()?;
+    Some(leader)
+}
+
+fn write_here_read_there(api: &Api, endpoints: &[&Endpoint], mark: &str) -> Result<()> {
+    let Some(first) = endpoints.first() else { bail!("no node answers") };
+    // Checks may run side by side.
+    let value = Uuid::new_v4().to_string();
+    let key = format!("virtlab/check/{mark}/{value}");
+    let written =
+        api.put(first, &key, &value).with_context(|| format!("writing on {}", first.name))?;
+    let reads = on_each(endpoints, |endpoint| -> Result<()> {
+        let name = &endpoint.name;
+        let read = api.get(endpoint, &key).with_context(|| format!("reading on {name}"))?;
+        ensure!(read.as_deref() == Some(&value), "it was not read on {name}");
+        Ok(())
+    });
+    if let Err(error) = api.delete(first, &key, &written) {
+        tracing::debug!("deleting `{key}`, which goes by itself: {error:#}");
+    }
+    reads.into_iter().collect()
+}
+
+/// The first and the last cause: what was asked, and the system's word.
+fn short(error: &anyhow::Error) -> String {
+    let (first, last) = (error.to_string(), error.root_cause().to_string());
+    sanitize(&if first == last { first } else { format!("{first}: {last}") })
+}
+
+/// The port on which etcd listens for clients unless it is told otherwise.
+pub const CLIENT_PORT: u16 = 2379;
+/// An emulated node that is electing a leader is slow to answer.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_at_an_address_or_not() {
+        for (url, ip, expected) in [
+            ("http://10.0.0.2:2380", "10.0.0.2", true),
+            ("http://10.0.0.23:2380", "10.0.0.2", false),
+            ("http://[fd00::1]:2380", "fd00::1", true),
+            ("http://node:2380", "10.0.0.2", false),
+            ("nonsense", "10.0.0.2", false),
+        ] {
+            assert_eq!(is_at(url, ip.parse().unwrap()), expected, "{url}");
+        }
+    }
+}

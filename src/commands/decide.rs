@@ -1,0 +1,104 @@
+//! Decides everything about a new lab: what was asked for, and what there is on this host.
+
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use anyhow::Context as _;
+use anyhow::Result;
+use ipnet::Ipv4Net;
+use uuid::Uuid;
+
+use super::Context;
+use super::attach;
+use super::prepare;
+use crate::boot_server::process;
+use crate::hypervisor::Hypervisor;
+use crate::hypervisor::Inventory;
+use crate::images::Image;
+use crate::images::ImageSpec;
+use crate::lab::Lab;
+use crate::lab::options::LabOptions;
+use crate::lab::options::Surroundings;
+use crate::lab::options::VirtTypeChoice;
+use crate::lab::spec::ConfigRef;
+use crate::lab::spec::ImageRef;
+use crate::lab::spec::VirtType;
+
+/// Decides everything about a new lab.
+pub(super) fn decide(
+    context: &Context,
+    hypervisor: &Hypervisor,
+    inventory: &Inventory,
+    occupied: Vec<(Ipv4Net, String)>,
+    options: &LabOptions,
+    spec: &ImageSpec,
+    image: Option<&Image>,
+) -> Result<Lab> {
+    let templates = context.templates()?;
+    let (config, _) = prepare::config_template(&templates, options.config.as_deref(), spec)?;
+    let boot_address = match options.foreign_network()? {
+        Some(network) => attach::check(hypervisor, &network)?.address,
+        None => None,
+    };
+    options.resolve(Surroundings {
+        uuid: Uuid::new_v4(),
+        hostname: hypervisor.hostname()?,
+        occupied,
+        image: ImageRef {
+            name: options.image_name().to_owned(),
+            digest: image.map(|image| image.digest.to_string()).unwrap_or_default(),
+        },
+        least_memory: u64::from(spec.memory_mib).try_into().map_err(anyhow::Error::msg)?,
+        config,
+        domain_template: own_template(
+            prepare::DOMAIN_TEMPLATE,
+            options.domain_template.as_deref(),
+        )?,
+        network_template: own_template(
+            prepare::NETWORK_TEMPLATE,
+            options.network_template.as_deref(),
+        )?,
+        ready: spec.ready,
+        virt_type: virt_type(context, hypervisor, options)?,
+        boot_address,
+        boot_port: free_port(inventory, options.boot_address.or(boot_address))?,
+    })
+}
+
+/// The template that a flag names, as the lab knows it.
+pub(super) fn own_template(flag: &str, path: Option<&Path>) -> Result<Option<ConfigRef>> {
+    path.map(|path| Ok(prepare::OwnTemplate::read(flag, path)?.reference)).transpose()
+}
+
+fn virt_type(context: &Context, hypervisor: &Hypervisor, options: &LabOptions) -> Result<VirtType> {
+    if options.virt_type.unwrap_or_default() != VirtTypeChoice::Auto {
+        // `resolve` takes what was asked for.
+        return Ok(VirtType::Qemu);
+    }
+    let probe = hypervisor.probe_virt_type()?;
+    if let Some(reason) = probe.reason {
+        context.printer.warn(format!("no KVM here, so nodes are emulated and slow: {reason}"));
+    }
+    Ok(probe.virt_type)
+}
+
+/// A port that nobody listens on and no other lab wants.
+fn free_port(inventory: &Inventory, address: Option<IpAddr>) -> Result<u16> {
+    let wildcard = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    let taken = |port: u16| {
+        let lab_has =
+            |lab: &Lab| Some(lab.spec.boot_address) == address && lab.spec.boot_port == port;
+        inventory.labs.values().any(|found| lab_has(&found.lab))
+            || !process::is_free(SocketAddr::new(address.unwrap_or(wildcard), port))
+    };
+    let port = (FIRST_PORT..=LAST_PORT).find(|port| !taken(*port));
+    port.with_context(|| {
+        format!("no port from {FIRST_PORT} to {LAST_PORT} is free for the boot server; name one by --boot-port")
+    })
+}
+
+/// Registered for nothing that is likely to run beside libvirt.
+pub(super) const FIRST_PORT: u16 = 8470;
+const LAST_PORT: u16 = 8869;

@@ -1,0 +1,108 @@
+//! What is said of healthy clusters and others, by both APIs that etcd has had.
+
+use std::thread;
+
+use reqwest::Method;
+use serde_json::Value;
+use serde_json::json;
+use tempfile::TempDir;
+use virtlab::cluster::etcd::CLIENT_PORT;
+use virtlab::cluster::etcd::Endpoint;
+use virtlab::cluster::etcd::Report;
+use virtlab::cluster::etcd::check;
+
+use crate::etcd::Etcd;
+use crate::etcd::client;
+use crate::etcd::wait_for;
+
+#[test]
+fn a_cluster_is_healthy_by_v3_and_no_key_stays() {
+    let folder = TempDir::new().unwrap();
+    let etcds = Etcd::cluster(folder.path(), 3, &[]);
+    assert_healthy(&etcds);
+    let all = json!({"key": "AA==", "range_end": "AA=="});
+    let url = format!("{}/v3/kv/range", etcds[0].client_url());
+    let keys: Value = client().post(url).json(&all).send().unwrap().json().unwrap();
+    assert_eq!(keys["kvs"], Value::Null, "{keys}");
+}
+
+/// As etcd 2, the article's, which has no v3.
+#[test]
+fn a_cluster_is_healthy_by_v2_and_no_key_stays() {
+    let folder = TempDir::new().unwrap();
+    let etcds = Etcd::cluster(folder.path(), 3, &["--enable-v2", "--enable-grpc-gateway=false"]);
+    assert_healthy(&etcds);
+    let keys = etcds[0].ask(&Method::GET, "/v2/keys/virtlab/check/mark").unwrap();
+    assert_eq!(keys["node"]["nodes"], Value::Null, "{keys}");
+}
+
+#[test]
+fn an_etcd_without_either_api_is_told_how_to_have_one() {
+    let folder = TempDir::new().unwrap();
+    let etcds = Etcd::cluster(folder.path(), 1, &["--enable-grpc-gateway=false"]);
+    let report = wait_for("the etcd to be healthy", || {
+        let report = report(&etcds);
+        if report.nodes[0].healthy { Ok(report) } else { Err(report.problems().join("; ")) }
+    });
+    assert_eq!(
+        report.problems(),
+        ["n1: it has neither etcd's v3 API as JSON (enable-grpc-gateway) nor v2 (enable-v2)"]
+    );
+    assert!(!report.healthy);
+}
+
+#[test]
+fn checks_that_run_side_by_side_do_not_disturb_each_other() {
+    let folder = TempDir::new().unwrap();
+    let etcds = Etcd::cluster(folder.path(), 2, &[]);
+    assert_healthy(&etcds);
+    let problems: Vec<String> = thread::scope(|scope| {
+        let checks: Vec<_> = (0..8).map(|_| scope.spawn(|| report(&etcds).problems())).collect();
+        checks.into_iter().flat_map(|check| check.join().unwrap()).collect()
+    });
+    assert_eq!(problems, Vec::<String>::new());
+}
+
+#[test]
+fn a_member_that_is_down_is_named_and_the_others_are_asked() {
+    let folder = TempDir::new().unwrap();
+    let mut etcds = Etcd::cluster(folder.path(), 3, &[]);
+    assert_healthy(&etcds);
+    etcds[2].process.kill();
+    let report = wait_for("the others to be healthy", || {
+        let report = report(&etcds);
+        let healthy: Vec<bool> = report.nodes.iter().map(|node| node.healthy).collect();
+        // They may have to choose another leader first.
+        let settled = healthy == [true, true, false] && report.leader.is_some();
+        if settled { Ok(report) } else { Err(report.problems().join("; ")) }
+    });
+    assert_eq!(
+        report.problems(),
+        ["n3: etcd is not healthy: no answer: Connection refused (os error 111)"]
+    );
+    assert_eq!(report.members.len(), 3);
+    assert!(!report.healthy);
+}
+
+#[track_caller]
+fn assert_healthy(etcds: &[Etcd]) {
+    let report = wait_for("the cluster to be healthy", || {
+        let report = report(etcds);
+        if report.healthy { Ok(report) } else { Err(report.problems().join("; ")) }
+    });
+    let mut members: Vec<&str> = report.members.iter().map(|member| member.name.as_str()).collect();
+    members.sort_unstable();
+    let names: Vec<&str> = etcds.iter().map(|etcd| etcd.name.as_str()).collect();
+    assert_eq!(members, names);
+    assert!(names.contains(&report.leader.as_deref().unwrap()));
+    assert_eq!(report.problems(), Vec::<String>::new());
+}
+
+fn report(etcds: &[Etcd]) -> Report {
+    let endpoint = |etcd: &Etcd| Endpoint {
+        name: etcd.name.clone(),
+        ip: etcd.address.into(),
+        port: CLIENT_PORT,
+    };
+    check(&etcds.iter().map(endpoint).collect::<Vec<_>>(), "mark").unwrap()
+}
