@@ -28,13 +28,12 @@ use self::registry::Registry;
 use self::registry::Size;
 use self::registry::Token;
 pub use self::routes::router;
-use crate::cluster::discovery::Registration;
 
 pub mod protocol;
 pub mod registry;
 mod routes;
 
-/// The registry with its file, shared by the routes and by whoever wants a token or a listing.
+/// The registry with its file, shared by the routes and by whoever wants a token.
 ///
 /// None of its methods needs an async runtime. Those that change something wait for the disk.
 pub struct Discovery {
@@ -84,12 +83,6 @@ impl Discovery {
         let size = Size::try_from(size).map_err(anyhow::Error::msg);
         let url = size.and_then(|size| Ok(self.create(size)?));
         url.context("making a discovery URL")
-    }
-
-    /// Who has registered with a token, in that order. Fails if the token is not known.
-    pub fn registered(&self, token: &str) -> Result<Vec<Registration>> {
-        let registrations = self.saved.borrow().registry.registrations(token);
-        registrations.with_context(|| format!("reading the registrations of `{token}`"))
     }
 
     /// Ends all long polls, now and later, so that a graceful shutdown does not wait for nodes that
@@ -217,8 +210,6 @@ mod tests {
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         let discovery = Discovery::open_with(&path, BASE, counter()).unwrap();
         assert_eq!(discovery.saved.borrow().registry, before);
-        let expected = [Registration::parse("1f", "a=http://h:1")];
-        assert_eq!(discovery.registered(token).unwrap(), expected);
     }
 
     #[test]
@@ -266,7 +257,8 @@ mod tests {
             format!("making a discovery URL: saving the discovery registry `{}`: ", path.display());
         assert!(error.starts_with(&expected), "{error}");
         assert_eq!(discovery.saved.borrow().registry, before);
-        assert_eq!(discovery.registered(url.rsplit('/').next().unwrap()).unwrap(), []);
+        let token = url.rsplit('/').next().unwrap();
+        assert_eq!(discovery.saved.borrow().registry.list(token, false).unwrap().node.nodes, []);
     }
 
     #[test]
@@ -276,10 +268,6 @@ mod tests {
         assert_eq!(
             format!("{:#}", discovery.new_token(0).unwrap_err()),
             "making a discovery URL: the size must be 1 to 1000, not `0`"
-        );
-        assert_eq!(
-            format!("{:#}", discovery.registered("x").unwrap_err()),
-            "reading the registrations of `x`: Key not found (/_etcd/registry/x)"
         );
         let error = Discovery::open(&path, "ftp://h").err().unwrap();
         assert_eq!(

@@ -18,7 +18,6 @@ use super::protocol::Code;
 use super::protocol::EtcdError;
 use super::protocol::Event;
 use super::protocol::Node;
-use crate::cluster::discovery::Registration;
 
 /// All clusters that bootstrap here, and the index that orders every change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -195,12 +194,6 @@ impl Registry {
         // must not make it skip those that came in between.
         let node = Node { modified_index: member.created, ..member.node(token) };
         Some(Event { action: Action::Create, node, prev_node: None })
-    }
-
-    /// Who has registered, in that order.
-    pub fn registrations(&self, token: &str) -> Result<Vec<Registration>, EtcdError> {
-        let members = self.cluster(token)?.members.iter();
-        Ok(members.map(|member| Registration::parse(&member.id, &member.value)).collect())
     }
 
     /// An error at the index the registry is at.

@@ -155,7 +155,6 @@ fn an_unknown_token_is_a_key_that_is_not_found() {
     assert_eq!(registry.member(unknown, "a").unwrap_err(), expected);
     assert_eq!(registry.put(unknown, "a", "v", Some(false)).unwrap_err(), expected);
     assert_eq!(registry.delete(unknown, "a").unwrap_err(), expected);
-    assert_eq!(registry.registrations(unknown).unwrap_err(), expected);
 }
 
 #[test]
