@@ -2,6 +2,7 @@
 
 use axum::body::Bytes;
 use axum::body::to_bytes;
+use axum::extract::Request;
 use axum::http::Method;
 use serde_json::Value;
 use serde_json::json;
