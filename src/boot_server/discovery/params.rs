@@ -1,10 +1,13 @@
 //! What a request says beside its path, read as etcd reads it.
 
+use std::time::Duration;
+
 use axum::Form;
 use axum::extract::FromRequest;
 use axum::extract::Query;
 use axum::extract::Request;
 use axum::extract::rejection::FormRejection;
+use tokio::time::timeout;
 
 use super::protocol::Code;
 use super::protocol::EtcdError;
@@ -73,12 +76,17 @@ impl<S: Send + Sync> FromRequest<S> for Params {
         if request.method().is_safe() {
             return Ok(Self(query));
         }
-        let mut params = match Form::<Vec<(String, String)>>::from_request(request, state).await {
-            Ok(Form(form)) => form,
-            Err(FormRejection::InvalidFormContentType(_)) => Vec::new(),
-            Err(rejection) => return Err(invalid(rejection.body_text())),
+        let form = Form::<Vec<(String, String)>>::from_request(request, state);
+        let mut params = match timeout(LONGEST_BODY_WAIT, form).await {
+            Ok(Ok(Form(form))) => form,
+            Ok(Err(FormRejection::InvalidFormContentType(_))) => Vec::new(),
+            Ok(Err(rejection)) => return Err(invalid(rejection.body_text())),
+            Err(_) => return Err(invalid("the form did not come".to_owned())),
         };
         params.extend(query);
         Ok(Self(params))
     }
 }
+
+/// A form follows its head at once. Who never sends it would keep its connection for ever.
+const LONGEST_BODY_WAIT: Duration = Duration::from_secs(10);

@@ -265,6 +265,18 @@ async fn many_waiters_are_all_told() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_form_that_never_comes_is_not_waited_for() {
+    let lab = Lab::with_cluster().await;
+    let body = Body::from_stream(stream::pending::<Result<Bytes, Infallible>>());
+    let request = Request::put(format!("/{T}/1f")).header(CONTENT_TYPE, FORM).body(body);
+    let reply = timeout(Duration::from_secs(60), lab.send(request.unwrap())).await.unwrap();
+    assert_eq!(
+        (reply.status, reply.json()["cause"].as_str()),
+        (400, Some("the form did not come"))
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_poll_that_nothing_happens_to_ends_empty_so_that_the_client_asks_again() {
     let lab = Lab::with_cluster().await;
     let response = lab.open(&format!("/{T}?wait=true&recursive=true&waitIndex=2")).await;
