@@ -79,6 +79,8 @@ pub(crate) fn missing(program: &str, error: &std::io::Error) -> ! {
         "nginx" => "nginx-light",
         "virsh" => "libvirt-clients",
         "ssh" | "ssh-keygen" => "openssh-client",
+        "etcd" => "etcd-server",
+        "discovery.etcd.io" => "etcd-discovery",
         other => other,
     };
     panic!("running `{program}` (package {package}): {error}")

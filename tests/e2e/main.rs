@@ -11,6 +11,7 @@ mod boot_matrix;
 #[cfg(feature = "e2e-full")]
 mod debian;
 mod debian_installer;
+mod discovery;
 mod external_pxe;
 mod ksm;
 mod lab;
