@@ -20,12 +20,17 @@ use rustix::io::ReadWriteFlags;
 use rustix::io::preadv2;
 use tokio::task::spawn_blocking;
 
-/// The bytes of this range of the file, which must have them.
+/// Opens a file where waiting for the disk stops nobody else.
 ///
 /// # Errors
-/// If the file cannot be opened. What goes wrong later cuts the connection.
-pub(super) async fn file_body(path: PathBuf, range: Range<u64>) -> std::io::Result<Body> {
-    let file = Arc::new(spawn_blocking(move || File::open(path)).await??);
+/// If it cannot be opened.
+pub(super) async fn open(path: PathBuf) -> std::io::Result<File> {
+    spawn_blocking(move || File::open(path)).await?
+}
+
+/// The bytes of this range of the file, which must have them: what goes wrong cuts the connection.
+pub(super) fn file_body(file: File, range: Range<u64>) -> Body {
+    let file = Arc::new(file);
     let chunks = stream::try_unfold(range, move |rest| {
         let file = Arc::clone(&file);
         async move {
@@ -38,7 +43,7 @@ pub(super) async fn file_body(path: PathBuf, range: Range<u64>) -> std::io::Resu
             Ok(Some((chunk, rest)))
         }
     });
-    Ok(Body::from_stream(chunks))
+    Body::from_stream(chunks)
 }
 
 /// Up to `wanted` bytes, at least one.
@@ -111,7 +116,7 @@ mod tests {
         fs::write(&path, &bytes).unwrap();
         let (length, chunk) = (bytes.len() as u64, CHUNK as u64);
         for range in [0..length, 5..5, 1..2, chunk - 1..3 * chunk + 1] {
-            let body = file_body(path.clone(), range.clone()).await.unwrap();
+            let body = file_body(open(path.clone()).await.unwrap(), range.clone());
             let read = to_bytes(body, usize::MAX).await.unwrap();
             let position = |at: u64| usize::try_from(at).unwrap();
             assert!(read == bytes[position(range.start)..position(range.end)], "{range:?}");
@@ -123,8 +128,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         fs::write(&path, b"12345").unwrap();
-        let body = file_body(path.clone(), 0..9).await.unwrap();
+        let body = file_body(open(path.clone()).await.unwrap(), 0..9);
         assert!(to_bytes(body, usize::MAX).await.is_err());
-        assert!(file_body(folder.path().join("none"), 0..1).await.is_err());
+        assert!(open(folder.path().join("none")).await.is_err());
     }
 }

@@ -1,15 +1,18 @@
 //! Our HTTP server, one process per lab: it hands out every stage of a boot and so knows how far
 //! each node is. The only part with an async runtime inside; to the rest it is one blocking call.
 
+mod connections;
 mod content;
-mod counted;
+mod delivery;
 pub mod discovery;
 mod file_body;
+mod files;
 pub mod process;
+mod range;
 mod routes;
 pub mod timeline;
 
-use std::fs::File;
+use std::io::Read;
 use std::io::Write;
 use std::net::IpAddr;
 use std::net::SocketAddr;
@@ -23,10 +26,12 @@ use std::time::UNIX_EPOCH;
 
 use anyhow::Context;
 use anyhow::Result;
-use axum::serve::ListenerExt;
 use fs_err as fs;
 use tokio::net::TcpListener;
 
+use self::connections::Patience;
+use self::connections::raise_open_files;
+use self::connections::serve_until;
 pub use self::content::Content;
 pub use self::content::ServedFile;
 pub use self::content::ServedNode;
@@ -43,7 +48,7 @@ use crate::host::neighbour::Neighbour;
 pub struct Server {
     content: Content,
     timeline: Mutex<Timeline>,
-    journal: Mutex<File>,
+    journal: Mutex<fs::File>,
     neighbour: fn(IpAddr) -> Neighbour,
 }
 
@@ -54,20 +59,28 @@ impl Server {
     /// If the journal cannot be read or written.
     pub fn new(content: Content, journal: &Path) -> Result<Self> {
         let mut timeline = Timeline::new(&content.nodes);
-        if journal.exists() {
-            // A line that was cut off by a crash is not worth failing for.
-            let text = fs::read_to_string(journal)?;
-            let events = text.lines().filter_map(|line| serde_json::from_str(line).ok());
-            events.for_each(|event: Event| timeline.apply(&event));
+        let mut file = fs::File::options().read(true).create(true).append(true).open(journal)?;
+        let mut text = String::new();
+        file.read_to_string(&mut text)?;
+        // A line that was cut off by a crash is not worth failing for, but the next one must not
+        // become a part of it.
+        if !text.is_empty() && !text.ends_with('\n') {
+            file.write_all(b"\n")?;
         }
-        let journal = File::options().create(true).append(true).open(journal);
-        let journal = Mutex::new(journal.context("opening the boot server's journal")?);
-        let timeline = Mutex::new(timeline);
-        Ok(Self { content, timeline, journal, neighbour: neighbour::look_up })
+        let events = text.lines().filter_map(|line| serde_json::from_str(line).ok());
+        events.for_each(|event: Event| timeline.apply(&event));
+        Ok(Self {
+            content,
+            timeline: Mutex::new(timeline),
+            journal: Mutex::new(file),
+            neighbour: neighbour::look_up,
+        })
     }
 
     /// Notes that something happened, for the status and for the next start.
     fn record(&self, event: &Event) {
+        let Event { node, stage, file, from, bytes, .. } = event;
+        tracing::info!(node, stage = stage.name(), file, %from, bytes);
         self.timeline.lock().expect("no handler panics").apply(event);
         let mut line = serde_json::to_string(event).expect("an event is plain data");
         line.push('\n');
@@ -101,20 +114,15 @@ pub fn serve(
             .with_context(|| format!("listening on http://{address}"))?;
         tracing::info!("listening on http://{address}");
         let discovery = Arc::new(discovery);
+        raise_open_files();
         let app = router(Arc::new(server))
-            .nest(DISCOVERY_PATH, discovery::router(Arc::clone(&discovery)))
-            .into_make_service_with_connect_info::<SocketAddr>();
+            .nest(DISCOVERY_PATH, discovery::router(Arc::clone(&discovery)));
         let gone = async move {
             until_gone(state).await;
             discovery.close();
         };
-        // Small answers must not wait for the client's word that it got the last one.
-        let listener = listener.tap_io(|stream| {
-            if let Err(error) = stream.set_nodelay(true) {
-                tracing::debug!("setting TCP_NODELAY: {error}");
-            }
-        });
-        axum::serve(listener, app).with_graceful_shutdown(gone).await.context("serving")
+        serve_until(listener, app, Patience::default(), gone).await;
+        Ok(())
     })
 }
 

@@ -1,5 +1,8 @@
 //! The boot server as a process beside us: started detached, found again, asked, ended.
 
+use std::io::Read;
+use std::io::Seek;
+use std::io::SeekFrom;
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -86,10 +89,11 @@ pub fn mark_own_process(state: &Path) -> Result<()> {
 /// Starts `virtlab serve LAB` as a process of its own and waits until it answers.
 ///
 /// # Errors
-/// If it does not come up, with the end of its log.
+/// If it does not come up, with what it says is wrong.
 pub fn start_detached(lab: &Lab, state: &Path, uri: Option<&str>) -> Result<()> {
     let log_path = state.join(LOG_FILE);
     let log = fs::File::options().create(true).append(true).open(&log_path)?;
+    let logged_before = log.metadata()?.len();
     let program = std::env::current_exe().context("finding our own program")?;
     let mut command = Command::new(program);
     if let Some(uri) = uri {
@@ -111,7 +115,8 @@ pub fn start_detached(lab: &Lab, state: &Path, uri: Option<&str>) -> Result<()> 
             if client.status().is_some() {
                 return Ok(());
             }
-            bail!("starting the boot server: it ended with {status}: {}", last_line(&log_path));
+            let log = read_from(&log_path, logged_before).unwrap_or_default();
+            bail!("starting the boot server: it ended with {status}: {}", complaint(&log));
         }
         thread::sleep(POLL);
     }
@@ -173,10 +178,19 @@ fn start_ticks(pid: i32) -> Option<u64> {
     fields.get(19)?.parse().ok()
 }
 
-fn last_line(log: &Path) -> String {
-    let text = fs::read_to_string(log).unwrap_or_default();
-    let line = text.lines().rev().find(|line| !line.trim().is_empty());
-    line.unwrap_or("its log is empty").to_owned()
+fn read_from(path: &Path, start: u64) -> Result<String> {
+    let mut file = fs::File::open(path)?;
+    file.seek(SeekFrom::Start(start))?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// What a log ends with: its last error, after which a hint may follow, or else its last line.
+fn complaint(log: &str) -> &str {
+    let mut lines = log.lines().rev().filter(|line| !line.trim().is_empty());
+    let error = lines.clone().find_map(|line| line.strip_prefix("error: "));
+    error.or_else(|| lines.next()).unwrap_or("its log is empty")
 }
 
 const PROCESS_FILE: &str = "serve.json";
@@ -201,5 +215,24 @@ mod tests {
             .unwrap();
         assert!(!is_running(folder.path()));
         stop(folder.path()).unwrap();
+    }
+
+    #[test]
+    fn a_log_is_asked_for_the_error_and_not_for_the_hint() {
+        for (log, expected) in [
+            ("INFO up\nerror: listening on x: in use\n\nhint: end it\n", "listening on x: in use"),
+            ("error: first\n\nhint: a\nerror: second\n\nhint: b\n", "second"),
+            ("thread 'main' panicked at x:\nout of luck\n\n", "out of luck"),
+            ("\n", "its log is empty"),
+        ] {
+            assert_eq!(complaint(log), expected, "{log}");
+        }
+    }
+
+    #[test]
+    fn a_log_is_read_from_where_this_start_began() {
+        let log = tempfile::NamedTempFile::new().unwrap();
+        fs::write(log.path(), "error: yesterday\nINFO today\n").unwrap();
+        assert_eq!(read_from(log.path(), 17).unwrap(), "INFO today\n");
     }
 }

@@ -62,11 +62,14 @@ pub struct Event {
     pub node: u32,
     /// What it reached.
     pub stage: Stage,
+    /// The file of the image that it now has, if it is by one that it reached the stage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
     /// When, in milliseconds since the epoch.
     pub at_ms: u64,
     /// Who asked.
     pub from: IpAddr,
-    /// How many bytes it was sent.
+    /// How long what it got is: the whole file, even if it was sent in parts.
     pub bytes: u64,
 }
 
@@ -90,6 +93,9 @@ pub struct NodeTimeline {
     pub ip: Option<IpAddr>,
     /// The stages that it reached.
     pub stages: BTreeMap<Stage, Reached>,
+    /// How much it has of each file that belongs to a stage.
+    #[serde(skip)]
+    files: BTreeMap<Stage, BTreeMap<String, u64>>,
 }
 
 /// When and how a stage was reached.
@@ -97,7 +103,7 @@ pub struct NodeTimeline {
 pub struct Reached {
     /// Milliseconds since the epoch.
     pub at_ms: u64,
-    /// How many bytes were sent for it.
+    /// How long what was got for it is, in bytes: the files of a stage together, each of them once.
     pub bytes: u64,
 }
 
@@ -110,6 +116,7 @@ impl Timeline {
             mac: node.mac,
             ip: node.ip,
             stages: BTreeMap::new(),
+            files: BTreeMap::new(),
         };
         Self { nodes: nodes.iter().map(start).collect() }
     }
@@ -122,12 +129,18 @@ impl Timeline {
         };
         if matches!(event.stage, Stage::PowerOn | Stage::Script) {
             node.stages.retain(|stage, _| *stage < event.stage);
+            node.files.clear();
         }
         if !matches!(event.stage, Stage::PowerOn | Stage::Ready) {
             node.ip = Some(event.from);
         }
-        let before = node.stages.get(&event.stage).map_or(0, |reached| reached.bytes);
-        let bytes = if event.stage == Stage::Initrd { before + event.bytes } else { event.bytes };
+        let mut bytes = event.bytes;
+        if let Some(file) = &event.file {
+            let files = node.files.entry(event.stage).or_default();
+            let most = files.entry(file.clone()).or_default();
+            *most = bytes.max(*most);
+            bytes = files.values().sum();
+        }
         node.stages.insert(event.stage, Reached { at_ms: event.at_ms, bytes });
     }
 }
@@ -164,7 +177,11 @@ mod tests {
     }
 
     fn event(stage: Stage, at_ms: u64, bytes: u64) -> Event {
-        Event { node: 1, stage, at_ms, from: "10.0.0.2".parse().unwrap(), bytes }
+        Event { node: 1, stage, file: None, at_ms, from: "10.0.0.2".parse().unwrap(), bytes }
+    }
+
+    fn got(file: &str, at_ms: u64, bytes: u64) -> Event {
+        Event { file: Some(file.to_owned()), ..event(Stage::Initrd, at_ms, bytes) }
     }
 
     #[test]
@@ -173,8 +190,7 @@ mod tests {
         timeline.apply(&event(Stage::PowerOn, 1000, 0));
         assert_eq!(timeline.nodes[0].ip, None);
         timeline.apply(&event(Stage::Script, 3500, 10));
-        timeline.apply(&event(Stage::Initrd, 4000, 5));
-        timeline.apply(&event(Stage::Initrd, 5000, 7));
+        timeline.apply(&event(Stage::Initrd, 5000, 12));
         let node = &timeline.nodes[0];
         assert_eq!(node.stage(), Some(Stage::Initrd));
         assert_eq!(node.ip, Some("10.0.0.2".parse().unwrap()));
@@ -182,6 +198,28 @@ mod tests {
         assert_eq!(node.seconds_to(Stage::Script), Some(2.5));
         assert_eq!(node.seconds_to(Stage::Config), None);
         assert_eq!(timeline.nodes[1].stage(), None);
+    }
+
+    #[test]
+    fn the_files_of_a_stage_count_together_and_each_of_them_once() {
+        let mut timeline = timeline();
+        timeline.apply(&got("initrd", 4000, 5));
+        timeline.apply(&got("modules", 5000, 7));
+        timeline.apply(&got("initrd", 6000, 5));
+        let expected = Reached { at_ms: 6000, bytes: 12 };
+        assert_eq!(timeline.nodes[0].stages[&Stage::Initrd], expected);
+        timeline.apply(&event(Stage::Script, 7000, 1));
+        timeline.apply(&got("initrd", 8000, 6));
+        let expected = Reached { at_ms: 8000, bytes: 6 };
+        assert_eq!(timeline.nodes[0].stages[&Stage::Initrd], expected);
+    }
+
+    #[test]
+    fn a_journal_of_before_there_were_file_names_is_read() {
+        let line = r#"{"node":1,"stage":"initrd","at_ms":4000,"from":"10.0.0.2","bytes":5}"#;
+        let read: Event = serde_json::from_str(line).unwrap();
+        assert_eq!(read, event(Stage::Initrd, 4000, 5));
+        assert_eq!(serde_json::to_string(&read).unwrap(), line);
     }
 
     #[test]

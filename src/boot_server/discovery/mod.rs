@@ -25,16 +25,17 @@ use uuid::Uuid;
 
 use self::protocol::EtcdError;
 use self::registry::Registry;
-use self::registry::Size;
-use self::registry::Token;
 pub use self::routes::router;
-use crate::cluster::discovery::Registration;
+use self::token::Size;
+use self::token::Token;
 
+mod params;
 pub mod protocol;
 pub mod registry;
 mod routes;
+pub mod token;
 
-/// The registry with its file, shared by the routes and by whoever wants a token or a listing.
+/// The registry with its file, shared by the routes and by whoever wants a token.
 ///
 /// None of its methods needs an async runtime. Those that change something wait for the disk.
 pub struct Discovery {
@@ -84,12 +85,6 @@ impl Discovery {
         let size = Size::try_from(size).map_err(anyhow::Error::msg);
         let url = size.and_then(|size| Ok(self.create(size)?));
         url.context("making a discovery URL")
-    }
-
-    /// Who has registered with a token, in that order. Fails if the token is not known.
-    pub fn registered(&self, token: &str) -> Result<Vec<Registration>> {
-        let registrations = self.saved.borrow().registry.registrations(token);
-        registrations.with_context(|| format!("reading the registrations of `{token}`"))
     }
 
     /// Ends all long polls, now and later, so that a graceful shutdown does not wait for nodes that
@@ -193,114 +188,4 @@ fn save(path: &Path, registry: &Registry) -> Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
-    use tempfile::TempDir;
-
-    use super::*;
-
-    const BASE: &str = "http://10.0.0.1:8080/discovery";
-
-    #[test]
-    fn a_token_survives_a_restart_and_is_readable_by_the_owner_only() {
-        let (_folder, path) = place();
-        let discovery = Discovery::open_with(&path, &format!("{BASE}/"), counter()).unwrap();
-        let url = discovery.new_token(3).unwrap();
-        assert_eq!(url, format!("{BASE}/{:032x}", 2));
-        let token = url.rsplit('/').next().unwrap();
-        let put = |registry: &mut Registry| registry.put(token, "1f", "a=http://h:1", None);
-        discovery.change(|registry, _| put(registry)).unwrap();
-        let before = discovery.saved.borrow().registry.clone();
-        drop(discovery);
-
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        let discovery = Discovery::open_with(&path, BASE, counter()).unwrap();
-        assert_eq!(discovery.saved.borrow().registry, before);
-        let expected = [Registration::parse("1f", "a=http://h:1")];
-        assert_eq!(discovery.registered(token).unwrap(), expected);
-    }
-
-    #[test]
-    fn tokens_are_not_repeated() {
-        let (_folder, path) = place();
-        let discovery = Discovery::open(&path, BASE).unwrap();
-        let urls: std::collections::BTreeSet<_> =
-            (0..20).map(|_| discovery.new_token(1).unwrap()).collect();
-        assert_eq!(urls.len(), 20);
-    }
-
-    #[test]
-    fn a_corrupt_file_is_named_and_left_alone() {
-        let (_folder, path) = place();
-        fs::write(&path, "{\"version\": 1, ").unwrap();
-        let error = Discovery::open(&path, BASE).err().unwrap();
-        let expected = format!(
-            "reading the discovery registry `{}`: EOF while parsing a value at line 1 column 15",
-            path.display()
-        );
-        assert_eq!(format!("{error:#}"), expected);
-        assert_eq!(fs::read_to_string(&path).unwrap(), "{\"version\": 1, ");
-    }
-
-    #[test]
-    fn two_cannot_have_the_same_registry_open() {
-        let (_folder, path) = place();
-        let first = Discovery::open(&path, BASE).unwrap();
-        let error = Discovery::open(&path, BASE).err().unwrap();
-        let expected = format!("opening the discovery registry `{}`: it is in use", path.display());
-        assert_eq!(format!("{error:#}"), expected);
-        drop(first);
-        Discovery::open(&path, BASE).unwrap();
-    }
-
-    #[test]
-    fn what_cannot_be_saved_has_not_happened() {
-        let (folder, path) = place();
-        let discovery = Discovery::open_with(&path, BASE, counter()).unwrap();
-        let url = discovery.new_token(3).unwrap();
-        let before = discovery.saved.borrow().registry.clone();
-        drop(folder);
-        let error = format!("{:#}", discovery.new_token(3).unwrap_err());
-        let expected =
-            format!("making a discovery URL: saving the discovery registry `{}`: ", path.display());
-        assert!(error.starts_with(&expected), "{error}");
-        assert_eq!(discovery.saved.borrow().registry, before);
-        assert_eq!(discovery.registered(url.rsplit('/').next().unwrap()).unwrap(), []);
-    }
-
-    #[test]
-    fn wrong_arguments_are_refused() {
-        let (_folder, path) = place();
-        let discovery = Discovery::open(&path, BASE).unwrap();
-        assert_eq!(
-            format!("{:#}", discovery.new_token(0).unwrap_err()),
-            "making a discovery URL: the size must be 1 to 1000, not `0`"
-        );
-        assert_eq!(
-            format!("{:#}", discovery.registered("x").unwrap_err()),
-            "reading the registrations of `x`: Key not found (/_etcd/registry/x)"
-        );
-        let error = Discovery::open(&path, "ftp://h").err().unwrap();
-        assert_eq!(
-            format!("{error:#}"),
-            "reading the base URL `ftp://h` of the discovery: it must start with `http://` or \
-             `https://`"
-        );
-    }
-
-    fn place() -> (TempDir, PathBuf) {
-        let folder = TempDir::new().unwrap();
-        let path = folder.path().join("discovery.json");
-        (folder, path)
-    }
-
-    /// 1, 2, 3… as 16 bytes; the first becomes the registry's id.
-    fn counter() -> impl FnMut() -> [u8; 16] + Send {
-        let mut n = 0_u128;
-        move || {
-            n += 1;
-            n.to_be_bytes()
-        }
-    }
-}
+mod tests;

@@ -6,9 +6,7 @@
 //! creation of a member that still exists, always as `create`. And since those can be read off the
 //! members, there is no history that could be cleared: a waiter is never told 401.
 
-use std::borrow::Borrow;
 use std::collections::BTreeMap;
-use std::str::FromStr;
 
 use serde::Deserialize;
 use serde::Serialize;
@@ -18,7 +16,8 @@ use super::protocol::Code;
 use super::protocol::EtcdError;
 use super::protocol::Event;
 use super::protocol::Node;
-use crate::cluster::discovery::Registration;
+use super::token::Size;
+use super::token::Token;
 
 /// All clusters that bootstrap here, and the index that orders every change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,13 +45,13 @@ impl Registry {
             let mut last = cluster.created;
             for member in &cluster.members {
                 if member.created <= last || member.modified < member.created {
-                    return Err(format!("the members of `{}` are out of order", token.0));
+                    return Err(format!("the members of `{}` are out of order", token.as_str()));
                 }
                 last = member.created;
             }
             let newest = cluster.members.iter().map(|member| member.modified).max();
             if cluster.created == 0 || newest.unwrap_or(cluster.created) > registry.index {
-                return Err(format!("an index of `{}` is out of range", token.0));
+                return Err(format!("an index of `{}` is out of range", token.as_str()));
             }
         }
         Ok(registry)
@@ -80,7 +79,7 @@ impl Registry {
             return Err(self.error(Code::NoMorePeer, cause));
         }
         if self.tokens.contains_key(&token) {
-            return Err(self.error(Code::NodeExist, token_key(&token.0)));
+            return Err(self.error(Code::NodeExist, token_key(token.as_str())));
         }
         self.index += 1;
         let cluster = Cluster { size, created: self.index, members: Vec::new() };
@@ -197,12 +196,6 @@ impl Registry {
         Some(Event { action: Action::Create, node, prev_node: None })
     }
 
-    /// Who has registered, in that order.
-    pub fn registrations(&self, token: &str) -> Result<Vec<Registration>, EtcdError> {
-        let members = self.cluster(token)?.members.iter();
-        Ok(members.map(|member| Registration::parse(&member.id, &member.value)).collect())
-    }
-
     /// An error at the index the registry is at.
     pub fn error(&self, code: Code, cause: String) -> EtcdError {
         EtcdError { code, cause, index: self.index }
@@ -218,68 +211,6 @@ impl Registry {
     }
 }
 
-/// What makes a discovery URL unguessable: 32 lower-case hexadecimal digits.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String")]
-pub struct Token(String);
-
-impl Token {
-    /// The token these bytes spell.
-    pub fn new(bytes: [u8; 16]) -> Self {
-        Self(format!("{:032x}", u128::from_be_bytes(bytes)))
-    }
-
-    /// The 32 digits.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl Borrow<str> for Token {
-    fn borrow(&self) -> &str {
-        &self.0
-    }
-}
-
-impl TryFrom<String> for Token {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-        if text.len() != 32 || !text.bytes().all(is_digit) {
-            return Err(format!("a token has 32 hexadecimal digits, unlike `{text}`"));
-        }
-        Ok(Self(text))
-    }
-}
-
-/// How many members a cluster has: 1 to 1000.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "usize")]
-pub struct Size(usize);
-
-impl TryFrom<usize> for Size {
-    type Error = String;
-
-    fn try_from(size: usize) -> Result<Self, String> {
-        if !(1..=MOST_MEMBERS).contains(&size) {
-            return Err(format!("the size must be 1 to {MOST_MEMBERS}, not `{size}`"));
-        }
-        Ok(Self(size))
-    }
-}
-
-impl FromStr for Size {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let size: Option<usize> = text.parse().ok();
-        let size = size.and_then(|size| Self::try_from(size).ok());
-        let quoted: String = text.chars().take(LONGEST_QUOTE).collect();
-        size.ok_or_else(|| format!("the size must be 1 to {MOST_MEMBERS}, not `{quoted}`"))
-    }
-}
-
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Cluster {
@@ -292,13 +223,13 @@ struct Cluster {
 impl Cluster {
     fn size_node(&self, token: &str) -> Node {
         let key = format!("{}/_config/size", token_key(token));
-        Node::file(key, self.size.0.to_string(), self.created, self.created)
+        Node::file(key, self.size.members().to_string(), self.created, self.created)
     }
 
     /// A member that came too late is registered like any other: etcd's client finds out by
     /// itself that the cluster is full. Only a flood is stopped.
     fn most_members(&self) -> usize {
-        self.size.0 + SPARE_MEMBERS
+        self.size.members() + SPARE_MEMBERS
     }
 }
 
@@ -335,12 +266,10 @@ fn is_member_id(id: &str) -> bool {
 /// The layout of the saved file.
 const VERSION: u32 = 1;
 const MOST_TOKENS: usize = 256;
-const MOST_MEMBERS: usize = 1000;
 const SPARE_MEMBERS: usize = 1000;
 const LONGEST_ID: usize = 64;
 /// A name and some twenty peer URLs.
 const LONGEST_VALUE: usize = 2048;
-const LONGEST_QUOTE: usize = 32;
 
 #[cfg(test)]
 mod tests;

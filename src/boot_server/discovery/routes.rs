@@ -4,17 +4,13 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Form;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::DefaultBodyLimit;
-use axum::extract::FromRequest;
 use axum::extract::Path;
-use axum::extract::Query;
-use axum::extract::Request;
 use axum::extract::State;
-use axum::extract::rejection::FormRejection;
 use axum::http::StatusCode;
+use axum::http::header::ALLOW;
 use axum::http::header::CONTENT_TYPE;
 use axum::middleware;
 use axum::response::IntoResponse;
@@ -27,11 +23,12 @@ use tokio::time::timeout;
 
 use super::ChangeError;
 use super::Discovery;
+use super::params::Params;
 use super::protocol::Code;
 use super::protocol::EtcdError;
 use super::protocol::Event;
 use super::registry::Registry;
-use super::registry::Size;
+use super::token::Size;
 
 /// The routes of discovery, relative to the base URL: `/new`, `/TOKEN`, `/TOKEN/_config/size` and
 /// `/TOKEN/MEMBER`.
@@ -52,7 +49,7 @@ pub fn router(discovery: Arc<Discovery>) -> Router {
         .route("/{token}/_config/size", get(size))
         .route("/{token}/{member}", get(member).put(put).delete(delete))
         .route_layer(identify)
-        .route("/new", get(new).put(new).post(new))
+        .route("/new", get(new).put(new).post(new).head(new_is_no_question))
         .layer(DefaultBodyLimit::max(LONGEST_BODY))
         .with_state(discovery)
 }
@@ -66,6 +63,11 @@ async fn new(State(discovery): State<Arc<Discovery>>, params: Params) -> Answer<
     let url = url.map_err(|error| broken(&error))??;
     tracing::info!(url, "made a discovery URL");
     Ok(url)
+}
+
+/// A `GET` makes a token, as the real service has it; a `HEAD` must not.
+async fn new_is_no_question() -> impl IntoResponse {
+    (StatusCode::METHOD_NOT_ALLOWED, [(ALLOW, "GET, PUT, POST")])
 }
 
 async fn list(
@@ -259,77 +261,6 @@ impl IntoResponse for EtcdError {
 }
 
 type Answer<T> = Result<T, EtcdError>;
-
-/// The parameters of a form and of the query; as in Go, those of the form come first.
-struct Params(Vec<(String, String)>);
-
-impl Params {
-    fn first(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
-    }
-
-    /// Everything that Go's `strconv.ParseBool` takes for a boolean.
-    fn flag(&self, name: &str) -> Answer<Option<bool>> {
-        match self.first(name) {
-            None => Ok(None),
-            Some("1" | "t" | "T" | "TRUE" | "true" | "True") => Ok(Some(true)),
-            Some("0" | "f" | "F" | "FALSE" | "false" | "False") => Ok(Some(false)),
-            Some(_) => {
-                // etcd leaves the quotes away for this one.
-                let quote = if name == "prevExist" { "" } else { "\"" };
-                let cause = format!("invalid value for {quote}{name}{quote}");
-                Err(EtcdError::request(Code::InvalidField, cause))
-            }
-        }
-    }
-
-    fn index(&self, name: &str) -> Answer<Option<u64>> {
-        let cause = || format!("invalid value for \"{name}\"");
-        let parse =
-            |text: &str| text.parse().map_err(|_| EtcdError::request(Code::IndexNaN, cause()));
-        self.first(name).map(parse).transpose()
-    }
-
-    fn is_no_poll(&self) -> Answer<()> {
-        if self.flag("wait")?.unwrap_or(false) {
-            let cause = "\"wait\" can only be used with GET requests";
-            return Err(EtcdError::request(Code::InvalidField, cause));
-        }
-        Ok(())
-    }
-
-    /// Refuses what etcd can do and we cannot, rather than doing something else.
-    fn refuse(&self, names: &[&str]) -> Answer<()> {
-        let is_asked_for = |name: &&&str| {
-            self.first(name).is_some_and(|value| !matches!(value, "" | "false" | "0"))
-        };
-        let Some(name) = names.iter().find(is_asked_for) else {
-            return Ok(());
-        };
-        let cause = format!("\"{name}\" cannot be used here");
-        Err(EtcdError::request(Code::InvalidField, cause))
-    }
-}
-
-impl<S: Send + Sync> FromRequest<S> for Params {
-    type Rejection = EtcdError;
-
-    async fn from_request(request: Request, state: &S) -> Answer<Self> {
-        let invalid = |cause: String| EtcdError::request(Code::InvalidForm, cause);
-        let query = Query::<Vec<(String, String)>>::try_from_uri(request.uri());
-        let Query(query) = query.map_err(|rejection| invalid(rejection.body_text()))?;
-        if request.method().is_safe() {
-            return Ok(Self(query));
-        }
-        let mut params = match Form::<Vec<(String, String)>>::from_request(request, state).await {
-            Ok(Form(form)) => form,
-            Err(FormRejection::InvalidFormContentType(_)) => Vec::new(),
-            Err(rejection) => return Err(invalid(rejection.body_text())),
-        };
-        params.extend(query);
-        Ok(Self(params))
-    }
-}
 
 const INDEX: &str = "x-etcd-index";
 const CLUSTER_ID: &str = "x-etcd-cluster-id";

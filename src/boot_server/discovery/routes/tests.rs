@@ -2,6 +2,7 @@
 
 use axum::body::Bytes;
 use axum::body::to_bytes;
+use axum::extract::Request;
 use axum::http::Method;
 use serde_json::Value;
 use serde_json::json;
@@ -10,6 +11,8 @@ use tokio::time::sleep;
 use tower::ServiceExt;
 
 use super::*;
+
+mod polls;
 
 const BASE: &str = "http://10.0.0.1:8080/discovery";
 /// The second value of the counter that stands in for randomness.
@@ -29,6 +32,15 @@ async fn a_new_url_has_the_configured_base_whatever_the_host_header_says() {
     }
     let size = lab.get(&format!("/{T}/_config/size")).await;
     assert_eq!(size.json()["node"]["value"], "5");
+}
+
+#[tokio::test]
+async fn a_head_makes_no_token() {
+    let lab = Lab::new();
+    let before = lab.discovery.saved.borrow().registry.clone();
+    let request = Request::builder().method("HEAD").uri("/new?size=5").body(Body::empty());
+    assert_eq!(lab.send(request.unwrap()).await.status, 405);
+    assert_eq!(lab.discovery.saved.borrow().registry, before);
 }
 
 #[tokio::test]
@@ -168,110 +180,16 @@ async fn a_change_that_cannot_be_saved_is_a_server_error_and_has_not_happened() 
     assert_eq!(lab.get(&format!("/{T}/1f")).await.status, 404);
 }
 
-#[tokio::test]
-async fn a_poll_for_the_past_is_answered_at_once() {
-    let lab = Lab::with_cluster().await;
-    lab.register("a", "a=http://a:2380").await;
-    lab.register("b", "b=http://b:2380").await;
-    for (index, id) in [(1, "a"), (2, "a"), (3, "b")] {
-        let path = format!("/{T}?wait=true&recursive=true&waitIndex={index}");
-        let reply = lab.get(&path).await;
-        assert_eq!((reply.status, reply.index.as_deref()), (200, Some("3")));
-        assert_eq!(reply.json()["action"], "create");
-        assert_eq!(reply.json()["node"]["key"], format!("/_etcd/registry/{T}/{id}"));
-    }
-    // The client makes sure that it sees its own registration.
-    let own = lab.get(&format!("/{T}/b?wait=true&recursive=false&waitIndex=3")).await;
-    assert_eq!(own.json()["node"]["createdIndex"], 3);
-}
-
-#[tokio::test]
-async fn a_poll_has_its_headers_at_once_and_each_member_once() {
-    let lab = Lab::with_cluster().await;
-    let response = lab.open(&format!("/{T}?wait=true&recursive=true&waitIndex=2")).await;
-    assert_eq!(response.headers()[INDEX], "1");
-    let body = to_bytes(response.into_body(), usize::MAX);
-    tokio::pin!(body);
-    assert!(timeout(MOMENT, &mut body).await.is_err(), "nobody has registered");
-
-    lab.register("a", "a=http://a:2380").await;
-    lab.register("b", "b=http://b:2380").await;
-    let first: Value = serde_json::from_slice(&body.await.unwrap()).unwrap();
-    assert_eq!(first["node"]["value"], "a=http://a:2380");
-    let next = first["node"]["modifiedIndex"].as_u64().unwrap() + 1;
-    let reply = lab.get(&format!("/{T}?wait=true&recursive=true&waitIndex={next}")).await;
-    assert_eq!(reply.json()["node"]["value"], "b=http://b:2380");
-}
-
-#[tokio::test]
-async fn a_poll_without_an_index_waits_for_what_comes() {
-    let lab = Lab::with_cluster().await;
-    lab.register("a", "a=http://a:2380").await;
-    for index in ["", "&waitIndex=0"] {
-        let path = format!("/{T}?wait=true&recursive=true{index}");
-        assert!(lab.stays_open(&path).await, "{path}");
-    }
-    let response = lab.open(&format!("/{T}?wait=true&recursive=true")).await;
-    lab.register("b", "b=http://b:2380").await;
-    let body = to_bytes(response.into_body(), usize::MAX).await.unwrap();
-    assert!(String::from_utf8_lossy(&body).contains("b=http://b:2380"));
-}
-
-#[tokio::test]
-async fn a_poll_is_not_ended_by_changes_deletions_or_other_clusters() {
-    let lab = Lab::with_cluster().await;
-    lab.get("/new?size=1").await;
-    lab.register("a", "a=http://a:2380").await;
-    let response = lab.open(&format!("/{T}?wait=true&recursive=true&waitIndex=4")).await;
-    lab.request("PUT", &format!("/{T}/a"), "value=changed").await;
-    lab.request("DELETE", &format!("/{T}/a"), "").await;
-    lab.request("PUT", &format!("/{:032x}/x?prevExist=false", 3), "value=x").await;
-    let mut body = Box::pin(to_bytes(response.into_body(), usize::MAX));
-    assert!(timeout(MOMENT, &mut body).await.is_err());
-    lab.register("b", "b=http://b:2380").await;
-    assert!(String::from_utf8_lossy(&body.await.unwrap()).contains("b=http://b:2380"));
-}
-
-#[tokio::test]
-async fn a_poll_of_the_directory_alone_never_sees_a_member() {
-    let lab = Lab::with_cluster().await;
-    lab.register("a", "a=http://a:2380").await;
-    assert!(lab.stays_open(&format!("/{T}?wait=true&recursive=false&waitIndex=1")).await);
-}
-
-#[tokio::test]
-async fn many_waiters_are_all_told() {
-    let lab = Lab::with_cluster().await;
-    let path = format!("/{T}?wait=true&recursive=true&waitIndex=2");
-    let mut polls = Vec::new();
-    for _ in 0..50 {
-        let body = lab.open(&path).await.into_body();
-        polls.push(tokio::spawn(to_bytes(body, usize::MAX)));
-    }
-    lab.register("a", "a=http://a:2380").await;
-    for poll in polls {
-        assert!(String::from_utf8_lossy(&poll.await.unwrap().unwrap()).contains("a=http://a"));
-    }
-}
-
 #[tokio::test(start_paused = true)]
-async fn a_poll_that_nothing_happens_to_ends_empty_so_that_the_client_asks_again() {
+async fn a_form_that_never_comes_is_not_waited_for() {
     let lab = Lab::with_cluster().await;
-    let response = lab.open(&format!("/{T}?wait=true&recursive=true&waitIndex=2")).await;
-    let body = to_bytes(response.into_body(), usize::MAX);
-    tokio::pin!(body);
-    let nearly = LONGEST_POLL.checked_sub(MOMENT).unwrap();
-    assert!(timeout(nearly, &mut body).await.is_err());
-    sleep(MOMENT).await;
-    assert_eq!(body.await.unwrap(), Bytes::new());
-}
-
-#[tokio::test]
-async fn closing_ends_the_polls() {
-    let lab = Lab::with_cluster().await;
-    let response = lab.open(&format!("/{T}?wait=true&recursive=true&waitIndex=2")).await;
-    lab.discovery.close();
-    assert_eq!(to_bytes(response.into_body(), usize::MAX).await.unwrap(), Bytes::new());
+    let body = Body::from_stream(stream::pending::<Result<Bytes, Infallible>>());
+    let request = Request::put(format!("/{T}/1f")).header(CONTENT_TYPE, FORM).body(body);
+    let reply = timeout(Duration::from_secs(60), lab.send(request.unwrap())).await.unwrap();
+    assert_eq!(
+        (reply.status, reply.json()["cause"].as_str()),
+        (400, Some("the form did not come"))
+    );
 }
 
 #[tokio::test]

@@ -1,0 +1,253 @@
+//! Requests as nodes, the host and strangers send them, put to the router without a network.
+
+use std::collections::BTreeMap;
+
+use axum::body::Body;
+use axum::body::to_bytes;
+use axum::extract::Request;
+use axum::extract::connect_info::MockConnectInfo;
+use axum::http::HeaderMap;
+use fs_err as fs;
+use tower::ServiceExt;
+
+use super::*;
+use crate::boot_server::Content;
+use crate::boot_server::ServedFile;
+use crate::boot_server::delivery::Delivery;
+
+mod files;
+
+struct Bench {
+    server: Arc<Server>,
+    folder: tempfile::TempDir,
+}
+
+fn node(index: u32, ip: Option<&str>) -> ServedNode {
+    ServedNode {
+        index,
+        name: format!("demo-{index}"),
+        mac: format!("52:54:00:12:34:0{index}").parse().unwrap(),
+        ip: ip.map(|ip| ip.parse().unwrap()),
+        script: format!("#!ipxe {index}"),
+        config: format!("node {index} at $private_ipv4"),
+    }
+}
+
+fn bench(nodes: Vec<ServedNode>) -> Bench {
+    let folder = tempfile::tempdir().unwrap();
+    let kernel = folder.path().join("vmlinuz");
+    fs::write(&kernel, b"0123456789").unwrap();
+    let content = Content {
+        lab: "demo".parse().unwrap(),
+        uuid: Uuid::nil(),
+        address: "10.0.0.1".parse().unwrap(),
+        port: 8470,
+        nodes,
+        files: BTreeMap::from([(
+            "vmlinuz".to_owned(),
+            ServedFile { path: kernel, stage: Stage::Kernel },
+        )]),
+        config_type: "application/json".to_owned(),
+        ssh_keys: Vec::new(),
+        discovery_url: None,
+    };
+    let server = Server::new(content, &folder.path().join("journal")).unwrap();
+    Bench { server: Arc::new(server), folder }
+}
+
+/// `node(2)` is on the wire, 10.7.0.66 is a stranger there, and 10.8/16 is behind a router.
+fn on_a_bridge() -> Bench {
+    let Bench { server, folder } = bench(vec![node(1, None), node(2, None)]);
+    let mut server = Arc::into_inner(server).unwrap();
+    server.neighbour = |ip| match ip.to_string().as_str() {
+        "10.7.0.5" => Neighbour::OnWire("52:54:00:12:34:02".parse().unwrap()),
+        "10.7.0.66" => Neighbour::OnWire("52:54:00:ff:ff:ff".parse().unwrap()),
+        ip if ip.starts_with("10.8.") => Neighbour::Routed,
+        _ => Neighbour::Unknown,
+    };
+    Bench { server: Arc::new(server), folder }
+}
+
+fn managed() -> Bench {
+    bench(vec![node(1, Some("10.0.0.2")), node(2, Some("10.0.0.3"))])
+}
+
+impl Bench {
+    async fn ask(
+        &self,
+        from: &str,
+        request: &str,
+        headers: &[(&str, &str)],
+    ) -> (u16, HeaderMap, String) {
+        let (method, path) = request.split_once(' ').unwrap();
+        let mut builder = Request::builder().method(method).uri(path);
+        for (name, value) in headers {
+            builder = builder.header(*name, *value);
+        }
+        let peer: SocketAddr = format!("{from}:40000").parse().unwrap();
+        let delivery = Delivery::default();
+        builder = builder.extension(delivery.clone());
+        let app = router(Arc::clone(&self.server)).layer(MockConnectInfo(peer));
+        let response = app.oneshot(builder.body(Body::empty()).unwrap()).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let body = to_bytes(body, usize::MAX).await.unwrap();
+        delivery.flushed();
+        (parts.status.as_u16(), parts.headers, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    fn restarted(self) -> Self {
+        let journal = self.folder.path().join("journal");
+        let server = Server::new(self.server.content.clone(), &journal).unwrap();
+        Bench { server: Arc::new(server), folder: self.folder }
+    }
+
+    fn stages(&self, index: usize) -> Vec<(Stage, u64)> {
+        let timeline = self.server.timeline.lock().unwrap();
+        timeline.nodes[index]
+            .stages
+            .iter()
+            .map(|(stage, reached)| (*stage, reached.bytes))
+            .collect()
+    }
+}
+
+#[tokio::test]
+async fn a_node_gets_its_own_script_and_config_by_its_address() {
+    let bench = managed();
+    assert_eq!(bench.ask("10.0.0.3", "GET /ipxe?mac=52-54-00-12-34-01", &[]).await.2, "#!ipxe 2");
+    let (status, headers, text) = bench.ask("10.0.0.2", "GET /config", &[]).await;
+    assert_eq!((status, text.as_str()), (200, "node 1 at 10.0.0.2"));
+    assert_eq!(headers["content-type"], "application/json");
+    assert_eq!(bench.stages(0), [(Stage::Config, 18)]);
+    assert_eq!(bench.stages(1), [(Stage::Script, 8)]);
+}
+
+#[tokio::test]
+async fn who_is_no_node_gets_nothing_of_a_node() {
+    let bench = managed();
+    for request in [
+        "GET /ipxe",
+        "GET /config",
+        "GET /nocloud/user-data",
+        "GET /nocloud/meta-data",
+        "GET /ipxe?mac=52:54:00:12:34:01",
+        "GET /ipxe?mac=x",
+    ] {
+        let (status, _, text) = bench.ask("10.0.0.9", request, &[]).await;
+        assert_eq!((status, text.as_str()), (403, "you are no node of this lab\n"), "{request}");
+    }
+}
+
+#[tokio::test]
+async fn cloud_init_gets_its_four_files() {
+    let bench = managed();
+    for (file, expected) in [
+        (
+            "meta-data",
+            "instance-id: 00000000-0000-0000-0000-000000000000-demo-2\nlocal-hostname: demo-2\n",
+        ),
+        ("vendor-data", ""),
+        ("network-config", ""),
+    ] {
+        let (status, _, text) = bench.ask("10.0.0.3", &format!("GET /nocloud/{file}"), &[]).await;
+        assert_eq!((status, text.as_str()), (200, expected), "{file}");
+    }
+    assert_eq!(bench.ask("10.0.0.3", "HEAD /nocloud/user-data", &[]).await.0, 200);
+    assert_eq!(bench.stages(1), []);
+    assert_eq!(bench.ask("10.0.0.3", "GET /nocloud/user-data", &[]).await.2, "node 2 at 10.0.0.3");
+    assert_eq!(bench.stages(1), [(Stage::Config, 18)]);
+    assert_eq!(bench.ask("10.0.0.3", "GET /nocloud/x", &[]).await.0, 404);
+}
+
+#[tokio::test]
+async fn on_a_bridge_a_node_is_known_by_the_mac_on_the_wire_whatever_it_says() {
+    let bench = on_a_bridge();
+    for query in [
+        "",
+        "?mac=52-54-00-12-34-02",
+        "?mac=52-54-00-12-34-01",
+        "?mac=x",
+        "?mac=a&mac=b",
+        "?mac=%ff&=&",
+    ] {
+        let text = bench.ask("10.7.0.5", &format!("GET /ipxe{query}"), &[]).await.2;
+        assert_eq!(text, "#!ipxe 2", "{query}");
+    }
+    assert_eq!(bench.ask("10.7.0.5", "GET /config", &[]).await.2, "node 2 at 10.7.0.5");
+    assert_eq!(bench.stages(1).len(), 2);
+    assert_eq!(bench.stages(0), []);
+}
+
+#[tokio::test]
+async fn who_claims_a_nodes_mac_but_has_another_gets_nothing() {
+    let bench = on_a_bridge();
+    // 10.0.0.1 is the host itself, where other users may ask too.
+    for from in ["10.7.0.66", "10.7.0.67", "10.0.0.1"] {
+        for request in ["GET /ipxe?mac=52:54:00:12:34:01", "GET /config"] {
+            assert_eq!(bench.ask(from, request, &[]).await.0, 403, "{from} {request}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_address_that_a_node_had_is_no_proof_when_another_machine_has_it() {
+    let mut bench = on_a_bridge();
+    bench.ask("10.7.0.5", "GET /ipxe", &[]).await;
+    let server = Arc::get_mut(&mut bench.server).unwrap();
+    server.neighbour = |_| Neighbour::OnWire("52:54:00:ff:ff:ff".parse().unwrap());
+    assert_eq!(bench.ask("10.7.0.5", "GET /config", &[]).await.0, 403);
+}
+
+#[tokio::test]
+async fn behind_a_router_a_node_is_known_by_the_mac_that_its_firmware_sends() {
+    let bench = on_a_bridge();
+    assert_eq!(bench.ask("10.8.0.5", "GET /config", &[]).await.0, 403);
+    assert_eq!(bench.ask("10.8.0.5", "GET /ipxe?mac=52-54-00-12-34-02", &[]).await.2, "#!ipxe 2");
+    assert_eq!(bench.ask("10.8.0.5", "GET /config", &[]).await.2, "node 2 at 10.8.0.5");
+    assert_eq!(bench.ask("10.8.0.6", "GET /ipxe?mac=52:54:00:ff:ff:ff", &[]).await.0, 403);
+}
+
+#[tokio::test]
+async fn a_head_is_answered_and_changes_nothing() {
+    let bench = managed();
+    bench.ask("10.0.0.2", "GET /ipxe", &[]).await;
+    bench.ask("10.0.0.2", "GET /config", &[]).await;
+    let before = bench.stages(0);
+    for path in ["/ipxe", "/config", "/nocloud/user-data", "/files/vmlinuz"] {
+        let (status, headers, text) = bench.ask("10.0.0.2", &format!("HEAD {path}"), &[]).await;
+        assert_eq!((status, text.as_str()), (200, ""), "{path}");
+        assert!(headers["content-length"] != "0", "{path}");
+        assert_eq!(bench.stages(0), before, "{path}");
+    }
+    assert_eq!(bench.ask("10.0.0.1", "HEAD /nodes/1/stages/ready", &[]).await.0, 405);
+}
+
+#[tokio::test]
+async fn only_the_host_itself_may_set_a_stage() {
+    let bench = managed();
+    assert_eq!(bench.ask("10.0.0.2", "POST /nodes/1/stages/ready", &[]).await.0, 403);
+    assert_eq!(bench.ask("10.0.0.1", "POST /nodes/7/stages/ready", &[]).await.0, 404);
+    assert_eq!(bench.ask("10.0.0.1", "POST /nodes/1/stages/ready", &[]).await.0, 204);
+    assert_eq!(bench.stages(0), [(Stage::Ready, 0)]);
+}
+
+#[tokio::test]
+async fn the_timeline_outlives_a_restart_and_a_torn_last_line() {
+    let bench = managed();
+    bench.ask("10.0.0.2", "GET /config", &[]).await;
+    let journal = bench.folder.path().join("journal");
+    let mut text = fs::read_to_string(&journal).unwrap();
+    text.push_str("{\"node\":1,\"sta");
+    fs::write(&journal, text).unwrap();
+    let again = bench.restarted();
+    assert_eq!(again.stages(0), [(Stage::Config, 18)]);
+    // What came after the torn line is not lost either.
+    again.ask("10.0.0.3", "GET /config", &[]).await;
+    let again = again.restarted();
+    assert_eq!(again.stages(0), [(Stage::Config, 18)]);
+    assert_eq!(again.stages(1), [(Stage::Config, 18)]);
+    let text = again.ask("10.0.0.1", "GET /status", &[]).await.2;
+    let status: Status = serde_json::from_str(&text).unwrap();
+    assert_eq!(status.lab.as_str(), "demo");
+    assert_eq!(status.timeline.nodes[0].stage(), Some(Stage::Config));
+}
