@@ -1,5 +1,6 @@
 //! The command line: types only. What they do is in [`crate::commands`].
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -80,6 +81,9 @@ pub enum Command {
     /// Check a lab's etcd cluster: registrations, members, leader, data
     Verify(ClusterArgs),
 
+    /// Log in to a node, or run a command on it
+    Ssh(SshArgs),
+
     /// Remove a lab and everything that belongs to it
     #[command(visible_aliases = ["delete", "rm"])]
     Destroy(DestroyArgs),
@@ -104,6 +108,7 @@ pub enum Command {
 
     /// Show how much memory a lab takes, and what merging saves
     Memory(MemoryArgs),
+
     /// Print a script that completes virtlab's commands in a shell
     Completions(CompletionsArgs),
 
@@ -129,6 +134,26 @@ pub struct ClusterArgs {
     /// Port on which etcd listens for clients
     #[arg(long, value_name = "PORT", default_value_t = 2379, env = "VIRTLAB_CLIENT_PORT")]
     pub client_port: u16,
+}
+
+/// `ssh`.
+#[derive(Args, Debug)]
+pub struct SshArgs {
+    /// User to log in as [default: the image's]
+    #[arg(short = 'l', long, value_name = "USER")]
+    pub user: Option<String>,
+
+    /// Private key to log in with [default: ssh's own choice]
+    #[arg(short, long, value_name = "FILE")]
+    pub identity: Option<PathBuf>,
+
+    /// Name of the node, or of a lab for its first node
+    #[arg(value_name = "NODE")]
+    pub node: String,
+
+    /// Command to run there instead of a shell
+    #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true)]
+    pub command: Vec<OsString>,
 }
 
 /// `create`.

@@ -17,6 +17,7 @@ pub mod pxe;
 mod readiness;
 mod render;
 mod serve;
+mod ssh;
 mod status;
 mod verify;
 mod version;
@@ -70,7 +71,6 @@ pub fn run(cli: Cli, printer: &Printer) -> Result<()> {
         (_, 2..) => "debug",
     };
     let filter = EnvFilter::try_from_env("VIRTLAB_LOG").unwrap_or_else(|_| default_level.into());
-    // `serve` installs nothing of the signals: it has nothing to undo.
     let colours = AutoStream::choice(&std::io::stderr()) != ColorChoice::Never;
     tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -86,6 +86,7 @@ pub fn run(cli: Cli, printer: &Printer) -> Result<()> {
         Command::List => list::run(&context),
         Command::Status(args) => status::run(&context, &args),
         Command::Verify(args) => verify::run(&context, &args),
+        Command::Ssh(args) => ssh::run(&context, &args),
         Command::Destroy(args) => destroy::run(&context, &args),
         Command::Render(args) => render::run(&context, &args),
         Command::Serve(args) => serve::run(&args.lab),

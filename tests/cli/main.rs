@@ -7,6 +7,7 @@ mod completion;
 mod help;
 mod images;
 mod listings;
+mod login;
 mod options;
 mod plans;
 mod refusals;

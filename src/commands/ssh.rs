@@ -1,0 +1,79 @@
+//! `virtlab ssh`: logs in to a node, whose name is enough: virtlab knows the address and the user.
+
+use std::net::IpAddr;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use anyhow::Context as _;
+use anyhow::Result;
+
+use super::Context;
+use super::readiness;
+use crate::boot_server::process::Client;
+use crate::cli::SshArgs;
+use crate::hint::hinted;
+use crate::hypervisor::Hypervisor;
+use crate::hypervisor::Inventory;
+use crate::lab::Lab;
+use crate::lab::Node;
+
+/// Becomes `ssh`, whose exit status is that of the remote command.
+pub(super) fn run(context: &Context, args: &SshArgs) -> Result<()> {
+    let hypervisor = context.hypervisor()?;
+    let inventory = context.observe(&hypervisor)?;
+    let (lab, node) = find(&inventory, &args.node)?;
+    let target = format!("{}@{}", user(context, lab, args)?, address(&hypervisor, lab, &node)?);
+    let mut ssh = Command::new("ssh");
+    ssh.args(OPTIONS);
+    if let Some(identity) = &args.identity {
+        ssh.arg("-i").arg(identity);
+    }
+    let error = ssh.arg(target).args(&args.command).exec();
+    Err(error).context("running `ssh` (package openssh-client)")
+}
+
+/// A node by its name, or the first one of the lab of this name.
+fn find<'a>(inventory: &'a Inventory, name: &str) -> Result<(&'a Lab, Node)> {
+    let labs = || inventory.labs.values().map(|found| &found.lab);
+    let node = |lab: &'a Lab| Some((lab, lab.nodes().into_iter().find(|it| it.name == name)?));
+    let first = |lab: &'a Lab| (lab.name.as_str() == name).then(|| (lab, lab.node(1)));
+    labs().find_map(node).or_else(|| labs().find_map(first)).ok_or_else(|| {
+        hinted(
+            format!("there is no node `{name}`, and no lab"),
+            "`virtlab list` shows the labs, `virtlab status LAB` the nodes of one",
+        )
+    })
+}
+
+fn user(context: &Context, lab: &Lab, args: &SshArgs) -> Result<String> {
+    if let Some(user) = &args.user {
+        return Ok(user.clone());
+    }
+    let image = context.catalogue()?.find(&lab.spec.image.name)?;
+    image.ssh_user.ok_or_else(|| {
+        hinted(
+            format!("image `{}` names nobody to log in as", image.name),
+            "name a user by --user; `virsh console NODE` needs no sshd",
+        )
+    })
+}
+
+fn address(hypervisor: &Hypervisor, lab: &Lab, node: &Node) -> Result<IpAddr> {
+    if let Some(ip) = node.ip {
+        return Ok(ip.into());
+    }
+    let timeline = Client::new(lab)?.status().map(|status| status.timeline.nodes);
+    let addresses = readiness::addresses(hypervisor, lab, &timeline.unwrap_or_default(), true);
+    let address = addresses.get(&node.index);
+    address.copied().with_context(|| format!("nobody knows the address of node `{}`", node.name))
+}
+
+/// A node in RAM has new host keys after each boot, and its address may have been another lab's.
+const OPTIONS: [&str; 6] = [
+    "-o",
+    "StrictHostKeyChecking=no",
+    "-o",
+    "UserKnownHostsFile=/dev/null",
+    "-o",
+    "LogLevel=ERROR",
+];
