@@ -3,6 +3,7 @@
 //! Configs may hold secrets, so folder and files are for their owner only. Losing the folder loses
 //! no lab: libvirt's metadata says what there is, and `create` makes the folder again.
 
+use std::fs::TryLockError;
 use std::io::Write;
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::fs::OpenOptionsExt;
@@ -131,9 +132,13 @@ pub fn lock(waiting: impl FnOnce()) -> Result<std::fs::File> {
         options.create(true).truncate(false).write(true).mode(0o600).open(root.join(LOCK_FILE));
     let file =
         file.with_context(|| format!("opening the lock `{}`", root.join(LOCK_FILE).display()))?;
-    if file.try_lock().is_err() {
-        waiting();
-        file.lock().context("waiting for another virtlab")?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            waiting();
+            file.lock().context("waiting for another virtlab")?;
+        }
+        Err(TryLockError::Error(error)) => return Err(error).context("taking the lock"),
     }
     Ok(file)
 }

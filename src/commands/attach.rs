@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 
 use anyhow::Result;
+use uuid::Uuid;
 
 use crate::hint::hinted;
 use crate::host;
@@ -54,10 +55,18 @@ pub(super) fn check(hypervisor: &Hypervisor, network: &Network) -> Result<Wire> 
     }
 }
 
-/// Refuses MAC addresses that other domains on the same wire have.
-pub(super) fn check_macs(lab: &Lab, wire: &Wire, hypervisor: &Hypervisor) -> Result<()> {
+/// Refuses MAC addresses that other domains on the same wire have, but for those of the lab with the
+/// UUID `replaced`.
+pub(super) fn check_macs(
+    lab: &Lab,
+    replaced: Option<Uuid>,
+    wire: &Wire,
+    hypervisor: &Hypervisor,
+) -> Result<()> {
     let Some(bridge) = &wire.bridge else { return Ok(()) };
-    let Some((mac, owner)) = clash(lab, bridge, &hypervisor.attachments()?) else { return Ok(()) };
+    let mut attachments = hypervisor.attachments()?;
+    attachments.retain(|card| card.lab.is_none() || card.lab != replaced);
+    let Some((mac, owner)) = clash(lab, bridge, &attachments) else { return Ok(()) };
     Err(hinted(
         format!("MAC address {mac} is that of domain `{owner}` on bridge `{bridge}` already"),
         "choose other addresses by --mac-prefix, such as 52:54:00:12:34, or another name for the lab",
@@ -117,8 +126,6 @@ fn clash(lab: &Lab, bridge: &str, attachments: &[Attachment]) -> Option<(MacAddr
 
 #[cfg(test)]
 mod tests {
-    use uuid::Uuid;
-
     use super::*;
     use crate::lab::tests::lab;
 

@@ -11,7 +11,6 @@ use crate::lab::Lab;
 use crate::lab::Network;
 use crate::lab::plan::DomainState;
 use crate::lab::spec::VirtType;
-use crate::output::Printer;
 use crate::units::human_bytes;
 
 /// Nothing foreign may have a name that the lab needs.
@@ -43,26 +42,31 @@ pub(super) fn conflicts(lab: &Lab, inventory: &Inventory) -> Result<()> {
     Ok(())
 }
 
-/// The nodes' memory against what the host has left. Guests take what they use, not what they have,
-/// and may share what is the same: so only what can hardly work at all is refused.
+/// The nodes' memory against what the host has left: a warning where it may become tight. Guests take
+/// what they use, not what they have, and may share what is the same: so only what can hardly work at
+/// all is refused. Of nodes that are `there` already, none is started; if they make `room`, they give
+/// back at most all that they have.
 pub(super) fn memory(
-    printer: &Printer,
     lab: &Lab,
-    found: Option<&Found>,
+    there: Option<&Found>,
+    room: bool,
     spec: &ImageSpec,
-) -> Result<()> {
+) -> Result<Option<String>> {
     if lab.spec.virt_type == VirtType::Test {
-        return Ok(());
+        return Ok(None);
     }
-    let states = found.into_iter().flat_map(|found| found.domains.values());
-    let running = states.filter(|state| **state != DomainState::Off).count();
-    let starting = u64::from(lab.spec.nodes).saturating_sub(running as u64);
-    match judge(starting, lab, u64::from(spec.memory_mib) << 20, host::available_memory()?) {
-        Memory::Enough => Ok(()),
-        Memory::Tight(text) => {
-            printer.warn(text);
-            Ok(())
-        }
+    let running = there.map_or(0, |found| {
+        found.domains.values().filter(|state| **state != DomainState::Off).count() as u64
+    });
+    let mut available = host::available_memory()?;
+    let mut starting = u64::from(lab.spec.nodes);
+    match there {
+        Some(found) if room => available += running * found.lab.spec.memory.bytes(),
+        _ => starting = starting.saturating_sub(running),
+    }
+    match judge(starting, lab, u64::from(spec.memory_mib) << 20, available) {
+        Memory::Enough => Ok(None),
+        Memory::Tight(text) => Ok(Some(text)),
         Memory::TooLittle(text) => Err(hinted(
             text,
             "fewer nodes (--nodes), less memory in each (--memory) or a smaller image help; \

@@ -16,6 +16,7 @@ use crate::cli::CreateArgs;
 use crate::cluster::discovery;
 use crate::hint::Interrupted;
 use crate::hypervisor::Hypervisor;
+use crate::lab::Lab;
 use crate::lab::options::LabOptions;
 use crate::lab::plan;
 use crate::lab::plan::Goal;
@@ -34,7 +35,7 @@ pub(super) fn run(context: &Context, args: &CreateArgs) -> Result<()> {
         pin: args.pin.clone(),
         overcommit: args.overcommit,
         dry_run: args.dry_run,
-        instead: args.recreate,
+        replaces: args.recreate,
     };
     let mut draft = draft::draft(context, &hypervisor, &options, &wishes)?;
     if args.dry_run {
@@ -44,21 +45,24 @@ pub(super) fn run(context: &Context, args: &CreateArgs) -> Result<()> {
         return print_steps(context, &hypervisor, &draft);
     }
     let discovery_url = outside_discovery_url(&options, &draft.prepared)?;
+    // Until here nothing was made or removed, and Ctrl-C just ended the program.
+    context.catch_signals()?;
     if args.recreate {
         // Nothing is wrong with the new one that can be known before the old one is gone.
         destroy::destroy(context, &hypervisor, &name, false)?;
-        wishes.instead = false;
+        context.check_interrupt()?;
+        wishes.replaces = false;
         drop(draft.lock);
         draft = draft::draft(context, &hypervisor, &options, &wishes)?;
     }
     let Draft { mut prepared, found, lock, .. } = draft;
-    // Until here nothing was made, and Ctrl-C just ended the program.
-    context.catch_signals()?;
+    stop_unknown_server(&prepared.lab)?;
     put_discovery_url(&mut prepared, discovery_url)?;
     let lab = &prepared.lab;
     let applier = Applier::new(context, &hypervisor, lab, Some(&prepared))?;
     let steps = plan::plan(lab, Goal::Up, &applier.observed(found.as_ref())?);
     if steps.is_empty() {
+        drop(lock);
         context.printer.note(format!("lab `{name}` is there already, nothing to do"));
     } else {
         // What may not be permitted comes before anything is made.
@@ -132,6 +136,16 @@ pub(super) fn take_down(applier: &Applier) -> Result<()> {
     applier.apply_all(&plan::plan(applier.lab, Goal::Gone, &observed))
 }
 
+/// Ends a boot server that gives out what we know nothing of: that of an earlier lab of this name, or
+/// one whose content cannot be read. The plan starts one with what we save.
+fn stop_unknown_server(lab: &Lab) -> Result<()> {
+    let state = StateDir::of(&lab.name)?;
+    if state.content().is_ok_and(|content| content.uuid == lab.uuid) {
+        return Ok(());
+    }
+    process::stop(state.path())
+}
+
 /// A discovery URL that no lab had before, of the service that was named; `None` if that is the lab's
 /// own one, or if no config lacks a URL.
 pub(super) fn outside_discovery_url(
@@ -154,8 +168,6 @@ pub(super) fn put_discovery_url(prepared: &mut Prepared, outside: Option<String>
         url
     } else {
         let state = StateDir::of(&lab.name)?;
-        // One that runs gives out what we could not read; it is started again with what we save.
-        process::stop(state.path())?;
         state.claim(lab)?;
         // The boot server finds the token when it starts.
         let discovery = Discovery::open(&state.discovery(), &content.discovery_base())?;

@@ -99,12 +99,13 @@ pub(super) fn run(context: &Context, args: &CurveArgs) -> Result<()> {
     files.check()?;
     let hypervisor = context.hypervisor()?;
     draft::refuse_remote(&hypervisor, &args.name)?;
-    context.catch_signals()?;
     refuse_existing(context, &hypervisor, &args.name)?;
-    let options = args.options();
+    let options = draft::read_options(&args.options(), None)?;
     // It is to find out how many nodes fit.
     let wishes = Wishes { overcommit: true, ..Wishes::default() };
     let Draft { mut prepared, lock, .. } = draft::draft(context, &hypervisor, &options, &wishes)?;
+    // Until here nothing was made, and Ctrl-C just ended the program.
+    context.catch_signals()?;
     create::put_discovery_url(&mut prepared, None)?;
     let lab = &prepared.lab;
     let claims = Claims::host();

@@ -14,6 +14,7 @@ use super::Context;
 use super::attach;
 use super::prepare;
 use crate::boot_server::process;
+use crate::host;
 use crate::hypervisor::Hypervisor;
 use crate::hypervisor::Inventory;
 use crate::images::Image;
@@ -26,7 +27,7 @@ use crate::lab::spec::ConfigRef;
 use crate::lab::spec::ImageRef;
 use crate::lab::spec::VirtType;
 
-/// Decides everything about a new lab.
+/// Decides everything about a new lab. `occupied` are subnets that others have.
 pub(super) fn decide(
     context: &Context,
     hypervisor: &Hypervisor,
@@ -36,39 +37,52 @@ pub(super) fn decide(
     spec: &ImageSpec,
     image: Option<&Image>,
 ) -> Result<Lab> {
-    let templates = context.templates()?;
-    let (config, _) = prepare::config_template(&templates, options.config.as_deref(), spec)?;
     let boot_address = match options.foreign_network()? {
         Some(network) => attach::check(hypervisor, &network)?.address,
         None => None,
     };
+    let known = known_without_libvirt(context, options, spec)?;
+    let digest = image.map_or(known.image.digest, |image| image.digest.to_string());
     options.resolve(Surroundings {
         uuid: Uuid::new_v4(),
         hostname: hypervisor.hostname()?,
         occupied,
-        image: ImageRef {
-            name: options.image_name().to_owned(),
-            digest: image.map(|image| image.digest.to_string()).unwrap_or_default(),
-        },
-        least_memory: u64::from(spec.memory_mib).try_into().map_err(anyhow::Error::msg)?,
-        config,
-        domain_template: own_template(
-            prepare::DOMAIN_TEMPLATE,
-            options.domain_template.as_deref(),
-        )?,
-        network_template: own_template(
-            prepare::NETWORK_TEMPLATE,
-            options.network_template.as_deref(),
-        )?,
-        ready: spec.ready,
+        image: ImageRef { digest, ..known.image },
         virt_type: virt_type(context, hypervisor, options)?,
         boot_address,
         boot_port: free_port(inventory, options.boot_address.or(boot_address))?,
+        ..known
+    })
+}
+
+/// The surroundings of a lab as far as files tell them, and for the rest something that will do where
+/// nothing is made.
+pub(super) fn known_without_libvirt(
+    context: &Context,
+    options: &LabOptions,
+    spec: &ImageSpec,
+) -> Result<Surroundings> {
+    let templates = context.templates()?;
+    let (config, _) = prepare::config_template(&templates, options.config.as_deref(), spec)?;
+    let (domain, network) = (&options.domain_template, &options.network_template);
+    Ok(Surroundings {
+        uuid: Uuid::new_v5(&Uuid::NAMESPACE_DNS, options.lab_name().as_str().as_bytes()),
+        hostname: host::hostname(),
+        occupied: Vec::new(),
+        image: ImageRef { name: options.image_name().to_owned(), digest: "unresolved".to_owned() },
+        least_memory: u64::from(spec.memory_mib).try_into().map_err(anyhow::Error::msg)?,
+        config,
+        domain_template: own_template(prepare::DOMAIN_TEMPLATE, domain.as_deref())?,
+        network_template: own_template(prepare::NETWORK_TEMPLATE, network.as_deref())?,
+        ready: spec.ready,
+        virt_type: VirtType::Kvm,
+        boot_address: None,
+        boot_port: FIRST_PORT,
     })
 }
 
 /// The template that a flag names, as the lab knows it.
-pub(super) fn own_template(flag: &str, path: Option<&Path>) -> Result<Option<ConfigRef>> {
+fn own_template(flag: &str, path: Option<&Path>) -> Result<Option<ConfigRef>> {
     path.map(|path| Ok(prepare::OwnTemplate::read(flag, path)?.reference)).transpose()
 }
 
@@ -100,5 +114,5 @@ fn free_port(inventory: &Inventory, address: Option<IpAddr>) -> Result<u16> {
 }
 
 /// Registered for nothing that is likely to run beside libvirt.
-pub(super) const FIRST_PORT: u16 = 8470;
+const FIRST_PORT: u16 = 8470;
 const LAST_PORT: u16 = 8869;

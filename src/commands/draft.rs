@@ -1,4 +1,4 @@
-//! Decides and checks everything about a lab, and makes nothing of it.
+//! Decides and checks everything about a lab, and makes nothing of it but the image.
 
 use anyhow::Context as _;
 use anyhow::Result;
@@ -38,8 +38,8 @@ pub(super) struct Wishes {
     pub(super) overcommit: bool,
     /// Just to see: an image that is not here is not fetched.
     pub(super) dry_run: bool,
-    /// As if a lab of this name were gone already.
-    pub(super) instead: bool,
+    /// As if the lab of this name, which it replaces, were gone already.
+    pub(super) replaces: bool,
 }
 
 /// A lab that is decided and checked, and everything that making it needs.
@@ -53,7 +53,7 @@ pub(super) struct Draft {
     pub(super) lacks_image: bool,
 }
 
-/// Decides and checks everything about a lab, and makes nothing of it.
+/// Decides and checks everything about a lab, and makes nothing of it but the image.
 pub(super) fn draft(
     context: &Context,
     hypervisor: &Hypervisor,
@@ -61,7 +61,7 @@ pub(super) fn draft(
     wishes: &Wishes,
 ) -> Result<Draft> {
     let mut inventory = context.observe(hypervisor)?;
-    let existing = inventory.take(&options.lab_name()).filter(|_| !wishes.instead);
+    let existing = inventory.take(&options.lab_name()).filter(|_| !wishes.replaces);
     let existing = existing.map(|found| found.lab);
     let image_name =
         existing.as_ref().map_or(options.image_name(), |lab| lab.spec.image.name.as_str());
@@ -99,28 +99,31 @@ fn draft_with(
     let lock = state::lock(waiting)?;
     let mut inventory = context.observe(hypervisor)?;
     let name = options.lab_name();
-    let going = if wishes.instead { inventory.take(&name) } else { None };
+    let replaced = if wishes.replaces { inventory.take(&name) } else { None };
     let found = inventory.lab(&name).cloned();
     let lab = if let Some(found) = &found {
         same_lab(options, &found.lab, image)?
     } else {
         let mut occupied = hypervisor.network_subnets()?;
         occupied.extend(host::routes()?);
-        let freed = going.as_ref().and_then(|found| found.lab.spec.network.managed());
+        let freed = replaced.as_ref().and_then(|found| found.lab.spec.network.managed());
         occupied.retain(|(subnet, _)| freed.is_none_or(|network| network.subnet != *subnet));
         decide(context, hypervisor, &inventory, occupied, options, spec, image)?
     };
     let wire = attach::check(hypervisor, &lab.spec.network)?;
-    if going.is_none() {
-        attach::check_macs(&lab, &wire, hypervisor)?;
-    }
+    attach::check_macs(&lab, replaced.as_ref().map(|found| found.lab.uuid), &wire, hypervisor)?;
     if let Some(lacks) = &wire.lacks {
         context.printer.warn(lacks);
     }
     let prepared = prepare_lab(context, options, lab, spec, image)?;
     check::conflicts(&prepared.lab, &inventory)?;
     if !wishes.overcommit {
-        check::memory(context.printer, &prepared.lab, found.as_ref(), spec)?;
+        let there = replaced.as_ref().or(found.as_ref());
+        let warning = check::memory(&prepared.lab, there, wishes.replaces, spec)?;
+        // A rehearsal is followed by the draft that counts.
+        if let Some(warning) = warning.filter(|_| image.is_some() && !wishes.replaces) {
+            context.printer.warn(warning);
+        }
     }
     Ok(Draft { prepared, found, lock, lacks_image: image.is_none() })
 }

@@ -5,7 +5,6 @@ use std::net::IpAddr;
 
 use anyhow::Result;
 use anyhow::bail;
-use uuid::Uuid;
 
 use super::Context;
 use super::decide;
@@ -21,8 +20,6 @@ use crate::lab::Lab;
 use crate::lab::boot::Transport;
 use crate::lab::options::LabOptions;
 use crate::lab::options::Surroundings;
-use crate::lab::spec::ImageRef;
-use crate::lab::spec::VirtType;
 use crate::render::boot;
 use crate::render::config::ConfigInput;
 use crate::state::StateDir;
@@ -89,32 +86,14 @@ pub(super) fn decide(
     spec: &ImageSpec,
     stand_in: bool,
 ) -> Result<Lab> {
-    let templates = context.templates()?;
-    let (config, _) = prepare::config_template(&templates, options.config.as_deref(), spec)?;
     let boot_address = match options.bridge_name()? {
         Some(bridge) => host::interface_address(bridge)?,
         None => None,
     };
     let address: IpAddr = STAND_IN_ADDRESS.parse().expect("a good address");
     options.resolve(Surroundings {
-        uuid: Uuid::new_v5(&Uuid::NAMESPACE_DNS, options.lab_name().as_str().as_bytes()),
-        hostname: host::hostname(),
-        occupied: Vec::new(),
-        image: ImageRef { name: options.image_name().to_owned(), digest: "unresolved".to_owned() },
-        least_memory: u64::from(spec.memory_mib).try_into().map_err(anyhow::Error::msg)?,
-        config,
-        domain_template: decide::own_template(
-            prepare::DOMAIN_TEMPLATE,
-            options.domain_template.as_deref(),
-        )?,
-        network_template: decide::own_template(
-            prepare::NETWORK_TEMPLATE,
-            options.network_template.as_deref(),
-        )?,
-        ready: spec.ready,
-        virt_type: VirtType::Kvm,
         boot_address: boot_address.or(stand_in.then_some(address)),
-        boot_port: decide::FIRST_PORT,
+        ..decide::known_without_libvirt(context, options, spec)?
     })
 }
 

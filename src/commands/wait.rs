@@ -85,7 +85,7 @@ pub(super) fn until_ready(
                 seconds(wait.timeout),
                 lines.join("\n")
             );
-            return Err(TimedOut { message, hint: hint(lab) }.into());
+            return Err(TimedOut { message, hint: hint(lab, timeline.as_deref()) }.into());
         }
         if Instant::now() >= next_look {
             next_look = Instant::now() + DOMAIN_CHECK;
@@ -207,12 +207,15 @@ fn waiting_for(lab: &Lab, node: &NodeTimeline) -> &'static str {
 }
 
 /// The image's own config starts an etcd; somebody else's may have no such thing in mind.
-fn hint(lab: &Lab) -> Option<String> {
+fn hint(lab: &Lab, timeline: Option<&[NodeTimeline]>) -> Option<String> {
+    let has_config = |node: &NodeTimeline| node.stages.contains_key(&Stage::Config);
+    let is_up = timeline.is_some_and(|nodes| nodes.iter().any(has_config));
     let foreign = lab.spec.ready == Readiness::Etcd && !lab.spec.config.is_ours();
-    foreign.then(|| {
+    (is_up && foreign).then(|| {
         format!(
-            "where `{}` starts no etcd, say when a node is ready: `--ready config` or `--ready ssh`",
-            lab.spec.config.source
+            "if `{}` starts no etcd, say when a node is ready: `virtlab create {} --recreate --ready ssh …`, \
+             or `config`",
+            lab.spec.config.source, lab.name
         )
     })
 }

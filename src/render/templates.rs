@@ -155,6 +155,9 @@ fn explain(asked_for: &str, error: &minijinja::Error) -> anyhow::Error {
         let names = undefined_names(error);
         cause = format!("{names} is not defined; docs/templates.md lists what a template may use");
     }
+    if error.kind() == ErrorKind::SyntaxError {
+        cause += "; braces of the text's own go between {% raw %} and {% endraw %}";
+    }
     let result: Result<()> = Err(anyhow!(cause));
     result
         .with_context(|| format!("rendering template `{name}`{place}"))

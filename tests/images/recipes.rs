@@ -44,6 +44,23 @@ fn recipe(folder: &Path, script: &str) -> ImageSpec {
 }
 
 #[test]
+fn an_entry_that_asks_for_other_files_of_the_same_recipe_is_another_image() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(folder.path());
+    let spec = recipe(
+        folder.path(),
+        "for name in vmlinuz initrd.img more.img; do echo $name >$1/$name; done",
+    );
+    let first = store.ensure(&spec, &Pin::default(), &printer()).unwrap();
+    let more = format!("{ENTRY}[[file]]\nrole = \"initrd\"\nname = \"more.img\"\n");
+    let spec = entry(folder.path(), &more);
+    assert_eq!(store.find(&spec, &Pin::default()).unwrap(), None);
+    let second = store.ensure(&spec, &Pin::default(), &printer()).unwrap();
+    assert_eq!(first.files.len() + 1, second.files.len());
+    assert_ne!(first.digest, second.digest);
+}
+
+#[test]
 fn a_recipe_is_run_once_and_again_when_it_has_changed() {
     let folder = tempfile::tempdir().unwrap();
     let count = folder.path().join("count");

@@ -178,8 +178,14 @@ impl Report {
                 (None, _) => {}
             }
         }
+        if self.nodes.is_empty() {
+            problems.push("etcd: no node's address is known".to_owned());
+        }
         // Where no node could be asked for more, there is no more to say.
         if self.members.is_empty() {
+            if problems.is_empty() {
+                problems.push("etcd names no members".to_owned());
+            }
             return problems;
         }
         let (there, wanted) = (self.members.len(), self.nodes.len());

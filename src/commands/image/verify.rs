@@ -1,13 +1,15 @@
 //! `image verify`.
 
+use std::collections::BTreeSet;
+
 use anyhow::Context;
 use anyhow::Result;
-use anyhow::ensure;
 use serde::Serialize;
 
 use super::VerifyArgs;
 use super::is_for_programs;
 use super::meant;
+use crate::hint::hinted;
 use crate::images::Catalogue;
 use crate::images::Sha256;
 use crate::images::Store;
@@ -67,12 +69,16 @@ pub(super) fn verify(
         meant(&args.images, catalogue, store)?
     };
     let (mut bad, mut changed) = (0, 0);
+    let mut names = BTreeSet::new();
     let mut rows = Vec::new();
     for record in &records {
         let checks = store
             .verify(record, printer)
             .with_context(|| format!("verifying image `{}`", record.reference))?;
         for check in checks {
+            if !check.is_good() {
+                names.insert(record.name.as_str());
+            }
             bad += usize::from(!check.is_good() && !check.is_kept);
             changed += usize::from(!check.is_good() && check.is_kept);
             let row = VerifyRow::new(record.reference.clone(), check);
@@ -87,16 +93,20 @@ pub(super) fn verify(
     }
     let mut findings = Vec::new();
     if bad > 0 {
-        findings.push(format!(
-            "{bad} of the files are not what they should be; `virtlab image pull` gets them again"
-        ));
+        findings.push(format!("{bad} of the files are not what they should be"));
     }
     if changed > 0 {
-        findings.push(format!(
-            "{changed} of your own files changed since virtlab read them; \
-             `virtlab image pull` takes them as they are now"
-        ));
+        findings.push(format!("{changed} of your own files changed since virtlab read them"));
     }
-    ensure!(findings.is_empty(), findings.join("; "));
-    Ok(())
+    if findings.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<&str> = names.into_iter().collect();
+    Err(hinted(
+        findings.join("; "),
+        format!(
+            "`virtlab image pull {}` gets them as they are now; an entry elsewhere is named by its file",
+            names.join(" ")
+        ),
+    ))
 }

@@ -67,9 +67,10 @@ pub(super) fn run(context: &Context, args: &ServeArgs) -> Result<()> {
         ));
     };
 
-    context.catch_signals()?;
     let spec = context.catalogue()?.find(&lab.spec.image.name)?;
     let image = Store::open_default()?.ensure(&spec, &Pin::default(), context.printer)?;
+    // Until here Ctrl-C just ended the program.
+    context.catch_signals()?;
     // dnsmasq reads it as another user, who may not enter our state folder; there is nothing
     // secret in it, since configs come from the boot server.
     let tree = tempfile::Builder::new()

@@ -77,7 +77,9 @@ impl Store {
         }
         let reference = format!("{}@{version}", spec.name);
         let mut records = self.index.records()?;
-        records.retain(|record| record.reference == reference);
+        // The same recipe may be asked for other files.
+        let entry = entry_digest(spec);
+        records.retain(|record| record.reference == reference && record.entry == entry);
         Ok(records.into_iter().find_map(|record| self.intact(spec, record)))
     }
 
