@@ -81,7 +81,7 @@ pub(super) fn draft(
         store.ensure(&spec, &pin, context.printer)?
     };
     if !wishes.dry_run {
-        wishes.pin.record(&image)?;
+        wishes.pin.enter(&image)?;
     }
     draft_with(context, hypervisor, options, wishes, &spec, Some(&image))
 }

@@ -39,7 +39,7 @@ pub(super) fn pull(
     let mut rows = Vec::new();
     let outcome = specs.iter().try_for_each(|spec| {
         let image = store.pull(spec, &args.pin.pin(&spec.name)?, printer)?;
-        args.pin.record(&image)?;
+        args.pin.enter(&image)?;
         rows.push(row(&image, printer));
         Ok(())
     });

@@ -158,7 +158,7 @@ impl PinArgs {
     ///
     /// # Errors
     /// If the lock file cannot be written.
-    pub fn record(&self, image: &Image) -> Result<()> {
+    pub fn enter(&self, image: &Image) -> Result<()> {
         match &self.lock {
             Some(path) => Lock::enter(path, &image.spec.name, image.pin()),
             None => Ok(()),
