@@ -145,6 +145,7 @@ mod tests {
     use futures_util::stream;
     use tokio::io::AsyncReadExt;
     use tokio::io::AsyncWriteExt;
+    use tokio::sync::mpsc;
     use tokio::sync::oneshot;
     use tokio::task::JoinHandle;
 
@@ -159,6 +160,8 @@ mod tests {
         address: SocketAddr,
         end: oneshot::Sender<()>,
         served: JoinHandle<()>,
+        /// Something for each request for `/slow` that has arrived.
+        slow: mpsc::UnboundedReceiver<()>,
     }
 
     async fn bench() -> Bench {
@@ -166,21 +169,23 @@ mod tests {
             let chunks = stream::repeat_with(|| Ok::<_, Infallible>(Bytes::from(vec![0; 65_536])));
             Body::from_stream(chunks)
         };
-        let slow = || async {
+        let (arrived, slow) = mpsc::unbounded_channel();
+        let answer_slowly = || async move {
+            arrived.send(()).unwrap();
             sleep(2 * PATIENCE.head).await;
             "slow"
         };
         let who = |ConnectInfo(peer): ConnectInfo<SocketAddr>| async move { peer.to_string() };
         let app = Router::new()
             .route("/", get(who))
-            .route("/slow", get(slow))
+            .route("/slow", get(answer_slowly))
             .route("/endless", get(endless));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (end, ended) = oneshot::channel();
         let ended = async { ended.await.unwrap() };
         let served = tokio::spawn(serve_until(listener, app, PATIENCE, ended));
-        Bench { address, end, served }
+        Bench { address, end, served, slow }
     }
 
     impl Bench {
@@ -227,11 +232,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_stalled_download_does_not_keep_the_server() {
-        let bench = bench().await;
-        let _stalled = bench.connect("GET /endless HTTP/1.1\r\nHost: h\r\n\r\n").await;
+        let mut bench = bench().await;
+        let mut stalled = bench.connect("GET /endless HTTP/1.1\r\nHost: h\r\n\r\n").await;
         let mut answered = bench.connect("GET /slow HTTP/1.1\r\nHost: h\r\n\r\n").await;
-        // Long enough to arrive.
-        sleep(PATIENCE.head / 2).await;
+        stalled.read_exact(&mut [0; 4096]).await.unwrap();
+        bench.slow.recv().await.unwrap();
         bench.end.send(()).unwrap();
         let text = rest(&mut answered).await;
         assert!(text.ends_with("slow"), "{text}");
