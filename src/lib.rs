@@ -10,6 +10,7 @@ pub mod cluster;
 pub mod commands;
 pub mod completion;
 pub mod config;
+mod files;
 pub mod hint;
 pub mod host;
 pub mod hypervisor;

@@ -3,10 +3,8 @@
 //! Configs may hold secrets, so folder and files are for their owner only. Losing the folder loses
 //! no lab: libvirt's metadata says what there is, and `create` makes the folder again.
 
-use std::fs::TryLockError;
 use std::io::Write;
 use std::os::unix::fs::DirBuilderExt;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -16,6 +14,8 @@ use etcetera::BaseStrategy;
 use fs_err as fs;
 
 use crate::boot_server::Content;
+use crate::files;
+use crate::files::Hold;
 use crate::lab::Lab;
 use crate::lab::LabName;
 
@@ -76,10 +76,7 @@ impl StateDir {
     pub fn save(&self, lab: &Lab, content: &Content) -> Result<()> {
         self.claim(lab)?;
         let text = serde_json::to_vec(content).context("writing what the boot server gives out")?;
-        let mut file = tempfile::Builder::new().prefix(".content").tempfile_in(&self.path)?;
-        file.write_all(&text)?;
-        file.persist(self.path.join(CONTENT_FILE))?;
-        Ok(())
+        self.write(CONTENT_FILE, &text)
     }
 
     /// What the lab's boot server is to give out.
@@ -96,15 +93,20 @@ impl StateDir {
     /// # Errors
     /// If the folder cannot be written.
     pub fn keep_template(&self, name: &str, text: &str) -> Result<()> {
-        let mut file = tempfile::Builder::new().prefix(".template").tempfile_in(&self.path)?;
-        file.write_all(text.as_bytes())?;
-        file.persist(self.path.join(name))?;
-        Ok(())
+        self.write(name, text.as_bytes())
     }
 
     /// The text of a template that was kept.
     pub fn template(&self, name: &str) -> Option<String> {
         fs::read_to_string(self.path.join(name)).ok()
+    }
+
+    /// For its owner alone, and whole or not at all.
+    fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let mut file = tempfile::NamedTempFile::new_in(&self.path)?;
+        file.write_all(bytes)?;
+        file.persist(self.path.join(name))?;
+        Ok(())
     }
 
     /// Deletes the folder.
@@ -125,22 +127,7 @@ impl StateDir {
 /// # Errors
 /// If the lock's file cannot be made.
 pub fn lock(waiting: impl FnOnce()) -> Result<std::fs::File> {
-    let root = root()?;
-    fs::create_dir_all(&root)?;
-    let mut options = std::fs::OpenOptions::new();
-    let file =
-        options.create(true).truncate(false).write(true).mode(0o600).open(root.join(LOCK_FILE));
-    let file =
-        file.with_context(|| format!("opening the lock `{}`", root.join(LOCK_FILE).display()))?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            waiting();
-            file.lock().context("waiting for another virtlab")?;
-        }
-        Err(TryLockError::Error(error)) => return Err(error).context("taking the lock"),
-    }
-    Ok(file)
+    files::lock(&root()?.join(LOCK_FILE), Hold::Exclusive, waiting)
 }
 
 fn root() -> Result<PathBuf> {

@@ -10,8 +10,8 @@ use fs_err as fs;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::files::write_atomically;
 use crate::images::digest::Sha256;
-use crate::images::files::write_atomically;
 use crate::images::image::digest_of_all;
 use crate::images::spec::Role;
 

@@ -13,9 +13,9 @@ use fs_err as fs;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::files::folder_of;
+use crate::files::write_atomically;
 use crate::images::digest::Sha256;
-use crate::images::files::folder_of;
-use crate::images::files::write_atomically;
 use crate::images::spec::located;
 
 /// What of an image is wanted. The default wants the newest of the default channel.

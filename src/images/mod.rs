@@ -9,7 +9,6 @@ pub mod arguments;
 pub mod catalogue;
 pub mod digest;
 pub mod fetch;
-mod files;
 pub mod image;
 mod in_use;
 pub mod index;

@@ -7,9 +7,9 @@ use anyhow::Result;
 use fs_err as fs;
 
 use super::Store;
+use crate::files::Hold;
 use crate::hint::hinted;
 use crate::images::digest::Sha256;
-use crate::images::files::Hold;
 use crate::images::in_use::InUse;
 use crate::images::index::Record;
 use crate::output::Printer;
