@@ -1,10 +1,5 @@
 //! Files of digests, and the entry in docs/images.md that uses every key of a download.
 
-use std::fs;
-use std::path::Path;
-
-use virtlab::images::Catalogue;
-use virtlab::images::ImageSpec;
 use virtlab::images::Pin;
 use virtlab::images::Sha256;
 
@@ -12,23 +7,9 @@ use crate::nginx::Nginx;
 use crate::signer::Signer;
 use crate::support::bytes;
 use crate::support::documented;
+use crate::support::mine;
 use crate::support::printer;
 use crate::support::store;
-
-const HEAD: &str = r#"version = 1
-name = "mine"
-description = "Mine"
-arguments = "console=ttyS0"
-memory_mib = 512
-config = "none"
-ready = "config"
-"#;
-
-fn entry(folder: &Path, source: &str) -> ImageSpec {
-    let path = folder.join("mine.toml");
-    fs::write(&path, format!("{HEAD}{source}")).unwrap();
-    Catalogue::new(&[]).unwrap().find(path.to_str().unwrap()).unwrap()
-}
 
 #[test]
 fn the_documented_example_is_fetched() {
@@ -50,7 +31,7 @@ fn the_documented_example_is_fetched() {
         assert!(text.contains(from), "docs/images.md no longer has {from}");
         text = text.replace(from, to);
     }
-    let spec = entry(folder.path(), &text);
+    let spec = mine(folder.path(), &text);
     let image = store(folder.path()).pull(&spec, &Pin::default(), &printer()).unwrap();
     assert_eq!(image.reference, "mine@1.2");
     let by = format!(
@@ -83,7 +64,7 @@ fn a_digest_is_looked_for_under_the_name_that_the_version_gives_the_file() {
              path = \"files/boot/vmlinuz-{{{{ version }}}}\"\ndigests = \"{place}\"\n",
             base = nginx.http()
         );
-        let spec = entry(folder.path(), &source);
+        let spec = mine(folder.path(), &source);
         let image = store(folder.path()).pull(&spec, &Pin::default(), &printer()).unwrap();
         assert_eq!(image.files[0].sha256, digest, "{place}");
     }

@@ -11,18 +11,12 @@ use virtlab::images::InUse;
 use virtlab::images::Pin;
 use virtlab::images::Sha256;
 
+use crate::support::mine;
 use crate::support::printer;
 use crate::support::remove;
 use crate::support::store;
 
-const ENTRY: &str = r#"version = 1
-name = "mine"
-description = "Mine"
-arguments = "console=ttyS0"
-memory_mib = 512
-config = "none"
-ready = "config"
-source.recipe.name = "recipe"
+const ENTRY: &str = r#"source.recipe.name = "recipe"
 [[file]]
 role = "kernel"
 name = "vmlinuz"
@@ -31,16 +25,11 @@ role = "initrd"
 name = "initrd.img"
 "#;
 
-fn entry(folder: &Path, text: &str) -> ImageSpec {
-    fs::write(folder.join("mine.toml"), text).unwrap();
-    Catalogue::new(&[]).unwrap().find(folder.join("mine.toml").to_str().unwrap()).unwrap()
-}
-
 fn recipe(folder: &Path, script: &str) -> ImageSpec {
     fs::create_dir_all(folder.join("recipe")).unwrap();
     fs::write(folder.join("recipe/build.sh"), format!("#!/bin/sh\nset -eu\n{script}\n")).unwrap();
     fs::write(folder.join("recipe/init"), "the init\n").unwrap();
-    entry(folder, ENTRY)
+    mine(folder, ENTRY)
 }
 
 #[test]
@@ -53,7 +42,7 @@ fn an_entry_that_asks_for_other_files_of_the_same_recipe_is_another_image() {
     );
     let first = store.ensure(&spec, &Pin::default(), &printer()).unwrap();
     let more = format!("{ENTRY}[[file]]\nrole = \"initrd\"\nname = \"more.img\"\n");
-    let spec = entry(folder.path(), &more);
+    let spec = mine(folder.path(), &more);
     assert_eq!(store.find(&spec, &Pin::default()).unwrap(), None);
     let second = store.ensure(&spec, &Pin::default(), &printer()).unwrap();
     assert_eq!(first.files.len() + 1, second.files.len());
@@ -165,7 +154,7 @@ fn a_recipe_that_forgets_a_file_is_not_believed() {
 #[test]
 fn a_recipe_that_is_not_there_is_named() {
     let folder = tempfile::tempdir().unwrap();
-    let spec = entry(folder.path(), ENTRY);
+    let spec = mine(folder.path(), ENTRY);
     let error = store(folder.path()).find(&spec, &Pin::default()).unwrap_err();
     let error = format!("{error:#}");
     let script = folder.path().join("recipe/build.sh");
@@ -233,7 +222,7 @@ fn a_kept_file_with_another_digest_than_its_entry_says_is_refused() {
     let text = ENTRY.replace("source.recipe.name = \"recipe\"", "source.local.folder = \"files\"");
     let right = Sha256::of(b"right");
     let text = text.replace("\"vmlinuz\"\n", &format!("\"vmlinuz\"\nsha256 = \"{right}\"\n"));
-    let spec = entry(folder.path(), &text);
+    let spec = mine(folder.path(), &text);
     let files = folder.path().join("files");
     fs::create_dir(&files).unwrap();
     fs::write(files.join("vmlinuz"), "wrong").unwrap();

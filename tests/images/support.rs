@@ -52,6 +52,22 @@ pub(crate) fn bytes(length: usize, seed: u32) -> Vec<u8> {
     std::iter::repeat_with(next).take(length).collect()
 }
 
+/// An entry of the user's own, `mine.toml` in their folder: what every entry says, and `rest`.
+pub(crate) fn mine(folder: &Path, rest: &str) -> ImageSpec {
+    let path = folder.join("mine.toml");
+    std::fs::write(&path, format!("{MINE}{rest}")).unwrap();
+    Catalogue::new(&[]).unwrap().find(path.to_str().unwrap()).unwrap()
+}
+
+const MINE: &str = r#"version = 1
+name = "mine"
+description = "Mine"
+arguments = "console=ttyS0"
+memory_mib = 512
+config = "none"
+ready = "config"
+"#;
+
 /// An embedded entry, with its servers replaced by ours.
 pub(crate) fn redirected(folder: &Path, name: &str, replacements: &[(&str, &str)]) -> ImageSpec {
     let text = std::fs::read_to_string(format!("images/{name}.toml")).unwrap();
