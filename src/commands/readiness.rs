@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use anyhow::Result;
 
 use super::attach;
+use crate::boot_server::process::Client;
 use crate::boot_server::timeline::NodeTimeline;
 use crate::boot_server::timeline::Stage;
 use crate::cluster::etcd;
@@ -40,6 +41,20 @@ pub(super) fn addresses(
         }
     }
     addresses
+}
+
+/// The same for those who know no timeline. Where every address is reserved, nobody is asked.
+pub(super) fn find_addresses(
+    hypervisor: &Hypervisor,
+    lab: &Lab,
+    search: bool,
+) -> Result<BTreeMap<u32, IpAddr>> {
+    let status = match lab.spec.network.managed() {
+        Some(_) => None,
+        None => Client::new(lab)?.status(),
+    };
+    let timeline = status.map(|status| status.timeline.nodes).unwrap_or_default();
+    Ok(addresses(hypervisor, lab, &timeline, search))
 }
 
 /// The last stage of a boot that the boot server sees; what comes after it, the node itself has to

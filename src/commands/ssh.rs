@@ -9,7 +9,6 @@ use anyhow::Result;
 
 use super::Context;
 use super::readiness;
-use crate::boot_server::process::Client;
 use crate::cli::SshArgs;
 use crate::hint::hinted;
 use crate::hypervisor::Hypervisor;
@@ -59,11 +58,7 @@ fn user(context: &Context, lab: &Lab, args: &SshArgs) -> Result<String> {
 }
 
 fn address(hypervisor: &Hypervisor, lab: &Lab, node: &Node) -> Result<IpAddr> {
-    if let Some(ip) = node.ip {
-        return Ok(ip.into());
-    }
-    let timeline = Client::new(lab)?.status().map(|status| status.timeline.nodes);
-    let addresses = readiness::addresses(hypervisor, lab, &timeline.unwrap_or_default(), true);
+    let addresses = readiness::find_addresses(hypervisor, lab, true)?;
     let address = addresses.get(&node.index);
     address.copied().with_context(|| format!("nobody knows the address of node `{}`", node.name))
 }

@@ -12,7 +12,6 @@ use super::Context;
 use super::readiness;
 use super::readiness::endpoints;
 use super::status::no_lab;
-use crate::boot_server::process::Client;
 use crate::cli::ClusterArgs;
 use crate::cluster::discovery;
 use crate::cluster::discovery::Registration;
@@ -89,8 +88,7 @@ impl DiscoveryStatus {
 }
 
 fn verify(hypervisor: &Hypervisor, lab: &Lab, client_port: u16) -> Result<Verdict> {
-    let timeline = Client::new(lab)?.status().map(|status| status.timeline.nodes);
-    let addresses = readiness::addresses(hypervisor, lab, &timeline.unwrap_or_default(), false);
+    let addresses = readiness::find_addresses(hypervisor, lab, false)?;
     let nodes = lab.nodes();
     let known =
         nodes.iter().filter_map(|node| Some((node.name.as_str(), *addresses.get(&node.index)?)));

@@ -118,7 +118,8 @@ impl Entry {
     }
 }
 
-fn is_path(reference: &str) -> bool {
+/// Whether a reference is the path of an entry, and not a name.
+pub(crate) fn is_path(reference: &str) -> bool {
     Path::new(reference).extension().is_some_and(|extension| extension == "toml")
 }
 

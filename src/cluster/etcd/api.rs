@@ -7,11 +7,13 @@
 use anyhow::Context;
 use anyhow::Result;
 use anyhow::bail;
+use anyhow::ensure;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use reqwest::StatusCode;
 use reqwest::blocking::Client;
 use reqwest::blocking::RequestBuilder;
+use reqwest::blocking::Response;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -35,27 +37,10 @@ enum Version {
 }
 
 impl Api {
-    /// For endpoints that have the JSON form of v3.
+    /// For endpoints that have the JSON form of v3, until [`Api::members`] knows better.
     pub(super) fn new() -> Result<Self> {
         let http = Client::builder().no_proxy().timeout(TIMEOUT).build();
         Ok(Self { http: http.context("making an HTTP client")?, version: Version::V3 })
-    }
-
-    /// Looks which API `endpoint` has.
-    pub(super) fn find_out_version(&mut self, endpoint: &Endpoint) -> Result<()> {
-        let has = |request: RequestBuilder| -> Result<bool> {
-            let answer = request.send().context("no answer")?;
-            Ok(answer.status() != StatusCode::NOT_FOUND)
-        };
-        let v3 = self.http.post(endpoint.url(MEMBERS_V3)).json(&json!({}));
-        self.version = if has(v3)? {
-            Version::V3
-        } else if has(self.http.get(endpoint.url(MEMBERS_V2)))? {
-            Version::V2
-        } else {
-            bail!("it has neither etcd's v3 API as JSON (enable-grpc-gateway) nor v2 (enable-v2)");
-        };
-        Ok(())
     }
 
     /// Whether an endpoint says that it is healthy. The same in all versions.
@@ -72,8 +57,8 @@ impl Api {
         Ok(())
     }
 
-    /// All members.
-    pub(super) fn members(&self, endpoint: &Endpoint) -> Result<Vec<Member>> {
+    /// All members. Which API `endpoint` has is found out by that, for all that is asked later.
+    pub(super) fn members(&mut self, endpoint: &Endpoint) -> Result<Vec<Member>> {
         #[derive(Deserialize)]
         struct Members {
             #[serde(default)]
@@ -90,10 +75,18 @@ impl Api {
             #[serde(default, rename = "clientURLs")]
             client_urls: Vec<String>,
         }
-        let answer: Members = match self.version {
-            Version::V3 => self.post(endpoint, MEMBERS_V3, &json!({}))?,
-            Version::V2 => answer_of(self.http.get(endpoint.url(MEMBERS_V2)))?,
-        };
+        let v3 = self.http.post(endpoint.url(MEMBERS_V3)).json(&json!({}));
+        let mut answer = v3.send().context("no answer")?;
+        self.version = Version::V3;
+        if answer.status() == StatusCode::NOT_FOUND {
+            answer = self.http.get(endpoint.url(MEMBERS_V2)).send().context("no answer")?;
+            self.version = Version::V2;
+            ensure!(
+                answer.status() != StatusCode::NOT_FOUND,
+                "it has neither etcd's v3 API as JSON (enable-grpc-gateway) nor v2 (enable-v2)"
+            );
+        }
+        let answer: Members = content(answer)?;
         let member = |answer: MemberAnswer| Member {
             id: self.id(answer.id),
             name: answer.name,
@@ -127,7 +120,8 @@ impl Api {
         Ok(self.id(leader))
     }
 
-    /// Writes a key, with a value of letters and digits, that goes by itself after a minute, also if nobody is left to delete it.
+    /// Writes a key, with a value of letters and digits. It goes by itself after a minute, also if
+    /// nobody is left to delete it.
     pub(super) fn put(&self, endpoint: &Endpoint, key: &str, value: &str) -> Result<Written> {
         #[derive(Deserialize)]
         struct Lease {
@@ -221,9 +215,12 @@ pub(super) struct Written {
     lease: String,
 }
 
-/// etcd says in the body what it does not like.
 fn answer_of<T: DeserializeOwned>(request: RequestBuilder) -> Result<T> {
-    let answer = request.send().context("no answer")?;
+    content(request.send().context("no answer")?)
+}
+
+/// etcd says in the body what it does not like.
+fn content<T: DeserializeOwned>(answer: Response) -> Result<T> {
     let status = answer.status();
     if status.is_success() {
         return answer.json().context("no answer of etcd's");

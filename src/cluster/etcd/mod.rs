@@ -131,7 +131,7 @@ pub fn check(endpoints: &[Endpoint], mark: &str) -> Result<Report> {
     let (mut members, mut leader_id) = (Vec::new(), None);
     let mut read_write = Err(anyhow!("no node answers"));
     if let Some(first) = answering.first() {
-        match api.find_out_version(first).and_then(|()| api.members(first)) {
+        match api.members(first) {
             Ok(found) => {
                 members = found;
                 leader_id = leader(&api, &answering);

@@ -34,6 +34,7 @@ use super::hardware::Graphics;
 use super::hardware::Nic;
 use super::size::MemoryMib;
 use crate::images::Readiness;
+use crate::images::catalogue;
 
 /// What a lab should be like, as far as somebody said.
 #[derive(Args, Clone, Debug, Default, PartialEq, Deserialize)]
@@ -336,7 +337,7 @@ impl LabOptions {
 /// An image's name as it is, the path of an entry (`x.toml`) or of files (`NAME:FOLDER`) as seen from
 /// `folder`.
 fn image_in(folder: &Path, image: String) -> String {
-    if Path::new(&image).extension().is_some_and(|extension| extension == "toml") {
+    if catalogue::is_path(&image) {
         return seen_from(folder, Path::new(&image)).display().to_string();
     }
     match image.split_once(':') {
