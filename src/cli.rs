@@ -3,19 +3,15 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::Args;
-use clap::Parser;
-use clap::Subcommand;
+use clap::{Args, Parser, Subcommand};
 
-use crate::commands::image::ImageCommand;
-use crate::commands::image::PinArgs;
+use crate::commands::image::{ImageCommand, PinArgs};
 use crate::commands::ksm::KsmCommand;
 use crate::commands::memory::MemoryArgs;
 use crate::commands::pxe::PxeCommand;
 use crate::completion::shells;
 use crate::lab::LabName;
-use crate::lab::options::LabOptions;
-use crate::lab::options::Span;
+use crate::lab::options::{LabOptions, Span};
 use crate::output::Format;
 
 /// Local clusters of network-booted virtual machines, through libvirt.

@@ -1,17 +1,12 @@
 //! Completion on the command line. The shell asks virtlab itself, which knows the labs there are.
 
-use std::ffi::OsStr;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 
-use anyhow::Context;
-use anyhow::Result;
-use clap::Arg;
-use clap::Command;
-use clap::CommandFactory;
+use anyhow::{Context, Result};
 use clap::builder::PossibleValuesParser;
+use clap::{Arg, Command, CommandFactory};
 use clap_complete::CompleteEnv;
-use clap_complete::engine::ArgValueCompleter;
-use clap_complete::engine::CompletionCandidate;
+use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 use clap_complete::env::Shells;
 
 use crate::cli::Cli;

@@ -1,12 +1,10 @@
 //! Files that several runs share: locked while they are used, and replaced in one step.
 
-use std::fs::File;
-use std::fs::TryLockError;
+use std::fs::{File, TryLockError};
 use std::io::Write;
 use std::path::Path;
 
-use anyhow::Context;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use fs_err as fs;
 
 /// How a lock is held.

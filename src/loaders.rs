@@ -1,11 +1,9 @@
 //! The boot programs that distributions package: what is sent to firmware before a kernel. They are
 //! used from where the packages put them, so that the distribution's updates reach the labs.
 
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::Result;
-use anyhow::bail;
+use anyhow::{Result, bail};
 
 /// A boot program of the distribution's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

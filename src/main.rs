@@ -4,10 +4,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use virtlab::cli::Cli;
-use virtlab::commands;
-use virtlab::completion;
-use virtlab::hint;
 use virtlab::output::Printer;
+use virtlab::{commands, completion, hint};
 
 fn main() -> ExitCode {
     completion::answer();

@@ -4,17 +4,11 @@
 //! on, not obeyed. So what listens only for a while says here how long, and before and after it the
 //! signals do what they do to every program.
 
-use std::sync::Arc;
-use std::sync::LazyLock;
-use std::sync::Mutex;
-use std::sync::PoisonError;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
-use anyhow::Context;
-use anyhow::Result;
-use signal_hook::consts::SIGINT;
-use signal_hook::consts::SIGTERM;
+use anyhow::{Context, Result};
+use signal_hook::consts::{SIGINT, SIGTERM};
 
 /// As long as it lives, the signals do not end us.
 #[derive(Debug)]

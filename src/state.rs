@@ -5,19 +5,15 @@
 
 use std::io::Write;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::Context;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use etcetera::BaseStrategy;
 use fs_err as fs;
 
 use crate::boot_server::Content;
-use crate::files;
-use crate::files::Hold;
-use crate::lab::Lab;
-use crate::lab::LabName;
+use crate::files::{self, Hold};
+use crate::lab::{Lab, LabName};
 
 /// The folder of one lab, `$XDG_STATE_HOME/virtlab/LAB/`.
 #[derive(Clone, Debug)]

@@ -12,21 +12,11 @@ use fs_err as fs;
 use tempfile::TempDir;
 use virt::error::ErrorNumber;
 use virtlab::hint::hints;
-use virtlab::hypervisor::Foreign;
-use virtlab::hypervisor::Found;
-use virtlab::hypervisor::Hypervisor;
-use virtlab::hypervisor::Inventory;
-use virtlab::hypervisor::LibvirtError;
+use virtlab::hypervisor::{Foreign, Found, Hypervisor, Inventory, LibvirtError};
 use virtlab::lab::Lab;
-use virtlab::lab::plan;
-use virtlab::lab::plan::Activity;
-use virtlab::lab::plan::DomainState;
-use virtlab::lab::plan::Goal;
-use virtlab::lab::plan::Observed;
-use virtlab::lab::plan::Step;
+use virtlab::lab::plan::{self, Activity, DomainState, Goal, Observed, Step};
 use virtlab::lab::spec::VirtType;
-use virtlab::render::Templates;
-use virtlab::render::xml;
+use virtlab::render::{Templates, xml};
 
 #[test]
 fn a_lab_is_given_back_with_its_states() {

@@ -2,8 +2,7 @@
 //! own schemas by `virt-xml-validate` (package libvirt-clients).
 
 use std::fs;
-use std::process::Command;
-use std::process::Output;
+use std::process::{Command, Output};
 
 /// The flags of each case, by the name of its snapshots.
 const CASES: [(&str, &[&str]); 9] = [

@@ -15,13 +15,9 @@ use quick_xml::events::Event;
 use virtlab::lab::Lab;
 use virtlab::lab::metadata::Mark;
 use virtlab::lab::spec::VirtType;
-use virtlab::render::Templates;
-use virtlab::render::boot;
-use virtlab::render::boot::BootFiles;
-use virtlab::render::boot::Entry;
-use virtlab::render::config;
-use virtlab::render::config::ConfigInput;
-use virtlab::render::xml;
+use virtlab::render::boot::{self, BootFiles, Entry};
+use virtlab::render::config::{self, ConfigInput};
+use virtlab::render::{Templates, xml};
 
 use crate::shared::lab;
 

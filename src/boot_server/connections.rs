@@ -5,35 +5,25 @@
 //! for ever, until there are no file descriptors left for anybody.
 
 use std::future::Future;
-use std::io::Error;
-use std::io::ErrorKind;
+use std::io::{Error, ErrorKind};
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::ConnectInfo;
-use axum::extract::Request;
+use axum::extract::{ConnectInfo, Request};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper::service::Service;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
-use hyper_util::rt::TokioTimer;
+use hyper::service::{Service, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use rustix::process::Resource;
-use rustix::process::Rlimit;
-use rustix::process::getrlimit;
-use rustix::process::setrlimit;
-use tokio::net::TcpListener;
-use tokio::net::TcpStream;
-use tokio::time::sleep;
-use tokio::time::timeout;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{sleep, timeout};
 
-use super::delivery::Connection;
-use super::delivery::Delivery;
+use super::delivery::{Connection, Delivery};
 
 /// How long the server waits for whom.
 #[derive(Clone, Copy, Debug)]
@@ -120,9 +110,7 @@ async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
 
 /// accept(2) also tells of what has become of the connection since.
 fn is_the_clients(error: &Error) -> bool {
-    use ErrorKind::ConnectionAborted;
-    use ErrorKind::ConnectionRefused;
-    use ErrorKind::ConnectionReset;
+    use ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
@@ -143,10 +131,8 @@ mod tests {
     use axum::body::Bytes;
     use axum::routing::get;
     use futures_util::stream;
-    use tokio::io::AsyncReadExt;
-    use tokio::io::AsyncWriteExt;
-    use tokio::sync::mpsc;
-    use tokio::sync::oneshot;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::sync::{mpsc, oneshot};
     use tokio::task::JoinHandle;
 
     use super::*;

@@ -1,18 +1,15 @@
 //! What a boot server has to give, all of it decided before it starts.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use serde::Deserialize;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::DISCOVERY_PATH;
 use super::timeline::Stage;
-use crate::lab::LabName;
-use crate::lab::MacAddr;
+use crate::lab::{LabName, MacAddr};
 use crate::render::config;
 
 /// Everything that a lab's boot server gives out.

@@ -6,22 +6,14 @@
 //! and a client may lose what it has got.
 
 use std::fmt;
-use std::io;
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::task::Context;
-use std::task::Poll;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 
-use axum::body::Body;
-use axum::body::Bytes;
-use axum::body::HttpBody;
-use http_body::Frame;
-use http_body::SizeHint;
-use tokio::io::AsyncRead;
-use tokio::io::AsyncWrite;
-use tokio::io::ReadBuf;
+use axum::body::{Body, Bytes, HttpBody};
+use http_body::{Frame, SizeHint};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 /// What is to be done once everything that was written to a connection has been sent. It is never
@@ -159,19 +151,16 @@ impl fmt::Debug for Delivery {
 mod tests {
     use std::time::Duration;
 
-    use axum::Extension;
-    use axum::Router;
     use axum::extract::Path;
     use axum::routing::get;
-    use tokio::io::AsyncReadExt;
-    use tokio::io::AsyncWriteExt;
+    use axum::{Extension, Router};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
     use tokio::sync::mpsc;
     use tokio::time::timeout;
 
     use super::*;
-    use crate::boot_server::connections::Patience;
-    use crate::boot_server::connections::serve_until;
+    use crate::boot_server::connections::{Patience, serve_until};
 
     /// More than the kernel keeps for a client that reads nothing.
     const LENGTH: usize = 64 << 20;

@@ -4,26 +4,18 @@ use std::io;
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::Path;
-use axum::extract::Request;
-use axum::extract::State;
-use axum::http::HeaderValue;
-use axum::http::StatusCode;
-use axum::http::header;
-use axum::response::IntoResponse;
-use axum::response::Response;
+use axum::extract::{Path, Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use tower_http::services::ServeFile;
 
-use super::Server;
 use super::content::ServedFile;
 use super::delivery::Delivery;
-use super::file_body::file_body;
-use super::file_body::open;
-use super::now_ms;
-use super::range::Requested;
-use super::range::requested;
+use super::file_body::{file_body, open};
+use super::range::{Requested, requested};
 use super::routes::Asking;
 use super::timeline::Event;
+use super::{Server, now_ms};
 
 /// A file of the image, whole or in ranges. The files are no secret; they are counted for the
 /// nodes only.

@@ -12,36 +12,22 @@ mod range;
 mod routes;
 pub mod timeline;
 
-use std::io::Read;
-use std::io::Write;
-use std::net::IpAddr;
-use std::net::SocketAddr;
-use std::path::Path;
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::time::Duration;
-use std::time::SystemTime;
-use std::time::UNIX_EPOCH;
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::Context;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use fs_err as fs;
 use tokio::net::TcpListener;
 
-use self::connections::Patience;
-use self::connections::raise_open_files;
-use self::connections::serve_until;
-pub use self::content::Content;
-pub use self::content::ServedFile;
-pub use self::content::ServedNode;
+use self::connections::{Patience, raise_open_files, serve_until};
+pub use self::content::{Content, ServedFile, ServedNode};
 pub use self::discovery::Discovery;
-pub use self::routes::Status;
-pub use self::routes::router;
-use self::timeline::Event;
-use self::timeline::Timeline;
-use crate::host::neighbour;
-use crate::host::neighbour::Neighbour;
+pub use self::routes::{Status, router};
+use self::timeline::{Event, Timeline};
+use crate::host::neighbour::{self, Neighbour};
 
 /// What the handlers share.
 #[derive(Debug)]

@@ -1,26 +1,17 @@
 //! The boot server as a process beside us: started detached, found again, asked, ended.
 
-use std::io::Read;
-use std::io::Seek;
-use std::io::SeekFrom;
+use std::io::{Read, Seek, SeekFrom};
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::Command;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::thread;
-use std::time::Duration;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use anyhow::Context;
-use anyhow::Result;
-use anyhow::anyhow;
-use anyhow::bail;
+use anyhow::{Context, Result, anyhow, bail};
 use fs_err as fs;
-use rustix::process::Pid;
-use rustix::process::Signal;
-use serde::Deserialize;
-use serde::Serialize;
+use rustix::process::{Pid, Signal};
+use serde::{Deserialize, Serialize};
 
 use super::Status;
 use super::timeline::Stage;

@@ -4,9 +4,7 @@
 
 use std::ops::Range;
 
-use axum::http::HeaderMap;
-use axum::http::HeaderValue;
-use axum::http::header;
+use axum::http::{HeaderMap, HeaderValue, header};
 
 /// What is to be sent of a file.
 #[derive(Debug, PartialEq, Eq)]
@@ -67,9 +65,7 @@ mod tests {
 
     #[test]
     fn one_range_is_understood_and_everything_else_is_the_whole_file() {
-        use Requested::Beyond;
-        use Requested::Part;
-        use Requested::Whole;
+        use Requested::{Beyond, Part, Whole};
         for (text, expected) in [
             ("bytes=0-4", Part(0..5)),
             ("bytes=9-9", Part(9..10)),

@@ -3,39 +3,24 @@
 //! machine says of itself (iPXE's `mac=`) counts only if a router hides the wire. A node gets its
 //! own config and no other's; who is no node of the lab gets none.
 
-use std::net::IpAddr;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use axum::Json;
-use axum::Router;
-use axum::extract::ConnectInfo;
-use axum::extract::FromRequestParts;
-use axum::extract::Path;
-use axum::extract::Query;
-use axum::extract::State;
-use axum::http::Method;
-use axum::http::StatusCode;
-use axum::http::header;
+use axum::extract::{ConnectInfo, FromRequestParts, Path, Query, State};
 use axum::http::request::Parts;
-use axum::response::IntoResponse;
-use axum::response::Response;
-use axum::routing::get;
-use axum::routing::post;
-use serde::Deserialize;
-use serde::Serialize;
+use axum::http::{Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::Server;
 use super::content::ServedNode;
 use super::files::file;
-use super::now_ms;
-use super::timeline::Event;
-use super::timeline::Stage;
-use super::timeline::Timeline;
+use super::timeline::{Event, Stage, Timeline};
+use super::{Server, now_ms};
 use crate::host::neighbour::Neighbour;
-use crate::lab::LabName;
-use crate::lab::MacAddr;
+use crate::lab::{LabName, MacAddr};
 use crate::render::config::substitute_addresses;
 
 /// What `/healthz` and `/status` answer.

@@ -11,14 +11,10 @@ use std::io::Read;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use anyhow::Context;
-use anyhow::Result;
-use anyhow::bail;
+use anyhow::{Context, Result, bail};
 use reqwest::Url;
-use reqwest::blocking::Client;
-use reqwest::blocking::Response;
-use serde::Deserialize;
-use serde::Serialize;
+use reqwest::blocking::{Client, Response};
+use serde::{Deserialize, Serialize};
 
 use crate::output::sanitize;
 

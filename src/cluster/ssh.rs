@@ -1,9 +1,7 @@
 //! Whether nodes answer ssh.
 
 use std::io::Read;
-use std::net::IpAddr;
-use std::net::SocketAddr;
-use std::net::TcpStream;
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use super::on_each;

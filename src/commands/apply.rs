@@ -3,26 +3,19 @@
 
 use std::thread;
 
-use anyhow::Context as _;
-use anyhow::Result;
-use anyhow::bail;
+use anyhow::{Context as _, Result, bail};
 use fs_err as fs;
 use virt::connect::Connect;
 
-use super::Context;
-use super::ksm;
-use super::prepare::BootFile;
-use super::prepare::Prepared;
-use crate::boot_server::process;
-use crate::boot_server::process::Client;
+use super::prepare::{BootFile, Prepared};
+use super::{Context, ksm};
+use crate::boot_server::process::{self, Client};
 use crate::boot_server::timeline::Stage;
-use crate::hypervisor::Found;
-use crate::hypervisor::Hypervisor;
+use crate::hypervisor::{Found, Hypervisor};
 use crate::ksm::Settings;
 use crate::ksm::claims::Claims;
 use crate::lab::Lab;
-use crate::lab::plan::Observed;
-use crate::lab::plan::Step;
+use crate::lab::plan::{Observed, Step};
 use crate::state::StateDir;
 
 /// What applying steps needs.

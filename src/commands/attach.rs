@@ -7,15 +7,9 @@ use anyhow::Result;
 use uuid::Uuid;
 
 use crate::hint::hinted;
-use crate::host;
-use crate::host::bridge;
-use crate::host::neighbour;
-use crate::hypervisor::Attachment;
-use crate::hypervisor::ForeignNetwork;
-use crate::hypervisor::Hypervisor;
-use crate::lab::Lab;
-use crate::lab::MacAddr;
-use crate::lab::Network;
+use crate::host::{self, bridge, neighbour};
+use crate::hypervisor::{Attachment, ForeignNetwork, Hypervisor};
+use crate::lab::{Lab, MacAddr, Network};
 
 /// A wire that was found fit for a lab.
 #[derive(Debug)]

@@ -4,13 +4,11 @@ use anyhow::Result;
 
 use crate::hint::hinted;
 use crate::host;
-use crate::hypervisor::Found;
-use crate::hypervisor::Inventory;
+use crate::hypervisor::{Found, Inventory};
 use crate::images::ImageSpec;
-use crate::lab::Lab;
-use crate::lab::Network;
 use crate::lab::plan::DomainState;
 use crate::lab::spec::VirtType;
+use crate::lab::{Lab, Network};
 use crate::units::human_bytes;
 
 /// Nothing foreign may have a name that the lab needs.

@@ -2,26 +2,18 @@
 
 use anyhow::Result;
 
-use super::Context;
 use super::apply::Applier;
-use super::destroy;
-use super::draft;
-use super::draft::Draft;
-use super::draft::Wishes;
+use super::draft::{self, Draft, Wishes};
 use super::prepare::Prepared;
-use super::wait;
-use crate::boot_server::Discovery;
-use crate::boot_server::process;
+use super::{Context, destroy, wait};
+use crate::boot_server::{Discovery, process};
 use crate::cli::CreateArgs;
 use crate::cluster::discovery;
 use crate::hint::Interrupted;
 use crate::hypervisor::Hypervisor;
 use crate::lab::Lab;
 use crate::lab::options::LabOptions;
-use crate::lab::plan;
-use crate::lab::plan::Goal;
-use crate::lab::plan::Observed;
-use crate::lab::plan::Step;
+use crate::lab::plan::{self, Goal, Observed, Step};
 use crate::state::StateDir;
 
 /// Makes a lab, or completes one that is half made.

@@ -3,46 +3,26 @@
 
 use std::path::PathBuf;
 use std::thread;
-use std::time::Duration;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use clap::Args;
 use indicatif::ProgressBar;
 use serde::Serialize;
 
-use super::Context;
 use super::apply::Applier;
-use super::create;
-use super::draft;
-use super::draft::Draft;
-use super::draft::Wishes;
-use super::ksm;
-use super::memory;
-use super::memory::CurveFiles;
-use super::wait;
-use crate::hint::Interrupted;
-use crate::hint::hinted;
+use super::draft::{self, Draft, Wishes};
+use super::memory::{self, CurveFiles};
+use super::{Context, create, ksm, wait};
+use crate::hint::{Interrupted, hinted};
 use crate::ksm::claims::Claims;
 use crate::lab::LabName;
-use crate::lab::options::LabOptions;
-use crate::lab::options::Span;
-use crate::lab::options::VirtTypeChoice;
-use crate::lab::plan;
-use crate::lab::plan::Goal;
+use crate::lab::options::{LabOptions, Span, VirtTypeChoice};
+use crate::lab::plan::{self, Goal};
 use crate::lab::size::MemoryMib;
-use crate::memory::Analysis;
-use crate::memory::Curve;
-use crate::memory::End;
-use crate::memory::Event;
-use crate::memory::Growable;
-use crate::memory::Growth;
-use crate::memory::Measured;
-use crate::memory::NodeMemory;
-use crate::memory::Sample;
+use crate::memory::{Analysis, Curve, End, Event, Growable, Growth, Measured, NodeMemory, Sample};
 use crate::output::Table;
-use crate::units::human_bytes;
-use crate::units::human_signed_bytes;
+use crate::units::{human_bytes, human_signed_bytes};
 
 /// `memory curve`.
 #[derive(Args, Debug)]

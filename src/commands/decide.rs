@@ -1,31 +1,20 @@
 //! Decides everything about a new lab: what was asked for, and what there is on this host.
 
-use std::net::IpAddr;
-use std::net::Ipv4Addr;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 
-use anyhow::Context as _;
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use ipnet::Ipv4Net;
 use uuid::Uuid;
 
-use super::Context;
-use super::attach;
-use super::prepare;
+use super::{Context, attach, prepare};
 use crate::boot_server::process;
 use crate::host;
-use crate::hypervisor::Hypervisor;
-use crate::hypervisor::Inventory;
-use crate::images::Image;
-use crate::images::ImageSpec;
+use crate::hypervisor::{Hypervisor, Inventory};
+use crate::images::{Image, ImageSpec};
 use crate::lab::Lab;
-use crate::lab::options::LabOptions;
-use crate::lab::options::Surroundings;
-use crate::lab::options::VirtTypeChoice;
-use crate::lab::spec::ConfigRef;
-use crate::lab::spec::ImageRef;
-use crate::lab::spec::VirtType;
+use crate::lab::options::{LabOptions, Surroundings, VirtTypeChoice};
+use crate::lab::spec::{ConfigRef, ImageRef, VirtType};
 
 /// Decides everything about a new lab. `occupied` are subnets that others have.
 pub(super) fn decide(

@@ -5,15 +5,13 @@ use std::collections::BTreeSet;
 use anyhow::Result;
 
 use super::Context;
-use super::apply::Applier;
-use super::apply::all_errors;
+use super::apply::{Applier, all_errors};
 use super::status::no_lab;
 use crate::boot_server::process;
 use crate::cli::DestroyArgs;
 use crate::hypervisor::Hypervisor;
 use crate::lab::LabName;
-use crate::lab::plan;
-use crate::lab::plan::Goal;
+use crate::lab::plan::{self, Goal};
 use crate::state::StateDir;
 
 pub(super) fn run(context: &Context, args: &DestroyArgs) -> Result<()> {

@@ -1,33 +1,23 @@
 //! Decides and checks everything about a lab, and makes nothing of it but the image.
 
-use anyhow::Context as _;
-use anyhow::Result;
-use anyhow::bail;
+use anyhow::{Context as _, Result, bail};
 use fs_err as fs;
 
-use super::Context;
-use super::attach;
-use super::check;
 use super::decide::decide;
 use super::image::PinArgs;
-use super::prepare;
-use super::prepare::Prepared;
-use crate::config;
+use super::prepare::{self, Prepared};
+use super::{Context, attach, check};
 use crate::hint::hinted;
-use crate::host;
-use crate::hypervisor::Found;
-use crate::hypervisor::Hypervisor;
-use crate::images::Image;
-use crate::images::ImageSpec;
+use crate::hypervisor::{Found, Hypervisor};
 use crate::images::lock::Pin;
 use crate::images::store::Store;
-use crate::lab::Lab;
-use crate::lab::LabName;
+use crate::images::{Image, ImageSpec};
 use crate::lab::options::LabOptions;
+use crate::lab::{Lab, LabName};
 use crate::render::Templates;
 use crate::render::config::ConfigInput;
-use crate::state;
-use crate::state::StateDir;
+use crate::state::{self, StateDir};
+use crate::{config, host};
 
 /// How a lab is to be made, beside what it is to be like.
 #[derive(Debug, Default)]

@@ -1,18 +1,12 @@
 //! `virtlab ksm`: kernel samepage merging of this host, for good or until it is switched off.
 
-use anyhow::Context as _;
-use anyhow::Result;
-use clap::Args;
-use clap::Subcommand;
+use anyhow::{Context as _, Result};
+use clap::{Args, Subcommand};
 
 use crate::hint;
 use crate::hypervisor::Hypervisor;
-use crate::ksm::KsmStatus;
-use crate::ksm::Run;
-use crate::ksm::Settings;
-use crate::ksm::claims::Claimed;
-use crate::ksm::claims::Claims;
-use crate::ksm::claims::Released;
+use crate::ksm::claims::{Claimed, Claims, Released};
+use crate::ksm::{KsmStatus, Run, Settings};
 use crate::lab::Lab;
 use crate::output::Printer;
 use crate::units::human_bytes;
@@ -151,8 +145,7 @@ mod tests {
     use super::*;
     use crate::ksm::Ksm;
     use crate::ksm::process::Processes;
-    use crate::ksm::tests::file;
-    use crate::ksm::tests::recorded_tree;
+    use crate::ksm::tests::{file, recorded_tree};
     use crate::output::Format;
 
     #[derive(Parser)]

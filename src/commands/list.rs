@@ -5,8 +5,7 @@ use serde::Serialize;
 
 use super::Context;
 use crate::lab::plan::DomainState;
-use crate::output::Format;
-use crate::output::Table;
+use crate::output::{Format, Table};
 
 /// What `-o json` prints.
 #[derive(Serialize)]

@@ -1,38 +1,25 @@
 //! `virtlab memory`: what a lab's nodes take and what merging saves, once, live, or as a curve.
 
 use std::collections::BTreeMap;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::thread;
-use std::time::Duration;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
-use anyhow::Result;
-use clap::Args;
-use clap::Subcommand;
+use anyhow::{Context as _, Result};
+use clap::{Args, Subcommand};
 use fs_err as fs;
 
 use super::Context;
-use super::curve;
-use super::curve::CurveArgs;
+use super::curve::{self, CurveArgs};
 use super::status::no_lab;
-use crate::hypervisor::Found;
-use crate::hypervisor::Hypervisor;
-use crate::ksm::Ksm;
-use crate::ksm::KsmError;
-use crate::ksm::KsmStatus;
+use crate::hypervisor::{Found, Hypervisor};
 use crate::ksm::process::Processes;
+use crate::ksm::{Ksm, KsmError, KsmStatus};
 use crate::lab::LabName;
 use crate::lab::plan::DomainState;
-use crate::memory::Chart;
-use crate::memory::Curve;
-use crate::memory::LabMemory;
-use crate::memory::NodeMemory;
-use crate::memory::bars;
-use crate::output::Format;
-use crate::output::terminal_width;
+use crate::memory::{Chart, Curve, LabMemory, NodeMemory, bars};
+use crate::output::{Format, terminal_width};
 
 /// `memory`: of a lab, or a curve that makes its own lab.
 #[derive(Args, Debug)]

@@ -24,33 +24,23 @@ mod version;
 mod wait;
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::Once;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Once};
 
-use anstream::AutoStream;
-use anstream::ColorChoice;
-use anyhow::Context as _;
-use anyhow::Result;
-use anyhow::bail;
+use anstream::{AutoStream, ColorChoice};
+use anyhow::{Context as _, Result, bail};
 use etcetera::BaseStrategy;
 use tracing_subscriber::EnvFilter;
 
-use crate::cli::Cli;
-use crate::cli::Command;
-use crate::cli::Global;
-use crate::completion;
+use crate::cli::{Cli, Command, Global};
 use crate::hint::Interrupted;
-use crate::hypervisor::Hypervisor;
-use crate::hypervisor::Inventory;
-use crate::images::Catalogue;
-use crate::images::InUse;
+use crate::hypervisor::{Hypervisor, Inventory};
 use crate::images::store::Store;
+use crate::images::{Catalogue, InUse};
 use crate::ksm::claims::Claims;
 use crate::output::Printer;
 use crate::render::Templates;
-use crate::signals;
+use crate::{completion, signals};
 
 /// What every command has at hand.
 struct Context<'a> {

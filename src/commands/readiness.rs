@@ -8,10 +8,8 @@ use anyhow::Result;
 
 use super::attach;
 use crate::boot_server::process::Client;
-use crate::boot_server::timeline::NodeTimeline;
-use crate::boot_server::timeline::Stage;
-use crate::cluster::etcd;
-use crate::cluster::etcd::Endpoint;
+use crate::boot_server::timeline::{NodeTimeline, Stage};
+use crate::cluster::etcd::{self, Endpoint};
 use crate::cluster::ssh;
 use crate::hypervisor::Hypervisor;
 use crate::images::Readiness;

@@ -3,23 +3,16 @@
 
 use std::net::IpAddr;
 
-use anyhow::Result;
-use anyhow::bail;
+use anyhow::{Result, bail};
 
-use super::Context;
-use super::decide;
-use super::draft;
-use super::prepare;
-use super::prepare::BootFile;
-use super::prepare::Prepared;
-use crate::cli::RenderArgs;
-use crate::cli::RenderPart;
+use super::prepare::{self, BootFile, Prepared};
+use super::{Context, decide, draft};
+use crate::cli::{RenderArgs, RenderPart};
 use crate::host;
 use crate::images::ImageSpec;
 use crate::lab::Lab;
 use crate::lab::boot::Transport;
-use crate::lab::options::LabOptions;
-use crate::lab::options::Surroundings;
+use crate::lab::options::{LabOptions, Surroundings};
 use crate::render::boot;
 use crate::render::config::ConfigInput;
 use crate::state::StateDir;

@@ -4,10 +4,7 @@ use std::net::SocketAddr;
 
 use anyhow::Result;
 
-use crate::boot_server;
-use crate::boot_server::Discovery;
-use crate::boot_server::Server;
-use crate::boot_server::process;
+use crate::boot_server::{self, Discovery, Server, process};
 use crate::hint::hinted;
 use crate::lab::LabName;
 use crate::state::StateDir;

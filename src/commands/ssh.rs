@@ -4,17 +4,13 @@ use std::net::IpAddr;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use anyhow::Context as _;
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
-use super::Context;
-use super::readiness;
+use super::{Context, readiness};
 use crate::cli::SshArgs;
 use crate::hint::hinted;
-use crate::hypervisor::Hypervisor;
-use crate::hypervisor::Inventory;
-use crate::lab::Lab;
-use crate::lab::Node;
+use crate::hypervisor::{Hypervisor, Inventory};
+use crate::lab::{Lab, Node};
 
 /// Becomes `ssh`, whose exit status is that of the remote command.
 pub(super) fn run(context: &Context, args: &SshArgs) -> Result<()> {

@@ -4,22 +4,18 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use anyhow::Result;
-use anyhow::bail;
+use anyhow::{Result, bail};
 use serde::Serialize;
 
 use super::Context;
-use super::readiness;
-use super::readiness::endpoints;
+use super::readiness::{self, endpoints};
 use super::status::no_lab;
 use crate::cli::ClusterArgs;
-use crate::cluster::discovery;
-use crate::cluster::discovery::Registration;
+use crate::cluster::discovery::{self, Registration};
 use crate::cluster::etcd;
 use crate::hypervisor::Hypervisor;
 use crate::lab::Lab;
-use crate::output::Printer;
-use crate::output::Table;
+use crate::output::{Printer, Table};
 use crate::state::StateDir;
 
 /// What `-o json` prints.

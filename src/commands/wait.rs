@@ -1,35 +1,26 @@
 //! Waits until a lab is ready and shows how far each node is: live on a terminal, a line for each
 //! stage elsewhere.
 
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::thread;
-use std::time::Duration;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use anyhow::Result;
-use anyhow::bail;
+use anyhow::{Result, bail};
 use indicatif::ProgressBar;
 
-use super::Context;
-use super::readiness;
-use super::readiness::endpoints;
-use super::readiness::last_seen_stage;
-use super::status;
+use super::readiness::{self, endpoints, last_seen_stage};
+use super::{Context, status};
 use crate::boot_server::process::Client;
-use crate::boot_server::timeline::NodeTimeline;
-use crate::boot_server::timeline::Stage;
+use crate::boot_server::timeline::{NodeTimeline, Stage};
 use crate::cluster::etcd;
 use crate::hint::TimedOut;
 use crate::hypervisor::Hypervisor;
 use crate::images::Readiness;
-use crate::lab::Lab;
-use crate::lab::Node;
 use crate::lab::boot::Transport;
 use crate::lab::plan::DomainState;
-use crate::output::sanitize;
-use crate::output::seconds;
+use crate::lab::{Lab, Node};
+use crate::output::{sanitize, seconds};
 
 /// How to wait.
 #[derive(Debug)]

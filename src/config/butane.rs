@@ -4,9 +4,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::Context;
-use anyhow::Result;
-use anyhow::bail;
+use anyhow::{Context, Result, bail};
 
 use super::filter;
 use crate::hint::hinted;

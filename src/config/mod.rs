@@ -6,12 +6,9 @@ mod check;
 mod ssh_keys;
 
 use std::io::Write;
-use std::process::Command;
-use std::process::Output;
-use std::process::Stdio;
+use std::process::{Command, Output, Stdio};
 
-pub use self::butane::is_butane;
-pub use self::butane::to_ignition;
+pub use self::butane::{is_butane, to_ignition};
 pub use self::check::check;
 pub use self::ssh_keys::public_keys;
 

@@ -1,8 +1,7 @@
 //! A bridge of the host that a lab attaches to. It is somebody else's: it is looked at, and never
 //! made, changed or removed.
 
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use fs_err as fs;

@@ -3,12 +3,10 @@
 pub mod bridge;
 pub mod neighbour;
 
-use std::net::IpAddr;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::process::Command;
 
-use anyhow::Context;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use fs_err as fs;
 use ipnet::Ipv4Net;
 

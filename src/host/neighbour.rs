@@ -1,9 +1,7 @@
 //! Who has which address on the wire, as the kernel found out by ARP: this tells a node from a
 //! machine that only claims to be one, and finds nodes that have not asked for anything yet.
 
-use std::net::IpAddr;
-use std::net::Ipv4Addr;
-use std::net::UdpSocket;
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 
 use fs_err as fs;
 use ipnet::Ipv4Net;

@@ -4,15 +4,13 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
-use anyhow::Context;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde::Deserialize;
 use uuid::Uuid;
 use virt::error::ErrorNumber;
 
 use super::Hypervisor;
-use super::error::Already;
-use super::error::Doing;
+use super::error::{Already, Doing};
 use crate::lab::MacAddr;
 use crate::lab::metadata::Mark;
 

@@ -1,18 +1,13 @@
 //! The nodes' domains. These take a connection, since they are called for many nodes at a time.
 
-use anyhow::Result;
-use anyhow::bail;
+use anyhow::{Result, bail};
 use virt::connect::Connect;
-use virt::domain::Domain;
-use virt::domain::DomainState;
-use virt::error::Error;
-use virt::error::ErrorNumber;
+use virt::domain::{Domain, DomainState};
+use virt::error::{Error, ErrorNumber};
 use virt::sys;
 
 use super::Hypervisor;
-use super::error::Already;
-use super::error::Doing;
-use super::error::is_any;
+use super::error::{Already, Doing, is_any};
 use crate::lab::Lab;
 use crate::lab::metadata::Mark;
 

@@ -1,11 +1,8 @@
 //! libvirt's errors: what was being done, libvirt's bare text, and its code for hints and for
 //! telling "already done" from "went wrong".
 
-use anyhow::Context;
-use anyhow::Result;
-use virt::error::Error;
-use virt::error::ErrorDomain;
-use virt::error::ErrorNumber;
+use anyhow::{Context, Result};
+use virt::error::{Error, ErrorDomain, ErrorNumber};
 
 /// What libvirt said, without the numbers that mean nothing to a user.
 #[derive(Debug, thiserror::Error)]

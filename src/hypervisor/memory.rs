@@ -3,18 +3,15 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Context;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde::Deserialize;
 use uuid::Uuid;
 use virt::error::ErrorNumber;
 use virt::sys;
 
-use super::Hypervisor;
 use super::domains::own_domain;
-use super::error::Already;
-use super::error::Doing;
-use super::raw;
+use super::error::{Already, Doing};
+use super::{Hypervisor, raw};
 use crate::ksm::KsmStatus;
 use crate::lab::Lab;
 

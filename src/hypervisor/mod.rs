@@ -19,13 +19,10 @@ use std::thread;
 use anyhow::Result;
 use virt::connect::Connect;
 
-pub use self::attachments::Attachment;
-pub use self::attachments::ForeignNetwork;
+pub use self::attachments::{Attachment, ForeignNetwork};
 use self::error::Doing;
 pub use self::error::LibvirtError;
-pub use self::observe::Foreign;
-pub use self::observe::Found;
-pub use self::observe::Inventory;
+pub use self::observe::{Foreign, Found, Inventory};
 
 /// A connection to libvirt, which opens more of them when there is much to do at once.
 #[derive(Debug)]

@@ -1,15 +1,11 @@
 //! The lab's own network.
 
-use anyhow::Result;
-use anyhow::bail;
+use anyhow::{Result, bail};
 use virt::error::ErrorNumber;
 use virt::network::Network;
 
-use super::Hypervisor;
-use super::error::Already;
-use super::error::Doing;
-use super::error::is_any;
-use super::raw;
+use super::error::{Already, Doing, is_any};
+use super::{Hypervisor, raw};
 use crate::lab::Lab;
 use crate::lab::metadata::Mark;
 

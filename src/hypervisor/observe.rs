@@ -3,24 +3,19 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
-use anyhow::Context;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use ipnet::Ipv4Net;
 use serde::Deserialize;
 use uuid::Uuid;
-use virt::domain::Domain;
-use virt::domain::DomainState as VirtState;
+use virt::domain::{Domain, DomainState as VirtState};
 use virt::error::ErrorNumber;
 use virt::network::Network;
 
 use super::Hypervisor;
-use super::error::Already;
-use super::error::Doing;
-use crate::lab::Lab;
-use crate::lab::LabName;
+use super::error::{Already, Doing};
 use crate::lab::metadata::Mark;
-use crate::lab::plan::Activity;
-use crate::lab::plan::DomainState;
+use crate::lab::plan::{Activity, DomainState};
+use crate::lab::{Lab, LabName};
 
 /// Everything that libvirt has.
 #[derive(Debug, Default)]

@@ -1,8 +1,7 @@
 //! libvirt calls that the `virt` crate does not wrap. The only unsafe code there is.
 #![expect(unsafe_code, reason = "see the module's first line")]
 
-use std::ffi::CStr;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::ptr;
 
 use virt::connect::Connect;

@@ -3,10 +3,7 @@
 
 use std::io::Read;
 
-use anyhow::Context;
-use anyhow::Result;
-use anyhow::anyhow;
-use anyhow::bail;
+use anyhow::{Context, Result, anyhow, bail};
 use virt::connect::Connect;
 use virt::error::ErrorNumber;
 use virt::storage_pool::StoragePool;
@@ -14,12 +11,9 @@ use virt::storage_vol::StorageVol;
 use virt::stream::Stream;
 
 use super::Hypervisor;
-use super::error::Already;
-use super::error::Doing;
-use super::error::is_any;
-use crate::lab::Lab;
-use crate::lab::Node;
+use super::error::{Already, Doing, is_any};
 use crate::lab::hardware::DiskSize;
+use crate::lab::{Lab, Node};
 use crate::render::xml;
 
 impl Hypervisor {

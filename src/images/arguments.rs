@@ -1,12 +1,8 @@
 //! What the templates of an entry may use: kernel arguments and URLs.
 
-use anyhow::Result;
-use anyhow::anyhow;
-use minijinja::Environment;
-use minijinja::ErrorKind;
-use minijinja::UndefinedBehavior;
-use minijinja::Value;
+use anyhow::{Result, anyhow};
 use minijinja::value::Serde;
+use minijinja::{Environment, ErrorKind, UndefinedBehavior, Value};
 use serde::Serialize;
 
 use crate::render::undefined_names;

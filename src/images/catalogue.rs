@@ -4,17 +4,12 @@
 //! (a moved URL, a new signing key) without waiting for a release.
 
 use std::collections::BTreeMap;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::Context;
-use anyhow::Result;
-use anyhow::bail;
-use anyhow::ensure;
+use anyhow::{Context, Result, bail, ensure};
 use fs_err as fs;
 
-use crate::images::spec::ImageSpec;
-use crate::images::spec::Source;
+use crate::images::spec::{ImageSpec, Source};
 
 /// The images that `--image` can name.
 #[derive(Clone, Debug)]

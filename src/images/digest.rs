@@ -7,8 +7,7 @@ use std::str::FromStr;
 
 use anyhow::Result;
 use fs_err as fs;
-use serde::Deserialize;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
 
 /// A SHA-256 digest, written as 64 lower-case hexadecimal digits.

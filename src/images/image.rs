@@ -2,15 +2,10 @@
 
 use std::path::PathBuf;
 
-use crate::images::digest::Hasher;
-use crate::images::digest::Sha256;
-use crate::images::index::Record;
-use crate::images::index::RecordFile;
-use crate::images::lock::Pin;
-use crate::images::lock::PinnedFile;
-use crate::images::spec::ImageSpec;
-use crate::images::spec::Role;
-use crate::images::spec::Source;
+use crate::images::digest::{Hasher, Sha256};
+use crate::images::index::{Record, RecordFile};
+use crate::images::lock::{Pin, PinnedFile};
+use crate::images::spec::{ImageSpec, Role, Source};
 
 /// An image whose files are here and verified.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,14 +1,12 @@
 //! What the store knows about each image that it has, one small JSON file each.
 
 use std::io::ErrorKind;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use anyhow::Result;
 use fs_err as fs;
-use serde::Deserialize;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::files::write_atomically;
 use crate::images::digest::Sha256;

@@ -1,25 +1,15 @@
 //! Files that the user keeps: they are used where they are, and never changed or removed.
 
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::Context;
-use anyhow::Result;
-use anyhow::ensure;
+use anyhow::{Context, Result, ensure};
 
 use crate::images::digest::Sha256;
-use crate::images::image::Image;
-use crate::images::image::record;
-use crate::images::index::Record;
-use crate::images::index::RecordFile;
-use crate::images::index::now;
+use crate::images::image::{Image, record};
+use crate::images::index::{Record, RecordFile, now};
 use crate::images::lock::Pin;
-use crate::images::spec::FileSpec;
-use crate::images::spec::ImageSpec;
-use crate::images::spec::Local;
-use crate::images::store::Store;
-use crate::images::store::mtime;
-use crate::images::store::refuse_version;
+use crate::images::spec::{FileSpec, ImageSpec, Local};
+use crate::images::store::{Store, mtime, refuse_version};
 
 /// The user's own files stay where they are; only their digests are remembered, by size and
 /// time, since reading them takes seconds.

@@ -6,15 +6,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use anyhow::Context;
-use anyhow::Result;
-use anyhow::ensure;
+use anyhow::{Context, Result, ensure};
 use fs_err as fs;
-use serde::Deserialize;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::files::folder_of;
-use crate::files::write_atomically;
+use crate::files::{folder_of, write_atomically};
 use crate::images::digest::Sha256;
 use crate::images::spec::located;
 

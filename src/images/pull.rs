@@ -1,36 +1,24 @@
 //! Getting an image that is not here: fetching it, several files side by side, or building it.
 
-use std::path::Path;
-use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use anyhow::Context;
-use anyhow::Result;
-use anyhow::bail;
-use anyhow::ensure;
+use anyhow::{Context, Result, bail, ensure};
 use fs_err as fs;
 use indicatif::HumanBytes;
 
 use crate::images::digest::Sha256;
-use crate::images::fetch::Fetched;
-use crate::images::fetch::Fetcher;
-use crate::images::image::Image;
-use crate::images::image::record;
-use crate::images::index::RecordFile;
-use crate::images::index::now;
+use crate::images::fetch::{Fetched, Fetcher};
+use crate::images::image::{Image, record};
+use crate::images::index::{RecordFile, now};
 use crate::images::lock::Pin;
 use crate::images::recipe::Recipe;
-use crate::images::resolve::RemoteFile;
-use crate::images::resolve::resolve;
-use crate::images::spec::ImageSpec;
-use crate::images::spec::SigningKey;
-use crate::images::store::Store;
-use crate::images::store::mtime;
+use crate::images::resolve::{RemoteFile, resolve};
+use crate::images::spec::{ImageSpec, SigningKey};
+use crate::images::store::{Store, mtime};
 use crate::images::verify;
-use crate::output::Printer;
-use crate::output::seconds;
+use crate::output::{Printer, seconds};
 
 /// Fetches the version that the pin wants, unless it is here.
 pub(crate) fn fetch(

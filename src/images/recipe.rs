@@ -6,32 +6,21 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::io::BufRead;
-use std::io::BufReader;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::Command;
-use std::process::ExitStatus;
-use std::process::Stdio;
+use std::process::{Command, ExitStatus, Stdio};
 
-use anyhow::Context;
-use anyhow::Result;
-use anyhow::bail;
+use anyhow::{Context, Result, bail};
 use fs_err as fs;
 use fs_err::os::unix::fs::OpenOptionsExt;
-use rustix::process::Pid;
-use rustix::process::Signal;
-use rustix::process::kill_process_group;
+use rustix::process::{Pid, Signal, kill_process_group};
 use signal_hook::iterator::Signals;
 
 use crate::hint::Interrupted;
-use crate::images::digest::Hasher;
-use crate::images::digest::Sha256;
-use crate::images::spec::ImageSpec;
-use crate::images::spec::RecipeName;
-use crate::output::Printer;
-use crate::output::sanitize;
+use crate::images::digest::{Hasher, Sha256};
+use crate::images::spec::{ImageSpec, RecipeName};
+use crate::output::{Printer, sanitize};
 use crate::signals;
 
 /// A recipe: its files by their names, all of which may be executed, and what it looks at.

@@ -2,25 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Context;
-use anyhow::Result;
-use anyhow::bail;
-use anyhow::ensure;
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::images::arguments::UrlVariables;
 use crate::images::digest::Sha256;
 use crate::images::fetch::Fetcher;
 use crate::images::lock::Pin;
-use crate::images::spec::FileSpec;
-use crate::images::spec::ImageSpec;
-use crate::images::spec::Latest;
-use crate::images::spec::Role;
-use crate::images::spec::SigningKey;
-use crate::images::spec::Source;
-use crate::images::spec::Stream;
-use crate::images::spec::Urls;
-use crate::images::spec::is_file_name;
+use crate::images::spec::{
+    FileSpec, ImageSpec, Latest, Role, SigningKey, Source, Stream, Urls, is_file_name,
+};
 use crate::images::verify;
 
 /// One version of an image, ready to be fetched.

@@ -6,15 +6,10 @@
 //! year. (`gpgv` would be simpler, but it takes every key of its keyring for trustworthy, also
 //! expired and revoked ones.)
 
-use std::path::Path;
-use std::path::PathBuf;
-use std::process::Command;
-use std::process::Stdio;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
-use anyhow::Context;
-use anyhow::Result;
-use anyhow::bail;
-use anyhow::ensure;
+use anyhow::{Context, Result, bail, ensure};
 use fs_err as fs;
 use tempfile::TempDir;
 

@@ -11,21 +11,15 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::ErrorKind;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use fs_err as fs;
-use serde::Deserialize;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::ksm::Knob;
-use crate::ksm::Ksm;
-use crate::ksm::KsmError;
-use crate::ksm::Settings;
-use crate::ksm::kill_point;
 use crate::ksm::process::Processes;
+use crate::ksm::{Knob, Ksm, KsmError, Settings, kill_point};
 
 /// The labs of this host that asked for KSM.
 #[derive(Clone, Debug)]

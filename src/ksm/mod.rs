@@ -12,19 +12,14 @@ pub mod process;
 mod settings;
 mod status;
 
-use std::io;
-use std::io::ErrorKind;
-use std::io::Write;
-use std::path::Path;
-use std::path::PathBuf;
+use std::io::{self, ErrorKind, Write};
+use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 
 pub use error::KsmError;
-pub use settings::Knob;
-pub use settings::Settings;
-pub use status::KsmStatus;
-pub use status::Run;
+pub use settings::{Knob, Settings};
+pub use status::{KsmStatus, Run};
 
 /// The KSM of one kernel, through its directory of files.
 #[derive(Clone, Debug)]

@@ -6,10 +6,8 @@
 //! optional and comes with the reason when it is missing.
 
 use std::collections::BTreeMap;
-use std::io;
-use std::io::ErrorKind;
-use std::path::Path;
-use std::path::PathBuf;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 use uuid::Uuid;

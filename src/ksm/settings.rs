@@ -1,7 +1,6 @@
 //! What can be set of KSM.
 
-use serde::Deserialize;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::ksm::Run;
 

@@ -1,12 +1,10 @@
 //! What KSM does and what it has brought, in pages and in bytes.
 
-use serde::Deserialize;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::ksm::Settings;
 use crate::output::Table;
-use crate::units::human_bytes;
-use crate::units::human_signed_bytes;
+use crate::units::{human_bytes, human_signed_bytes};
 
 /// The numbers of KSM at one moment; in JSON with [`saved_bytes`](KsmStatus::saved_bytes) and
 /// [`in_use_bytes`](KsmStatus::in_use_bytes).

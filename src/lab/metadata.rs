@@ -3,16 +3,12 @@
 //!
 //! <https://libvirt.org/formatdomain.html#general-metadata>
 
-use anyhow::Context;
-use anyhow::Result;
-use anyhow::anyhow;
+use anyhow::{Context, Result, anyhow};
 use quick_xml::se::Serializer;
-use serde::Deserialize;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::Lab;
-use super::LabName;
+use super::{Lab, LabName};
 
 /// The XML namespace of our metadata element.
 pub const NAMESPACE: &str = "https://virtlab.dev/xmlns/lab/1";

@@ -20,8 +20,7 @@ use uuid::Uuid;
 
 pub use self::address::MacAddr;
 pub use self::name::LabName;
-pub use self::spec::LabSpec;
-pub use self::spec::Network;
+pub use self::spec::{LabSpec, Network};
 
 /// A lab with everything decided: what is stored, rendered, planned and served.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,8 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Lab;
-use super::Network;
+use super::{Lab, Network};
 
 /// What was found of a lab.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -3,8 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::Deserialize;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Memory in MiB. `1024`, `1024MiB`, `1GiB`, `512M` and `2G` are understood; M and G are binary,
 /// as everywhere in libvirt's and QEMU's memory settings.

@@ -1,17 +1,14 @@
 //! What a lab consists of, with every default filled in. This is what libvirt's metadata keeps.
 
 use std::fmt;
-use std::net::IpAddr;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use clap::ValueEnum;
 use ipnet::Ipv4Net;
-use serde::Deserialize;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use super::address;
-use super::address::MacPrefix;
+use super::address::{self, MacPrefix};
 use super::boot::Boot;
 use super::hardware::Hardware;
 use super::size::MemoryMib;

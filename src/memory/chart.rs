@@ -8,21 +8,14 @@
 
 mod scale;
 
-use anyhow::Context;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use minijinja::Environment;
 use minijinja::value::Serde;
 use serde::Serialize;
 
-use crate::memory::Analysis;
-use crate::memory::Curve;
-use crate::memory::Sample;
-use crate::units::human_bytes;
-use crate::units::human_signed_bytes;
-use scale::NodeScale;
-use scale::Tick;
-use scale::memory_scale;
-use scale::px;
+use crate::memory::{Analysis, Curve, Sample};
+use crate::units::{human_bytes, human_signed_bytes};
+use scale::{NodeScale, Tick, memory_scale, px};
 
 /// A curve to draw, and what stands above it.
 #[derive(Clone, Debug)]

@@ -7,8 +7,7 @@
 
 use thiserror::Error;
 
-use crate::memory::Curve;
-use crate::memory::Sample;
+use crate::memory::{Curve, Sample};
 use crate::units::UNITS;
 
 impl Curve {

@@ -1,19 +1,13 @@
 //! Measures a curve: grows a lab node by node, and each time waits until KSM has had its chance.
 
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use anyhow::Context;
-use anyhow::bail;
+use anyhow::{Context, bail};
 
-use crate::ksm::Ksm;
-use crate::ksm::KsmStatus;
-use crate::memory::Curve;
-use crate::memory::NodeMemory;
-use crate::memory::Sample;
+use crate::ksm::{Ksm, KsmStatus};
+use crate::memory::{Curve, NodeMemory, Sample};
 
 /// A lab that can be made larger.
 pub trait Growable {

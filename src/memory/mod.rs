@@ -21,14 +21,8 @@ use crate::units::human_bytes;
 pub use bars::bars;
 pub use chart::Chart;
 pub use csv::CsvError;
-pub use curve::Analysis;
-pub use curve::Curve;
-pub use curve::Sample;
-pub use growth::End;
-pub use growth::Event;
-pub use growth::Growable;
-pub use growth::Growth;
-pub use growth::Measured;
+pub use curve::{Analysis, Curve, Sample};
+pub use growth::{End, Event, Growable, Growth, Measured};
 
 /// The memory of one node. What cannot be known is `None`, and `missing` says why.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]

@@ -7,12 +7,8 @@
 use anyhow::Result;
 use serde::Serialize;
 
-use super::LabContext;
-use super::NodeContext;
-use super::Templates;
-use crate::lab::Lab;
-use crate::lab::MacAddr;
-use crate::lab::Node;
+use super::{LabContext, NodeContext, Templates};
+use crate::lab::{Lab, MacAddr, Node};
 
 /// The names of what an image boots, as the boot server gives them out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -6,12 +6,8 @@ use std::net::IpAddr;
 use anyhow::Result;
 use serde::Serialize;
 
-use super::LabContext;
-use super::NodeContext;
-use super::Templates;
-use super::all_nodes;
-use crate::lab::Lab;
-use crate::lab::Node;
+use super::{LabContext, NodeContext, Templates, all_nodes};
+use crate::lab::{Lab, Node};
 
 /// What a config template may use beside the lab and its nodes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -14,9 +14,7 @@ use uuid::Uuid;
 
 pub use self::templates::Templates;
 pub(crate) use self::templates::undefined_names;
-use crate::lab::Lab;
-use crate::lab::MacAddr;
-use crate::lab::Node;
+use crate::lab::{Lab, MacAddr, Node};
 
 /// What every template knows of the lab, as `lab`.
 #[derive(Debug, Serialize)]

@@ -1,17 +1,13 @@
 //! What a PXE server that is not ours needs: loader configs, and snippets for DHCP servers and
 //! nginx.
 
-use std::net::IpAddr;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use anyhow::Result;
 use ipnet::Ipv4Net;
 use serde::Serialize;
 
-use super::LabContext;
-use super::NodeContext;
-use super::Templates;
-use super::all_nodes;
+use super::{LabContext, NodeContext, Templates, all_nodes};
 use crate::lab::Lab;
 
 /// Where an exported tree will be served.

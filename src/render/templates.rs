@@ -3,19 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use anyhow::Context;
-use anyhow::Result;
-use anyhow::anyhow;
+use anyhow::{Context, Result, anyhow};
 use fs_err as fs;
-use minijinja::AutoEscape;
-use minijinja::Environment;
-use minijinja::ErrorKind;
-use minijinja::Output;
-use minijinja::State;
-use minijinja::UndefinedBehavior;
-use minijinja::Value;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
+use minijinja::{AutoEscape, Environment, ErrorKind, Output, State, UndefinedBehavior, Value};
 use serde::Serialize;
 
 /// All templates, by names such as `domain-templates/domain.xml.j2`.

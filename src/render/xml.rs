@@ -1,31 +1,18 @@
 //! libvirt's XML of a lab: the domain of each node and the network.
 
-use std::net::Ipv4Addr;
-use std::net::Ipv6Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
-use anyhow::Context;
-use anyhow::Result;
-use anyhow::bail;
+use anyhow::{Context, Result, bail};
 use minijinja::Value;
-use serde::Deserialize;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::LabContext;
-use super::NodeContext;
-use super::Templates;
-use super::all_nodes;
-use crate::lab::Lab;
-use crate::lab::MacAddr;
-use crate::lab::Network;
-use crate::lab::Node;
-use crate::lab::address;
-use crate::lab::boot::Firmware;
-use crate::lab::boot::Loader;
-use crate::lab::hardware::Graphics;
-use crate::lab::hardware::Nic;
+use super::{LabContext, NodeContext, Templates, all_nodes};
+use crate::lab::boot::{Firmware, Loader};
+use crate::lab::hardware::{Graphics, Nic};
 use crate::lab::metadata::Mark;
 use crate::lab::spec::ManagedNetwork;
+use crate::lab::{Lab, MacAddr, Network, Node, address};
 
 /// The domain XML of a node. <https://libvirt.org/formatdomain.html>
 ///

@@ -1,11 +1,9 @@
 //! Completion, as the shells ask for it.
 
 use std::io::Write;
-use std::process::Command;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
-use crate::support::User;
-use crate::support::text;
+use crate::support::{User, text};
 
 #[test]
 fn the_scripts_are_right_in_the_shells_own_opinion() {

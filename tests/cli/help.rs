@@ -1,9 +1,6 @@
 //! What `--help` says about every command.
 
-use crate::support::User;
-use crate::support::assert_transcript;
-use crate::support::text;
-use crate::support::transcript;
+use crate::support::{User, assert_transcript, text, transcript};
 
 #[test]
 fn every_command_explains_itself_in_80_columns() {

@@ -1,24 +1,17 @@
 //! `image`: what is in the cache, and what may be removed from it.
 
 use std::fs::File;
-use std::io::BufRead;
-use std::io::BufReader;
+use std::io::{BufRead, BufReader};
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
-use std::time::Duration;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use fs_err as fs;
-use rustix::process::Pid;
-use rustix::process::Signal;
-use rustix::process::kill_process;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::support::RUNNING;
-use crate::support::User;
-use crate::support::assert_transcript;
-use crate::support::text;
+use crate::support::{RUNNING, User, assert_transcript, text};
 
 #[test]
 fn the_documented_image_of_ones_own_is_made_as_documented() {

@@ -2,12 +2,7 @@
 
 use serde_json::Value;
 
-use crate::support::FOREIGN;
-use crate::support::PAUSED;
-use crate::support::RUNNING;
-use crate::support::SHUT_OFF;
-use crate::support::User;
-use crate::support::assert_transcript;
+use crate::support::{FOREIGN, PAUSED, RUNNING, SHUT_OFF, User, assert_transcript};
 
 #[test]
 fn labs_are_listed_in_every_form_and_what_is_foreign_is_not() {

@@ -2,9 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use crate::support::User;
-use crate::support::assert_transcript;
-use crate::support::transcript;
+use crate::support::{User, assert_transcript, transcript};
 
 #[test]
 fn ssh_is_given_the_user_and_the_address_of_a_node_and_its_end_is_ours() {

@@ -2,12 +2,7 @@
 
 use fs_err as fs;
 
-use crate::support::PAUSED;
-use crate::support::RUNNING;
-use crate::support::SHUT_OFF;
-use crate::support::User;
-use crate::support::assert_transcript;
-use crate::support::text;
+use crate::support::{PAUSED, RUNNING, SHUT_OFF, User, assert_transcript, text};
 
 #[test]
 fn a_dry_run_prints_the_steps_and_makes_nothing() {

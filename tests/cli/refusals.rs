@@ -7,10 +7,7 @@ use std::process::Command;
 
 use fs_err as fs;
 
-use crate::support::FOREIGN;
-use crate::support::User;
-use crate::support::assert_transcript;
-use crate::support::text;
+use crate::support::{FOREIGN, User, assert_transcript, text};
 
 #[test]
 fn a_wrong_command_line_is_refused_with_2() {

@@ -2,8 +2,7 @@
 
 use std::process::Stdio;
 
-use crate::support::User;
-use crate::support::text;
+use crate::support::{User, text};
 
 #[test]
 fn data_goes_to_stdout_and_conversation_to_stderr() {

@@ -1,9 +1,7 @@
 //! A user with a home, an image of two tiny files, and a libvirt of their own.
 
-use std::path::Path;
-use std::path::PathBuf;
-use std::process::Command;
-use std::process::Output;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
 
 use fs_err as fs;
 use insta::Settings;

@@ -5,28 +5,19 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
-use std::thread;
-use std::thread::JoinHandle;
+use std::thread::{self, JoinHandle};
 
 use axum::Router;
 use reqwest::Method;
 use reqwest::blocking::Response;
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
-use virtlab::boot_server::discovery::Discovery;
-use virtlab::boot_server::discovery::router;
-use virtlab::cluster::discovery::TIMEOUT;
-use virtlab::cluster::discovery::registrations;
-use virtlab::cluster::discovery::request_token;
+use virtlab::boot_server::discovery::{Discovery, router};
+use virtlab::cluster::discovery::{TIMEOUT, registrations, request_token};
 
-use crate::etcd::Etcd;
-use crate::etcd::Process;
-use crate::etcd::client;
-use crate::etcd::loopback;
-use crate::etcd::wait_for;
+use crate::etcd::{Etcd, Process, client, loopback, wait_for};
 
 #[test]
 fn three_etcds_bootstrap_through_the_embedded_discovery_and_a_fourth_is_told_it_is_full() {

@@ -5,22 +5,15 @@
 
 use std::fs::File;
 use std::net::Ipv4Addr;
-use std::path::Path;
-use std::path::PathBuf;
-use std::process::Child;
-use std::process::Command;
-use std::process::ExitStatus;
-use std::process::Stdio;
-use std::sync::atomic::AtomicU32;
-use std::sync::atomic::Ordering;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
-use std::time::Duration;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use reqwest::Method;
 use reqwest::blocking::Client;
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Value, json};
 use virtlab::cluster::discovery::TIMEOUT;
 
 pub(crate) struct Etcd {

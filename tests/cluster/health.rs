@@ -3,17 +3,11 @@
 use std::thread;
 
 use reqwest::Method;
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
-use virtlab::cluster::etcd::CLIENT_PORT;
-use virtlab::cluster::etcd::Endpoint;
-use virtlab::cluster::etcd::Report;
-use virtlab::cluster::etcd::check;
+use virtlab::cluster::etcd::{CLIENT_PORT, Endpoint, Report, check};
 
-use crate::etcd::Etcd;
-use crate::etcd::client;
-use crate::etcd::wait_for;
+use crate::etcd::{Etcd, client, wait_for};
 
 #[test]
 fn a_cluster_is_healthy_by_v3_and_no_key_stays() {

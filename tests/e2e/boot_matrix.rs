@@ -3,10 +3,7 @@
 //!
 //! The lines `boot: …` are what docs/performance.md has in its table: `-- boot_matrix --nocapture`.
 
-use crate::harness::LabGuard;
-use crate::harness::everything_there;
-use crate::harness::virsh;
-use crate::harness::virtlab;
+use crate::harness::{LabGuard, everything_there, virsh, virtlab};
 
 /// Boots one node of `micro` with these flags and gives its console log.
 #[track_caller]

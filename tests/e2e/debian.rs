@@ -3,9 +3,7 @@
 
 use std::path::Path;
 
-use crate::harness::LabGuard;
-use crate::harness::run;
-use crate::harness::virtlab;
+use crate::harness::{LabGuard, run, virtlab};
 
 #[test]
 fn cloud_init_applies_the_user_data_ssh_lets_the_key_in_and_etcd_is_healthy() {

@@ -3,9 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::harness::LabGuard;
-use crate::harness::virtlab;
-use crate::harness::wait_until;
+use crate::harness::{LabGuard, virtlab, wait_until};
 
 const FILES: &str = "/usr/lib/debian-installer/images/12/amd64/text/debian-installer/amd64";
 

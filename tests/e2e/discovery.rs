@@ -5,13 +5,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::harness::LabGuard;
-use crate::harness::read;
-use crate::harness::run;
-use crate::harness::virtlab;
-use crate::harness::wait_until;
-use crate::wire::Bridge;
-use crate::wire::Server;
+use crate::harness::{LabGuard, read, run, virtlab, wait_until};
+use crate::wire::{Bridge, Server};
 
 #[test]
 fn nodes_find_each_other_by_the_labs_own_discovery_and_by_a_service_elsewhere() {

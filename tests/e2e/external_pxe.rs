@@ -2,13 +2,8 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use crate::harness::LabGuard;
-use crate::harness::read;
-use crate::harness::run;
-use crate::harness::virsh;
-use crate::harness::virtlab;
-use crate::wire::Bridge;
-use crate::wire::Machine;
+use crate::harness::{LabGuard, read, run, virsh, virtlab};
+use crate::wire::{Bridge, Machine};
 
 #[test]
 fn nodes_on_a_bridge_boot_from_an_external_pxe_server_and_form_a_cluster() {

@@ -1,12 +1,9 @@
 //! Runs virtlab and virsh, waits for things, and cleans up.
 
-use std::path::Path;
-use std::path::PathBuf;
-use std::process::Command;
-use std::process::Output;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
 use std::thread;
-use std::time::Duration;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What a command said and how it ended.
 #[derive(Debug)]

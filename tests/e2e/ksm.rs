@@ -6,24 +6,16 @@
 
 use std::fmt::Write;
 use std::path::Path;
-use std::process::Command;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use rustix::process::Pid;
-use rustix::process::Signal;
-use rustix::process::kill_process;
+use rustix::process::{Pid, Signal, kill_process};
 use virtlab::memory::Curve;
 
-use crate::harness::LabGuard;
-use crate::harness::Said;
-use crate::harness::everything_there;
-use crate::harness::run;
-use crate::harness::state_folder;
-use crate::harness::virsh;
-use crate::harness::virtlab;
-use crate::harness::virtlab_command;
-use crate::harness::wait_until;
+use crate::harness::{
+    LabGuard, Said, everything_there, run, state_folder, virsh, virtlab, virtlab_command,
+    wait_until,
+};
 
 /// Everything that virtlab may set, as text to compare.
 fn settings() -> String {

@@ -2,13 +2,7 @@
 
 use std::time::Duration;
 
-use crate::harness::LabGuard;
-use crate::harness::everything_there;
-use crate::harness::run;
-use crate::harness::state_folder;
-use crate::harness::virsh;
-use crate::harness::virtlab;
-use crate::harness::wait_until;
+use crate::harness::{LabGuard, everything_there, run, state_folder, virsh, virtlab, wait_until};
 
 #[test]
 fn three_nodes_become_a_healthy_etcd_cluster_and_leave_nothing() {

@@ -3,8 +3,7 @@
 
 use std::fs;
 
-use crate::harness::LabGuard;
-use crate::harness::virtlab;
+use crate::harness::{LabGuard, virtlab};
 
 #[test]
 fn etcd_comes_up_from_what_ignition_wrote() {

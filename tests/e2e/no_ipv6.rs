@@ -1,17 +1,10 @@
 //! A host whose own IPv6 route comes from router advertisements: libvirt refuses IPv6 there.
 
 use std::path::Path;
-use std::process::Child;
-use std::process::Command;
-use std::process::Stdio;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use crate::harness::LabGuard;
-use crate::harness::everything_there;
-use crate::harness::run;
-use crate::harness::virsh;
-use crate::harness::virtlab;
-use crate::harness::wait_until;
+use crate::harness::{LabGuard, everything_there, run, virsh, virtlab, wait_until};
 
 /// A router in a network namespace of its own, at the other end of a cable.
 struct Router {

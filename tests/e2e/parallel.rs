@@ -3,10 +3,7 @@
 use std::collections::BTreeSet;
 use std::process::Stdio;
 
-use crate::harness::LabGuard;
-use crate::harness::virsh;
-use crate::harness::virtlab;
-use crate::harness::virtlab_command;
+use crate::harness::{LabGuard, virsh, virtlab, virtlab_command};
 
 #[test]
 fn ten_labs_made_at_once_from_ten_shells_do_not_get_in_each_others_way() {

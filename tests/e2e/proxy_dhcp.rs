@@ -3,15 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::harness::LabGuard;
-use crate::harness::read;
-use crate::harness::virsh;
-use crate::harness::virtlab;
-use crate::harness::virtlab_command;
-use crate::harness::wait_until;
-use crate::wire::Bridge;
-use crate::wire::Machine;
-use crate::wire::Server;
+use crate::harness::{LabGuard, read, virsh, virtlab, virtlab_command, wait_until};
+use crate::wire::{Bridge, Machine, Server};
 
 #[test]
 fn a_proxy_dhcp_boots_the_labs_nodes_and_nobody_else() {

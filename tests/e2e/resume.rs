@@ -2,21 +2,13 @@
 
 use std::process::Stdio;
 use std::thread;
-use std::time::Duration;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use rustix::process::Pid;
-use rustix::process::Signal;
-use rustix::process::kill_process;
+use rustix::process::{Pid, Signal, kill_process};
 
-use crate::harness::LabGuard;
-use crate::harness::everything_there;
-use crate::harness::run;
-use crate::harness::state_folder;
-use crate::harness::virsh;
-use crate::harness::virtlab;
-use crate::harness::virtlab_command;
-use crate::harness::wait_until;
+use crate::harness::{
+    LabGuard, everything_there, run, state_folder, virsh, virtlab, virtlab_command, wait_until,
+};
 
 const ARGS: [&str; 7] = ["create", "killed", "--nodes", "3", "--memory", "512MiB", "--no-wait"];
 

@@ -2,15 +2,10 @@
 //! their own. All of it goes when the values go.
 
 use std::path::Path;
-use std::process::Child;
-use std::process::Command;
-use std::process::Stdio;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use crate::harness::holds_within;
-use crate::harness::missing;
-use crate::harness::run;
-use crate::harness::wait_until;
+use crate::harness::{holds_within, missing, run, wait_until};
 
 /// A bridge of the host with an address.
 pub(crate) struct Bridge {

@@ -2,19 +2,12 @@
 
 use std::sync::Barrier;
 
-use virtlab::images::InUse;
-use virtlab::images::Pin;
-use virtlab::images::Sha256;
 use virtlab::images::store::Check;
+use virtlab::images::{InUse, Pin, Sha256};
 
-use crate::flatcar::Flatcar;
-use crate::flatcar::KERNEL;
-use crate::flatcar::version;
+use crate::flatcar::{Flatcar, KERNEL, version};
 use crate::signer::Signer;
-use crate::support::bytes;
-use crate::support::printer;
-use crate::support::remove;
-use crate::support::store;
+use crate::support::{bytes, printer, remove, store};
 
 #[test]
 fn a_signed_image_is_fetched_verified_and_kept() {

@@ -1,15 +1,10 @@
 //! Files of digests, and the entry in docs/images.md that uses every key of a download.
 
-use virtlab::images::Pin;
-use virtlab::images::Sha256;
+use virtlab::images::{Pin, Sha256};
 
 use crate::nginx::Nginx;
 use crate::signer::Signer;
-use crate::support::bytes;
-use crate::support::documented;
-use crate::support::mine;
-use crate::support::printer;
-use crate::support::store;
+use crate::support::{bytes, documented, mine, printer, store};
 
 #[test]
 fn the_documented_example_is_fetched() {

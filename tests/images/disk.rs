@@ -6,13 +6,8 @@ use std::sync::atomic::AtomicBool;
 
 use indicatif::ProgressBar;
 
-use crate::faulty::Faulty;
-use crate::faulty::answer;
-use crate::support::bytes;
-use crate::support::fetcher;
-use crate::support::is_rerun;
-use crate::support::rerun;
-use crate::support::variable;
+use crate::faulty::{Faulty, answer};
+use crate::support::{bytes, fetcher, is_rerun, rerun, variable};
 
 #[test]
 fn a_full_disk_is_said_and_what_arrived_is_kept() {

@@ -2,21 +2,15 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
 use tempfile::TempDir;
 use virtlab::images::Sha256;
 use virtlab::images::fetch::Fetched;
 
-use crate::faulty::Faulty;
-use crate::faulty::Step;
-use crate::faulty::answer;
-use crate::support::HASTE;
-use crate::support::bytes;
-use crate::support::fetcher;
-use crate::support::printer;
+use crate::faulty::{Faulty, Step, answer};
+use crate::support::{HASTE, bytes, fetcher, printer};
 
 struct Target {
     folder: TempDir,

@@ -3,16 +3,11 @@
 use std::path::Path;
 
 use tempfile::TempDir;
-use virtlab::images::Image;
-use virtlab::images::ImageSpec;
-use virtlab::images::Pin;
+use virtlab::images::{Image, ImageSpec, Pin};
 
 use crate::nginx::Nginx;
 use crate::signer::Signer;
-use crate::support::bytes;
-use crate::support::printer;
-use crate::support::redirected;
-use crate::support::store;
+use crate::support::{bytes, printer, redirected, store};
 
 pub(crate) const KERNEL: &str = "flatcar_production_pxe.vmlinuz";
 pub(crate) const INITRD: &str = "flatcar_production_pxe_image.cpio.gz";

@@ -2,19 +2,11 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, UNIX_EPOCH};
 
-use virtlab::images::Catalogue;
-use virtlab::images::ImageSpec;
-use virtlab::images::InUse;
-use virtlab::images::Pin;
-use virtlab::images::Sha256;
+use virtlab::images::{Catalogue, ImageSpec, InUse, Pin, Sha256};
 
-use crate::support::mine;
-use crate::support::printer;
-use crate::support::remove;
-use crate::support::store;
+use crate::support::{mine, printer, remove, store};
 
 const ENTRY: &str = r#"source.recipe.name = "recipe"
 [[file]]

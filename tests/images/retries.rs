@@ -3,18 +3,11 @@
 use std::process::Command;
 
 use tempfile::TempDir;
-use virtlab::images::Catalogue;
-use virtlab::images::Pin;
-use virtlab::images::Sha256;
+use virtlab::images::{Catalogue, Pin, Sha256};
 
-use crate::download::cut;
-use crate::download::rest;
-use crate::download::whole;
-use crate::faulty::Faulty;
-use crate::faulty::answer;
-use crate::support::bytes;
-use crate::support::printer;
-use crate::support::store;
+use crate::download::{cut, rest, whole};
+use crate::faulty::{Faulty, answer};
+use crate::support::{bytes, printer, store};
 
 /// An entry of one file `f` on this server.
 fn entry(server: &Faulty, file: &[u8]) -> String {

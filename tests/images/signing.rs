@@ -1,19 +1,11 @@
 //! Flatcar's entry against a small tree laid out as Flatcar's, signed with a test key.
 
-use virtlab::images::Lock;
-use virtlab::images::Pin;
-use virtlab::images::Sha256;
-use virtlab::images::verify::Signature;
-use virtlab::images::verify::check_signature;
+use virtlab::images::verify::{Signature, check_signature};
+use virtlab::images::{Lock, Pin, Sha256};
 
-use crate::flatcar::Flatcar;
-use crate::flatcar::INITRD;
-use crate::flatcar::KERNEL;
-use crate::signer::Signer;
-use crate::signer::packets;
-use crate::support::bytes;
-use crate::support::remove;
-use crate::support::store;
+use crate::flatcar::{Flatcar, INITRD, KERNEL};
+use crate::signer::{Signer, packets};
+use crate::support::{bytes, remove, store};
 
 #[test]
 fn a_file_that_is_not_the_signed_one_is_refused_and_thrown_away() {

@@ -1,28 +1,17 @@
 //! Fedora `CoreOS` and Talos against small trees laid out as theirs, and what TLS is for.
 
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::json;
 use tempfile::TempDir;
-use virtlab::images::ImageSpec;
-use virtlab::images::Lock;
-use virtlab::images::Pin;
-use virtlab::images::Sha256;
+use virtlab::images::{ImageSpec, Lock, Pin, Sha256};
 
-use crate::faulty::Faulty;
-use crate::faulty::answer;
+use crate::faulty::{Faulty, answer};
 use crate::nginx::Nginx;
-use crate::support::bytes;
-use crate::support::fetcher;
-use crate::support::is_rerun;
-use crate::support::printer;
-use crate::support::redirected;
-use crate::support::remove;
-use crate::support::rerun;
-use crate::support::store;
-use crate::support::variable;
+use crate::support::{
+    bytes, fetcher, is_rerun, printer, redirected, remove, rerun, store, variable,
+};
 
 const ROOT: &str = "https://builds.coreos.fedoraproject.org";
 

@@ -4,15 +4,10 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use virtlab::images::Catalogue;
-use virtlab::images::Fetcher;
-use virtlab::images::ImageSpec;
-use virtlab::images::InUse;
-use virtlab::images::Store;
 use virtlab::images::fetch::Patience;
 use virtlab::images::store::Removed;
-use virtlab::output::Format;
-use virtlab::output::Printer;
+use virtlab::images::{Catalogue, Fetcher, ImageSpec, InUse, Store};
+use virtlab::output::{Format, Printer};
 
 /// Patience for servers that are microseconds away.
 pub(crate) const HASTE: Patience = Patience {

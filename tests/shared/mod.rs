@@ -5,11 +5,8 @@ use std::path::Path;
 use uuid::Uuid;
 use virtlab::images::Readiness;
 use virtlab::lab::Lab;
-use virtlab::lab::options::LabOptions;
-use virtlab::lab::options::Surroundings;
-use virtlab::lab::spec::ConfigRef;
-use virtlab::lab::spec::ImageRef;
-use virtlab::lab::spec::VirtType;
+use virtlab::lab::options::{LabOptions, Surroundings};
+use virtlab::lab::spec::{ConfigRef, ImageRef, VirtType};
 
 /// The lab `demo` of what `text` says, lines of a lab file.
 pub(crate) fn lab(text: &str, virt_type: VirtType) -> Lab {

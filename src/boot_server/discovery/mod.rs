@@ -8,14 +8,10 @@
 //! boot server that is killed and started again has forgotten nothing that a node was promised.
 
 use std::io::Write;
-use std::path::Path;
-use std::path::PathBuf;
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
-use anyhow::Context;
-use anyhow::Result;
-use anyhow::bail;
+use anyhow::{Context, Result, bail};
 use fs_err as fs;
 use reqwest::Url;
 use tempfile::NamedTempFile;
@@ -26,8 +22,7 @@ use uuid::Uuid;
 use self::protocol::EtcdError;
 use self::registry::Registry;
 pub use self::routes::router;
-use self::token::Size;
-use self::token::Token;
+use self::token::{Size, Token};
 
 mod params;
 pub mod protocol;

@@ -3,14 +3,11 @@
 use std::time::Duration;
 
 use axum::Form;
-use axum::extract::FromRequest;
-use axum::extract::Query;
-use axum::extract::Request;
 use axum::extract::rejection::FormRejection;
+use axum::extract::{FromRequest, Query, Request};
 use tokio::time::timeout;
 
-use super::protocol::Code;
-use super::protocol::EtcdError;
+use super::protocol::{Code, EtcdError};
 
 /// The parameters of a form and of the query; as in Go, those of the form come first.
 pub(super) struct Params(Vec<(String, String)>);

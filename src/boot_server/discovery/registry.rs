@@ -8,16 +8,10 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use super::protocol::Action;
-use super::protocol::Code;
-use super::protocol::EtcdError;
-use super::protocol::Event;
-use super::protocol::Node;
-use super::token::Size;
-use super::token::Token;
+use super::protocol::{Action, Code, EtcdError, Event, Node};
+use super::token::{Size, Token};
 
 /// All clusters that bootstrap here, and the index that orders every change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

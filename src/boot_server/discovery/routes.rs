@@ -4,31 +4,23 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
-use axum::extract::DefaultBodyLimit;
-use axum::extract::Path;
-use axum::extract::State;
+use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::StatusCode;
-use axum::http::header::ALLOW;
-use axum::http::header::CONTENT_TYPE;
-use axum::middleware;
-use axum::response::IntoResponse;
-use axum::response::Response;
+use axum::http::header::{ALLOW, CONTENT_TYPE};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Router, middleware};
 use futures_util::stream;
 use serde::Serialize;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-use super::ChangeError;
-use super::Discovery;
 use super::params::Params;
-use super::protocol::Code;
-use super::protocol::EtcdError;
-use super::protocol::Event;
+use super::protocol::{Code, EtcdError, Event};
 use super::registry::Registry;
 use super::token::Size;
+use super::{ChangeError, Discovery};
 
 /// The routes of discovery, relative to the base URL: `/new`, `/TOKEN`, `/TOKEN/_config/size` and
 /// `/TOKEN/MEMBER`.

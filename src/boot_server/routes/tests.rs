@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use axum::body::Body;
-use axum::body::to_bytes;
+use axum::body::{Body, to_bytes};
 use axum::extract::Request;
 use axum::extract::connect_info::MockConnectInfo;
 use axum::http::HeaderMap;
@@ -11,9 +10,8 @@ use fs_err as fs;
 use tower::ServiceExt;
 
 use super::*;
-use crate::boot_server::Content;
-use crate::boot_server::ServedFile;
 use crate::boot_server::delivery::Delivery;
+use crate::boot_server::{Content, ServedFile};
 
 mod files;
 

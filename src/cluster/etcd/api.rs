@@ -4,24 +4,16 @@
 //! <https://etcd.io/docs/v3.4/dev-guide/api_grpc_gateway/>,
 //! <https://etcd.io/docs/v2.3/api/>
 
-use anyhow::Context;
-use anyhow::Result;
-use anyhow::bail;
-use anyhow::ensure;
+use anyhow::{Context, Result, bail, ensure};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use reqwest::StatusCode;
-use reqwest::blocking::Client;
-use reqwest::blocking::RequestBuilder;
-use reqwest::blocking::Response;
+use reqwest::blocking::{Client, RequestBuilder, Response};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::Endpoint;
-use super::Member;
-use super::TIMEOUT;
+use super::{Endpoint, Member, TIMEOUT};
 
 /// Asks etcd; one for any number of endpoints.
 #[derive(Debug)]

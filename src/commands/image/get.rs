@@ -1,22 +1,11 @@
 //! `image pull` and `image build`.
 
-use anyhow::Result;
-use anyhow::bail;
+use anyhow::{Result, bail};
 use serde::Serialize;
 
-use super::BuildArgs;
-use super::FileRow;
-use super::PullArgs;
-use super::is_for_programs;
-use crate::images::Catalogue;
-use crate::images::Image;
-use crate::images::ImageSpec;
-use crate::images::Pin;
-use crate::images::Sha256;
-use crate::images::Source;
-use crate::images::Store;
-use crate::output::Printer;
-use crate::output::Table;
+use super::{BuildArgs, FileRow, PullArgs, is_for_programs};
+use crate::images::{Catalogue, Image, ImageSpec, Pin, Sha256, Source, Store};
+use crate::output::{Printer, Table};
 
 #[derive(Serialize)]
 struct ImageRow {

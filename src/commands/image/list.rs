@@ -5,13 +5,9 @@ use std::collections::BTreeSet;
 use anyhow::Result;
 use serde::Serialize;
 
-use crate::images::Catalogue;
-use crate::images::ImageSpec;
-use crate::images::Source;
-use crate::images::Store;
 use crate::images::index::Record;
-use crate::output::Printer;
-use crate::output::Table;
+use crate::images::{Catalogue, ImageSpec, Source, Store};
+use crate::output::{Printer, Table};
 
 #[derive(Serialize)]
 struct ListRow {

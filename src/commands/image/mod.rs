@@ -8,24 +8,13 @@ mod verify;
 
 use std::path::PathBuf;
 
-use anyhow::Result;
-use anyhow::ensure;
-use clap::Args;
-use clap::Subcommand;
+use anyhow::{Result, ensure};
+use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use crate::images::Catalogue;
-use crate::images::Image;
-use crate::images::ImageFile;
-use crate::images::InUse;
-use crate::images::Lock;
-use crate::images::Pin;
-use crate::images::Role;
-use crate::images::Sha256;
-use crate::images::Store;
 use crate::images::index::Record;
-use crate::output::Format;
-use crate::output::Printer;
+use crate::images::{Catalogue, Image, ImageFile, InUse, Lock, Pin, Role, Sha256, Store};
+use crate::output::{Format, Printer};
 
 /// What to do with images
 #[derive(Clone, Debug, Subcommand)]
@@ -216,8 +205,7 @@ fn meant(images: &[String], catalogue: &Catalogue, store: &Store) -> Result<Vec<
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-    use clap::Parser;
+    use clap::{CommandFactory, Parser};
 
     use super::*;
 

@@ -1,20 +1,13 @@
 //! `image rm` and `image prune`.
 
-use anyhow::Context;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use indicatif::HumanBytes;
 use serde::Serialize;
 
-use super::PruneArgs;
-use super::RmArgs;
-use super::is_for_programs;
-use super::meant;
-use crate::images::Catalogue;
-use crate::images::InUse;
-use crate::images::Store;
+use super::{PruneArgs, RmArgs, is_for_programs, meant};
 use crate::images::store::Removed;
-use crate::output::Printer;
-use crate::output::Table;
+use crate::images::{Catalogue, InUse, Store};
+use crate::output::{Printer, Table};
 
 #[derive(Serialize)]
 struct RemovedRow {

@@ -1,23 +1,14 @@
 //! `image show`.
 
-use anyhow::Context;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use indicatif::HumanBytes;
 use serde::Serialize;
 
-use super::FileRow;
-use super::ShowArgs;
 use super::list::source;
-use crate::images::Catalogue;
-use crate::images::Image;
-use crate::images::ImageSpec;
-use crate::images::Sha256;
-use crate::images::Source;
-use crate::images::Store;
+use super::{FileRow, ShowArgs};
 use crate::images::store::refuse_version;
-use crate::output::Format;
-use crate::output::Printer;
-use crate::output::Table;
+use crate::images::{Catalogue, Image, ImageSpec, Sha256, Source, Store};
+use crate::output::{Format, Printer, Table};
 
 #[derive(Serialize)]
 struct ShowRow {

@@ -2,20 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::Context;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde::Serialize;
 
-use super::VerifyArgs;
-use super::is_for_programs;
-use super::meant;
+use super::{VerifyArgs, is_for_programs, meant};
 use crate::hint::hinted;
-use crate::images::Catalogue;
-use crate::images::Sha256;
-use crate::images::Store;
 use crate::images::store::Check;
-use crate::output::Printer;
-use crate::output::Table;
+use crate::images::{Catalogue, Sha256, Store};
+use crate::output::{Printer, Table};
 
 #[derive(Serialize)]
 struct VerifyRow {

@@ -11,22 +11,17 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 
-pub(super) use self::served::boot_files;
-pub(super) use self::served::kernel_args;
-pub(super) use self::templates::DOMAIN_TEMPLATE;
-pub(super) use self::templates::NETWORK_TEMPLATE;
-pub(super) use self::templates::OwnTemplate;
-pub(super) use self::templates::config_template;
-pub(super) use self::templates::own_templates;
+pub(super) use self::served::{boot_files, kernel_args};
+pub(super) use self::templates::{
+    DOMAIN_TEMPLATE, NETWORK_TEMPLATE, OwnTemplate, config_template, own_templates,
+};
 pub(super) use self::tftp_root::BootFile;
 use crate::boot_server::Content;
-use crate::images::Image;
-use crate::images::ImageSpec;
 use crate::images::digest::Hasher;
+use crate::images::{Image, ImageSpec};
 use crate::lab::Lab;
-use crate::render::Templates;
 use crate::render::config::ConfigInput;
-use crate::render::xml;
+use crate::render::{Templates, xml};
 
 /// Everything that making a lab needs.
 #[derive(Debug)]

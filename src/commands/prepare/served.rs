@@ -2,35 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Context as _;
-use anyhow::Result;
-use anyhow::ensure;
+use anyhow::{Context as _, Result, ensure};
 
-use crate::boot_server::Content;
-use crate::boot_server::ServedFile;
-use crate::boot_server::ServedNode;
 use crate::boot_server::timeline::Stage;
-use crate::config::check;
-use crate::config::is_butane;
-use crate::config::to_ignition;
+use crate::boot_server::{Content, ServedFile, ServedNode};
+use crate::config::{check, is_butane, to_ignition};
 use crate::hint::hinted;
-use crate::images::BootVariables;
-use crate::images::ConfigFormat;
-use crate::images::Image;
-use crate::images::ImageFile;
-use crate::images::ImageSpec;
-use crate::images::LabVariables;
-use crate::images::NodeVariables;
-use crate::images::Role;
-use crate::lab::Lab;
-use crate::lab::Node;
+use crate::images::{
+    BootVariables, ConfigFormat, Image, ImageFile, ImageSpec, LabVariables, NodeVariables, Role,
+};
+use crate::lab::{Lab, Node};
 use crate::render::Templates;
-use crate::render::boot;
-use crate::render::boot::BootFiles;
-use crate::render::boot::Entry;
-use crate::render::boot::Urls;
-use crate::render::config;
-use crate::render::config::ConfigInput;
+use crate::render::boot::{self, BootFiles, Entry, Urls};
+use crate::render::config::{self, ConfigInput};
 
 /// All of it, with configs that the nodes can read.
 pub(super) fn content(

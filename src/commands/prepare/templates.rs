@@ -2,18 +2,13 @@
 
 use std::path::Path;
 
-use anyhow::Context as _;
-use anyhow::Result;
-use anyhow::bail;
+use anyhow::{Context as _, Result, bail};
 use fs_err as fs;
 
-use crate::images::ConfigFormat;
-use crate::images::ImageSpec;
-use crate::images::Sha256;
+use crate::images::{ConfigFormat, ImageSpec, Sha256};
 use crate::lab::Lab;
 use crate::lab::spec::ConfigRef;
-use crate::render::Templates;
-use crate::render::xml;
+use crate::render::{Templates, xml};
 use crate::state::StateDir;
 
 /// Reads the config template: the user's file, or the image's own one.

@@ -4,8 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use axum::body::Body;
-use axum::body::to_bytes;
+use axum::body::{Body, to_bytes};
 use axum::extract::connect_info::MockConnectInfo;
 use axum::http::Request;
 use fs_err as fs;
@@ -13,14 +12,9 @@ use tower::ServiceExt;
 
 use super::served::served_files;
 use super::*;
-use crate::boot_server::Discovery;
-use crate::boot_server::Server;
-use crate::boot_server::router;
-use crate::images::Catalogue;
-use crate::images::Fetcher;
-use crate::images::Pin;
-use crate::images::Store;
+use crate::boot_server::{Discovery, Server, router};
 use crate::images::fetch::Patience;
+use crate::images::{Catalogue, Fetcher, Pin, Store};
 use crate::lab::tests::lab;
 
 /// A lab of three nodes of an image, with a config template.

@@ -3,26 +3,16 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use anyhow::Result;
-use anyhow::bail;
+use anyhow::{Result, bail};
 use fs_err as fs;
 
-use super::served::boot_files;
-use super::served::kernel_args;
-use crate::images::Image;
-use crate::images::ImageSpec;
-use crate::images::Role;
-use crate::images::Sha256;
+use super::served::{boot_files, kernel_args};
+use crate::images::{Image, ImageSpec, Role, Sha256};
 use crate::lab::Lab;
-use crate::lab::boot::Boot;
-use crate::lab::boot::Firmware;
-use crate::lab::boot::Loader;
-use crate::lab::boot::Transport;
+use crate::lab::boot::{Boot, Firmware, Loader, Transport};
 use crate::loaders::Program;
 use crate::render::Templates;
-use crate::render::boot;
-use crate::render::boot::Entry;
-use crate::render::boot::Urls;
+use crate::render::boot::{self, Entry, Urls};
 
 /// What a file of the TFTP root holds.
 #[derive(Debug)]

@@ -2,43 +2,28 @@
 //! asks libvirt only whether the lab is there already.
 
 use std::net::IpAddr;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
-use anyhow::Result;
-use anyhow::bail;
+use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use fs_err as fs;
 use reqwest::Url;
 
 use crate::boot_server::Content;
 use crate::cluster::discovery;
-use crate::commands::Context;
-use crate::commands::draft;
-use crate::commands::prepare;
-use crate::commands::prepare::Prepared;
-use crate::commands::render;
+use crate::commands::prepare::{self, Prepared};
+use crate::commands::{Context, draft, render};
 use crate::hint::hinted;
-use crate::images::ConfigFormat;
-use crate::images::Image;
-use crate::images::ImageSpec;
-use crate::images::Role;
 use crate::images::lock::Pin;
 use crate::images::store::Store;
-use crate::lab::Lab;
-use crate::lab::Node;
-use crate::lab::options::LabOptions;
-use crate::lab::options::NetworkChoice;
+use crate::images::{ConfigFormat, Image, ImageSpec, Role};
+use crate::lab::options::{LabOptions, NetworkChoice};
+use crate::lab::{Lab, Node};
 use crate::loaders::Program;
 use crate::render::Templates;
-use crate::render::boot;
-use crate::render::boot::Entry;
-use crate::render::boot::Urls;
+use crate::render::boot::{self, Entry, Urls};
 use crate::render::config::ConfigInput;
-use crate::render::pxe;
-use crate::render::pxe::HttpSite;
-use crate::render::pxe::Site;
+use crate::render::pxe::{self, HttpSite, Site};
 use crate::state::StateDir;
 
 /// `pxe export`.

@@ -2,31 +2,25 @@
 //! lab's nodes their boot files beside a DHCP server that cannot be changed.
 
 use std::os::unix::fs::PermissionsExt;
-use std::process::Child;
-use std::process::Command;
+use std::process::{Child, Command};
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::Context as _;
-use anyhow::Result;
-use anyhow::bail;
+use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use fs_err as fs;
-use rustix::process::Pid;
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 
 use super::export::Export;
-use crate::commands::Context;
-use crate::commands::attach;
 use crate::commands::status::no_lab;
+use crate::commands::{Context, attach};
 use crate::hint::hinted;
 use crate::host;
 use crate::images::lock::Pin;
 use crate::images::store::Store;
 use crate::lab::LabName;
-use crate::render::pxe;
-use crate::render::pxe::Site;
+use crate::render::pxe::{self, Site};
 
 /// `pxe serve`.
 #[derive(Args, Debug)]

@@ -1,32 +1,21 @@
 //! One try of a download: what is asked for, what the answer means, and writing it down.
 
-use std::io::Read;
-use std::io::Seek;
-use std::io::Write;
+use std::io::{Read, Seek, Write};
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Result;
 use fs_err as fs;
 use indicatif::ProgressBar;
-use reqwest::StatusCode;
 use reqwest::blocking::Response;
-use reqwest::header;
+use reqwest::{StatusCode, header};
 
-use super::Failure;
-use super::Fetched;
-use super::Fetcher;
-use super::resume::Origin;
-use super::resume::content_range;
-use super::resume::length;
-use super::resume::origin_path;
-use super::resume::read_origin;
-use super::resume::retry_after;
-use super::resume::unsatisfied_length;
-use super::resume::validator;
-use crate::images::digest::Hasher;
-use crate::images::digest::Sha256;
+use super::resume::{
+    Origin, content_range, length, origin_path, read_origin, retry_after, unsatisfied_length,
+    validator,
+};
+use super::{Failure, Fetched, Fetcher};
+use crate::images::digest::{Hasher, Sha256};
 use crate::output::set_total;
 
 impl Fetcher {

@@ -13,20 +13,16 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use anyhow::Context;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use fs_err as fs;
 use indicatif::ProgressBar;
 use reqwest::blocking::Client;
 use reqwest::redirect;
 
-use self::attempt::STOPPED;
-use self::attempt::passing;
-use self::resume::length;
-use self::resume::origin_path;
+use self::attempt::{STOPPED, passing};
+use self::resume::{length, origin_path};
 use crate::images::digest::Sha256;
-use crate::output::Printer;
-use crate::output::seconds;
+use crate::output::{Printer, seconds};
 
 /// How patient a [`Fetcher`] is.
 #[derive(Clone, Copy, Debug)]

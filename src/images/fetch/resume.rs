@@ -1,15 +1,13 @@
 //! Going on where a download ended: what is remembered beside a `.part` file, and what a server's
 //! header lines say about ranges (RFC 9110, section 14).
 
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use fs_err as fs;
 use reqwest::blocking::Response;
 use reqwest::header;
-use serde::Deserialize;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// What the next try must know about a `.part` file.
 #[derive(Debug, Default, PartialEq, Eq, Deserialize, Serialize)]

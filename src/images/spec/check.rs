@@ -1,22 +1,11 @@
 //! Whether what an entry says can work.
 
-use anyhow::Context;
-use anyhow::Result;
-use anyhow::ensure;
+use anyhow::{Context, Result, ensure};
 use reqwest::Url;
 
-use super::FORMAT_VERSION;
-use super::FileSpec;
-use super::ImageSpec;
-use super::Role;
-use super::Source;
-use super::Urls;
-use super::is_file_name;
-use crate::images::arguments::BootVariables;
-use crate::images::arguments::UrlVariables;
-use crate::images::arguments::kernel_arguments;
-use crate::images::resolve::NO_LATEST;
-use crate::images::resolve::document_url;
+use super::{FORMAT_VERSION, FileSpec, ImageSpec, Role, Source, Urls, is_file_name};
+use crate::images::arguments::{BootVariables, UrlVariables, kernel_arguments};
+use crate::images::resolve::{NO_LATEST, document_url};
 
 impl ImageSpec {
     pub(super) fn check(&self) -> Result<()> {

@@ -7,25 +7,15 @@
 mod check;
 mod source;
 
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::Context;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::ValueEnum;
 use fs_err as fs;
-use serde::Deserialize;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-pub use self::source::Latest;
-pub use self::source::Local;
-pub use self::source::RecipeName;
-pub use self::source::SigningKey;
-pub use self::source::Source;
-pub use self::source::Stream;
-pub use self::source::Urls;
-use crate::images::arguments::BootVariables;
-use crate::images::arguments::kernel_arguments;
+pub use self::source::{Latest, Local, RecipeName, SigningKey, Source, Stream, Urls};
+use crate::images::arguments::{BootVariables, kernel_arguments};
 use crate::images::digest::Sha256;
 
 /// A bootable image: its files, how they are verified, and what a node of it needs.

@@ -2,8 +2,7 @@
 
 use std::path::PathBuf;
 
-use serde::Deserialize;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Where an image's files come from.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]

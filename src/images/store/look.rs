@@ -1,22 +1,17 @@
 //! What of an image is here. Nothing is fetched or built, and a file that was damaged is not here.
 
-use anyhow::Context;
-use anyhow::Result;
-use anyhow::ensure;
+use anyhow::{Context, Result, ensure};
 use fs_err as fs;
 
-use super::Store;
-use super::mtime;
+use super::{Store, mtime};
 use crate::images::digest::Sha256;
-use crate::images::image::Image;
-use crate::images::image::entry_digest;
+use crate::images::image::{Image, entry_digest};
 use crate::images::index::Record;
 use crate::images::kept;
 use crate::images::lock::Pin;
 use crate::images::recipe::Recipe;
 use crate::images::resolve::channel;
-use crate::images::spec::ImageSpec;
-use crate::images::spec::Source;
+use crate::images::spec::{ImageSpec, Source};
 
 impl Store {
     /// The image if all of its files are here; nothing is fetched or built.

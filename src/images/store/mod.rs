@@ -14,37 +14,24 @@ mod look;
 mod upkeep;
 
 use std::fs::File;
-use std::os::unix::fs::MetadataExt;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-use std::path::PathBuf;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 
-use anyhow::Context;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use etcetera::BaseStrategy;
 use fs_err as fs;
 
 pub(crate) use self::look::refuse_version;
-pub use self::upkeep::Check;
-pub use self::upkeep::Removed;
-use crate::files::Hold;
-use crate::files::lock;
+pub use self::upkeep::{Check, Removed};
+use crate::files::{Hold, lock};
 use crate::images::digest::Sha256;
-use crate::images::fetch::Fetcher;
-use crate::images::fetch::Patience;
-use crate::images::image::Image;
-use crate::images::image::ImageFile;
-use crate::images::image::digest_of_all;
-use crate::images::image::entry_digest;
-use crate::images::index::Index;
-use crate::images::index::Record;
-use crate::images::index::RecordFile;
-use crate::images::kept;
+use crate::images::fetch::{Fetcher, Patience};
+use crate::images::image::{Image, ImageFile, digest_of_all, entry_digest};
+use crate::images::index::{Index, Record, RecordFile};
 use crate::images::lock::Pin;
-use crate::images::pull;
 use crate::images::recipe::Recipe;
-use crate::images::spec::ImageSpec;
-use crate::images::spec::Source;
+use crate::images::spec::{ImageSpec, Source};
+use crate::images::{kept, pull};
 use crate::output::Printer;
 
 /// A cache of images.

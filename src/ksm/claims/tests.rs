@@ -1,13 +1,11 @@
 use std::cell::Cell;
-use std::panic::AssertUnwindSafe;
-use std::panic::catch_unwind;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use tempfile::TempDir;
 
 use super::*;
 use crate::ksm::Run;
-use crate::ksm::tests::file;
-use crate::ksm::tests::recorded_tree;
+use crate::ksm::tests::{file, recorded_tree};
 
 const URI: &str = "qemu:///system";
 const A: Uuid = Uuid::from_u128(0xa);

@@ -2,13 +2,9 @@
 
 use std::path::Path;
 
-use super::LabOptions;
-use super::NetworkChoice;
-use super::VirtTypeChoice;
-use crate::lab::Lab;
-use crate::lab::Network;
-use crate::lab::hardware::DiskSize;
-use crate::lab::hardware::Nic;
+use super::{LabOptions, NetworkChoice, VirtTypeChoice};
+use crate::lab::hardware::{DiskSize, Nic};
+use crate::lab::{Lab, Network};
 
 impl LabOptions {
     /// Where these options ask for something else than `lab` is, one line for each difference.

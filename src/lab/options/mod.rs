@@ -9,32 +9,21 @@ mod resolve;
 mod values;
 
 use std::net::IpAddr;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::Result;
-use anyhow::anyhow;
-use anyhow::bail;
+use anyhow::{Result, anyhow, bail};
 use clap::Args;
 use ipnet::Ipv4Net;
 use serde::Deserialize;
 
 pub use self::resolve::Surroundings;
-pub use self::values::NetworkChoice;
-pub use self::values::Span;
-pub use self::values::VirtTypeChoice;
-use super::LabName;
-use super::Network;
+pub use self::values::{NetworkChoice, Span, VirtTypeChoice};
 use super::address::MacPrefix;
-use super::boot::Firmware;
-use super::boot::Loader;
-use super::boot::Transport;
-use super::hardware::DiskSize;
-use super::hardware::Graphics;
-use super::hardware::Nic;
+use super::boot::{Firmware, Loader, Transport};
+use super::hardware::{DiskSize, Graphics, Nic};
 use super::size::MemoryMib;
-use crate::images::Readiness;
-use crate::images::catalogue;
+use super::{LabName, Network};
+use crate::images::{Readiness, catalogue};
 
 /// What a lab should be like, as far as somebody said.
 #[derive(Args, Clone, Debug, Default, PartialEq, Deserialize)]

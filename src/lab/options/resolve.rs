@@ -2,30 +2,18 @@
 
 use std::net::IpAddr;
 
-use anyhow::Result;
-use anyhow::anyhow;
-use anyhow::bail;
+use anyhow::{Result, anyhow, bail};
 use ipnet::Ipv4Net;
 use uuid::Uuid;
 
-use super::LabOptions;
-use super::NetworkChoice;
-use super::VirtTypeChoice;
+use super::{LabOptions, NetworkChoice, VirtTypeChoice};
 use crate::images::Readiness;
-use crate::lab::Lab;
-use crate::lab::LabName;
-use crate::lab::LabSpec;
-use crate::lab::Network;
-use crate::lab::address;
-use crate::lab::address::MacPrefix;
+use crate::lab::address::{self, MacPrefix};
 use crate::lab::boot::BootChoice;
 use crate::lab::hardware::Hardware;
 use crate::lab::size::MemoryMib;
-use crate::lab::spec::ConfigRef;
-use crate::lab::spec::ImageRef;
-use crate::lab::spec::ManagedNetwork;
-use crate::lab::spec::NetworkMode;
-use crate::lab::spec::VirtType;
+use crate::lab::spec::{ConfigRef, ImageRef, ManagedNetwork, NetworkMode, VirtType};
+use crate::lab::{Lab, LabName, LabSpec, Network};
 
 /// What was found out about the host and the image before a lab is decided.
 #[derive(Clone, Debug)]

@@ -1,7 +1,6 @@
 //! Values of flags and of the lab file: what text each takes, and what it says of one that it does not.
 
-use std::net::IpAddr;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
 
 use clap::ValueEnum;

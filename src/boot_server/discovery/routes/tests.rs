@@ -1,11 +1,9 @@
 //! Requests as etcd's client sends them, put to the router without a network.
 
-use axum::body::Bytes;
-use axum::body::to_bytes;
+use axum::body::{Bytes, to_bytes};
 use axum::extract::Request;
 use axum::http::Method;
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::time::sleep;
 use tower::ServiceExt;
