@@ -3,7 +3,6 @@
 use std::ffi::{OsStr, OsString};
 
 use anyhow::{Context, Result};
-use clap::builder::PossibleValuesParser;
 use clap::{Arg, Command, CommandFactory};
 use clap_complete::CompleteEnv;
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
@@ -29,11 +28,6 @@ pub fn script(shell: &str) -> Result<String> {
         .write_registration(VARIABLE, "virtlab", "virtlab", "virtlab", &mut script)
         .context("writing the completion script")?;
     Ok(String::from_utf8_lossy(&script).into_owned())
-}
-
-/// The shells that there are scripts for.
-pub(crate) fn shells() -> PossibleValuesParser {
-    Shells::builtins().names().collect::<Vec<_>>().into()
 }
 
 /// Every argument that is called LAB, in whatever command, takes the name of one.

@@ -2,36 +2,9 @@
 
 use virt::error::ErrorNumber;
 
+use crate::error::{Hinted, TimedOut};
 use crate::hypervisor::LibvirtError;
 use crate::ksm::KsmError;
-
-/// An error that knows the way out of it.
-#[derive(Debug, thiserror::Error)]
-#[error("{message}")]
-pub struct Hinted {
-    message: String,
-    hint: String,
-}
-
-/// An error with a hint: `hint` is a full sentence or a command to type.
-pub fn hinted(message: impl Into<String>, hint: impl Into<String>) -> anyhow::Error {
-    Hinted { message: message.into(), hint: hint.into() }.into()
-}
-
-/// A wait that came to its end before what was waited for; the exit status tells it apart.
-#[derive(Debug, thiserror::Error)]
-#[error("{message}")]
-pub struct TimedOut {
-    /// What was waited for, and what is missing.
-    pub message: String,
-    /// A full sentence or a command to type.
-    pub hint: Option<String>,
-}
-
-/// What was done was stopped by a signal.
-#[derive(Debug, thiserror::Error)]
-#[error("interrupted")]
-pub struct Interrupted;
 
 /// The hints for an error and its causes.
 pub fn hints(error: &anyhow::Error) -> Vec<String> {
@@ -39,7 +12,7 @@ pub fn hints(error: &anyhow::Error) -> Vec<String> {
         .chain()
         .flat_map(|cause| {
             if let Some(hinted) = cause.downcast_ref::<Hinted>() {
-                return vec![hinted.hint.clone()];
+                return vec![hinted.hint().to_owned()];
             }
             if let Some(timed_out) = cause.downcast_ref::<TimedOut>() {
                 return timed_out.hint.iter().cloned().collect();

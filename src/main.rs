@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use virtlab::cli::Cli;
 use virtlab::output::Printer;
-use virtlab::{commands, completion, hint};
+use virtlab::{commands, completion, error, hint};
 
 fn main() -> ExitCode {
     completion::answer();
@@ -13,14 +13,14 @@ fn main() -> ExitCode {
     let printer = Printer::new(cli.global.quiet, cli.global.output);
     let Err(error) = commands::run(cli, &printer) else { return ExitCode::SUCCESS };
 
-    if error.is::<hint::Interrupted>() {
+    if error.is::<error::Interrupted>() {
         printer.note("interrupted");
         // So that the shell sees what happened, and a script's loop ends.
         let _ = signal_hook::low_level::emulate_default_handler(signal_hook::consts::SIGINT);
         return ExitCode::from(INTERRUPTED);
     }
     printer.error(&error, &hint::hints(&error));
-    if error.is::<hint::TimedOut>() { ExitCode::from(TIMED_OUT) } else { ExitCode::FAILURE }
+    if error.is::<error::TimedOut>() { ExitCode::from(TIMED_OUT) } else { ExitCode::FAILURE }
 }
 
 const TIMED_OUT: u8 = 3;

@@ -16,7 +16,8 @@ use virtlab::hypervisor::{Foreign, Found, Hypervisor, Inventory, LibvirtError};
 use virtlab::lab::Lab;
 use virtlab::lab::plan::{self, Activity, DomainState, Goal, Observed, Step};
 use virtlab::lab::spec::VirtType;
-use virtlab::render::{Templates, xml};
+use virtlab::render::xml;
+use virtlab::template::Templates;
 
 #[test]
 fn a_lab_is_given_back_with_its_states() {

@@ -17,7 +17,8 @@ use virtlab::lab::metadata::Mark;
 use virtlab::lab::spec::VirtType;
 use virtlab::render::boot::{self, BootFiles, Entry};
 use virtlab::render::config::{self, ConfigInput};
-use virtlab::render::{Templates, xml};
+use virtlab::render::xml;
+use virtlab::template::Templates;
 
 use crate::shared::lab;
 

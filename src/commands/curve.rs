@@ -1,115 +1,67 @@
 //! `virtlab memory curve`: makes a lab, lets its nodes run one after the other, measures each time
 //! what they take, and leaves nothing but the numbers.
 
-use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use clap::Args;
 use indicatif::ProgressBar;
 use serde::Serialize;
 
-use super::apply::Applier;
-use super::draft::{self, Draft, Wishes};
-use super::memory::{self, CurveFiles};
-use super::{Context, create, ksm, wait};
-use crate::hint::{Interrupted, hinted};
+use super::memory::CurveFiles;
+use crate::cli::memory::CurveArgs;
+use crate::error::{Interrupted, hinted};
+use crate::hypervisor::Hypervisor;
 use crate::ksm::claims::Claims;
 use crate::lab::LabName;
-use crate::lab::options::{LabOptions, Span, VirtTypeChoice};
+use crate::lab::options::LabOptions;
 use crate::lab::plan::{self, Goal};
-use crate::lab::size::MemoryMib;
 use crate::memory::{Analysis, Curve, End, Event, Growable, Growth, Measured, NodeMemory, Sample};
 use crate::output::Table;
+use crate::provision::apply::Applier;
+use crate::provision::draft::{self, Draft, Wishes};
+use crate::provision::{discovery_url, merging, teardown};
+use crate::session::Session;
+use crate::status::{memory, no_lab, wait};
 use crate::units::{human_bytes, human_signed_bytes};
 
-/// `memory curve`.
-#[derive(Args, Debug)]
-pub struct CurveArgs {
-    /// Number of nodes to end with
-    #[arg(short = 'n', long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub max_nodes: u32,
-    /// Name of the lab that is made for it
-    #[arg(long, value_name = "LAB", default_value = "memory-curve")]
-    pub name: LabName,
-    /// Memory of each node [default: 1024MiB]
-    #[arg(short, long, value_name = "SIZE")]
-    pub memory: Option<MemoryMib>,
-    /// Processor cores of each node [default: 1]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=255))]
-    pub vcpus: Option<u32>,
-    /// What to boot: a name of the catalogue or a TOML file [default: micro]
-    #[arg(long, value_name = "IMAGE")]
-    pub image: Option<String>,
-    /// Template of the nodes' config [default: the image's own]
-    #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
-    /// Hardware virtualisation or emulation [default: auto]
-    #[arg(long, value_name = "TYPE")]
-    pub virt_type: Option<VirtTypeChoice>,
-    /// How long to wait for each node to come up
-    #[arg(long, value_name = "TIME", default_value = "5m")]
-    pub timeout: Span,
-    /// Draw memory against the number of nodes
-    #[arg(long, value_name = "FILE")]
-    pub svg: Option<PathBuf>,
-    /// Keep the numbers
-    #[arg(long, value_name = "FILE")]
-    pub csv: Option<PathBuf>,
-}
-
-impl CurveArgs {
-    fn options(&self) -> LabOptions {
-        LabOptions {
-            name: Some(self.name.clone()),
-            nodes: Some(self.max_nodes),
-            memory: self.memory,
-            vcpus: self.vcpus,
-            image: self.image.clone(),
-            config: self.config.clone(),
-            virt_type: self.virt_type,
-            ..LabOptions::default()
-        }
-    }
-}
-
-pub(super) fn run(context: &Context, args: &CurveArgs) -> Result<()> {
+pub(super) fn run(session: &Session, args: &CurveArgs) -> Result<()> {
     let files = CurveFiles { svg: args.svg.as_deref(), csv: args.csv.as_deref() };
     files.check()?;
-    let hypervisor = context.hypervisor()?;
+    let hypervisor = session.hypervisor()?;
     draft::refuse_remote(&hypervisor, &args.name)?;
-    refuse_existing(context, &hypervisor, &args.name)?;
-    let options = draft::read_options(&args.options(), None)?;
+    refuse_existing(session, &hypervisor, &args.name)?;
+    let options = draft::read_options(&options(args), None)?;
     // It is to find out how many nodes fit.
     let wishes = Wishes { overcommit: true, ..Wishes::default() };
-    let Draft { mut prepared, lock, .. } = draft::draft(context, &hypervisor, &options, &wishes)?;
+    let Draft { mut prepared, lock, .. } = draft::draft(session, &hypervisor, &options, &wishes)?;
     // Until here nothing was made, and Ctrl-C just ended the program.
-    context.catch_signals()?;
-    create::put_discovery_url(&mut prepared, None)?;
+    session.catch_signals()?;
+    discovery_url::put(&mut prepared, None)?;
     let lab = &prepared.lab;
     let claims = Claims::host();
-    ksm::claim(context.printer, &hypervisor, lab, claims.ksm().settings_to_measure()?)?;
+    merging::claim(session.printer, &hypervisor, lab, claims.ksm().settings_to_measure()?)?;
 
-    let applier = Applier::new(context, &hypervisor, lab, Some(&prepared))?;
+    let applier = Applier::new(session, &hypervisor, lab, Some(&prepared))?;
     let timeout = args.timeout.into();
     let mut growing = GrowingLab { applier: &applier, lock: Some(lock), nodes: 0, timeout };
-    let mut progress = Progress::new(context, files);
+    let mut progress = Progress::new(session, files);
     let measured = applier.state.save(lab, &prepared.content).and_then(|()| {
         let growth = Growth::to(args.max_nodes);
-        growth
-            .measure(&mut growing, claims.ksm(), &context.interrupted, |event| progress.show(event))
+        growth.measure(&mut growing, claims.ksm(), session.interrupt_flag(), |event| {
+            progress.show(event);
+        })
     });
     progress.bar.finish_and_clear();
-    let removed = create::take_down(&applier);
+    let removed = teardown::take_down(&applier);
     let Measured { curve, unsettled, end } = measured?;
     for nodes in unsettled {
-        context.printer.warn(format!(
+        session.printer.warn(format!(
             "with {nodes} node(s) KSM was not through in time and may save more in the end"
         ));
     }
     files.write(&curve)?;
-    print(context, &curve)?;
+    print(session, &curve)?;
     removed?;
     match end {
         End::Complete => Ok(()),
@@ -119,13 +71,23 @@ pub(super) fn run(context: &Context, args: &CurveArgs) -> Result<()> {
     }
 }
 
+/// What the lab of the curve should be like.
+fn options(args: &CurveArgs) -> LabOptions {
+    LabOptions {
+        name: Some(args.name.clone()),
+        nodes: Some(args.max_nodes),
+        memory: args.memory,
+        vcpus: args.vcpus,
+        image: args.image.clone(),
+        config: args.config.clone(),
+        virt_type: args.virt_type,
+        ..LabOptions::default()
+    }
+}
+
 /// A lab that is there is not one that grows, and would be destroyed at the end.
-fn refuse_existing(
-    context: &Context,
-    hypervisor: &crate::hypervisor::Hypervisor,
-    name: &LabName,
-) -> Result<()> {
-    if context.observe(hypervisor)?.lab(name).is_none() {
+fn refuse_existing(session: &Session, hypervisor: &Hypervisor, name: &LabName) -> Result<()> {
+    if session.observe(hypervisor)?.lab(name).is_none() {
         return Ok(());
     }
     Err(hinted(
@@ -145,7 +107,7 @@ struct GrowingLab<'a> {
 
 impl Growable for GrowingLab<'_> {
     fn grow_to(&mut self, nodes: u32) -> Result<()> {
-        let Applier { context, hypervisor, lab, .. } = *self.applier;
+        let Applier { session, hypervisor, lab, .. } = *self.applier;
         let inventory = hypervisor.observe()?;
         let observed = self.applier.observed(inventory.labs.get(&lab.uuid))?;
         let steps = plan::plan(lab, Goal::Grown(nodes), &observed);
@@ -155,15 +117,15 @@ impl Growable for GrowingLab<'_> {
         self.applier.apply(rest)?;
         self.nodes = nodes;
         // Of a cluster only the last node would make it ready, if then: each one's config will do.
-        wait::until_configured(context, hypervisor, lab, &lab.node(nodes), self.timeout)?;
+        wait::until_configured(session, hypervisor, lab, &lab.node(nodes), self.timeout)?;
         self.settle()
     }
 
     fn memory(&self) -> Result<Vec<NodeMemory>> {
-        let Applier { context, hypervisor, lab, .. } = *self.applier;
-        let inventory = context.observe(hypervisor)?;
+        let Applier { session, hypervisor, lab, .. } = *self.applier;
+        let inventory = session.observe(hypervisor)?;
         let Some(found) = inventory.labs.get(&lab.uuid) else {
-            return Err(super::status::no_lab(&lab.name));
+            return Err(no_lab(&lab.name));
         };
         let nodes = memory::observe(hypervisor, found)?.nodes;
         Ok(nodes.into_iter().take(self.nodes as usize).collect())
@@ -181,7 +143,7 @@ impl GrowingLab<'_> {
         loop {
             let next = Instant::now() + SETTLE_INTERVAL;
             while Instant::now() < next {
-                self.applier.context.check_interrupt()?;
+                self.applier.session.refuse_interrupt()?;
                 thread::sleep(POLL);
             }
             let now = resident()?;
@@ -195,15 +157,15 @@ impl GrowingLab<'_> {
 
 /// How far it is, and what was measured until then on disk.
 struct Progress<'a> {
-    context: &'a Context<'a>,
+    session: &'a Session<'a>,
     files: CurveFiles<'a>,
     curve: Curve,
     bar: ProgressBar,
 }
 
 impl<'a> Progress<'a> {
-    fn new(context: &'a Context<'a>, files: CurveFiles<'a>) -> Self {
-        Self { context, files, curve: Curve::default(), bar: context.printer.spinner("measuring") }
+    fn new(session: &'a Session<'a>, files: CurveFiles<'a>) -> Self {
+        Self { session, files, curve: Curve::default(), bar: session.printer.spinner("measuring") }
     }
 
     fn show(&mut self, event: &Event) {
@@ -219,7 +181,7 @@ impl<'a> Progress<'a> {
                 if let Err(error) = self.files.write(&self.curve) {
                     tracing::warn!("{error:#}");
                 }
-                self.context.printer.note(format!(
+                self.session.printer.note(format!(
                     "{} node(s): {} without KSM, {} with it",
                     sample.nodes,
                     human_bytes(sample.without_ksm_bytes),
@@ -237,7 +199,7 @@ struct Report<'a> {
     analysis: Option<Analysis>,
 }
 
-fn print(context: &Context, curve: &Curve) -> Result<()> {
+fn print(session: &Session, curve: &Curve) -> Result<()> {
     let mut table = Table::new(&["nodes", "without ksm", "with ksm", "saved"]);
     for sample in curve.samples() {
         let amounts = [sample.without_ksm_bytes, sample.with_ksm_bytes, sample.saved_bytes()];
@@ -246,9 +208,9 @@ fn print(context: &Context, curve: &Curve) -> Result<()> {
     let analysis = curve.analysis();
     let report = Report { samples: curve.samples(), analysis: analysis.clone() };
     let names: Vec<String> = curve.samples().iter().map(|s| s.nodes.to_string()).collect();
-    context.printer.listing(&report, &names, &table)?;
+    session.printer.listing(&report, &names, &table)?;
     if let Some(analysis) = analysis {
-        context.printer.note(said(&analysis));
+        session.printer.note(said(&analysis));
     }
     Ok(())
 }

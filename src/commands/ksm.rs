@@ -1,45 +1,12 @@
 //! `virtlab ksm`: kernel samepage merging of this host, for good or until it is switched off.
 
-use anyhow::{Context as _, Result};
-use clap::{Args, Subcommand};
+use anyhow::Result;
 
-use crate::hint;
-use crate::hypervisor::Hypervisor;
-use crate::ksm::claims::{Claimed, Claims, Released};
+use crate::cli::ksm::{KsmCommand, OffArgs};
+use crate::ksm::claims::Claims;
 use crate::ksm::{KsmStatus, Run, Settings};
-use crate::lab::Lab;
 use crate::output::Printer;
 use crate::units::human_bytes;
-
-/// What to do with KSM.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
-pub enum KsmCommand {
-    /// Show whether pages are merged, and what it saves
-    Status,
-    /// Merge identical pages, until `off` or a reboot
-    On(OnArgs),
-    /// Stop merging; pages that are merged stay so until they change
-    Off(OffArgs),
-}
-
-/// How fast to merge: faster finds more sooner and takes more CPU.
-#[derive(Args, Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct OnArgs {
-    /// Pages to look at before each pause [kernel's default: 100]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    pub pages_to_scan: Option<u32>,
-    /// Length of the pause in milliseconds [kernel's default: 20]
-    #[arg(long, value_name = "N")]
-    pub sleep_millisecs: Option<u32>,
-}
-
-/// How to stop.
-#[derive(Args, Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct OffArgs {
-    /// Give every process its own pages back, which takes the memory that was saved
-    #[arg(long)]
-    pub unmerge: bool,
-}
 
 /// Runs the command on this host.
 ///
@@ -79,44 +46,6 @@ pub fn run_on(claims: &Claims, command: KsmCommand, printer: &Printer) -> Result
         printer.warn(format!("KSM is off, but was asked for by {labs} running lab(s)"));
     }
     Ok(())
-}
-
-/// Makes the host's KSM as `settings` for a lab, which need not be there yet.
-pub(super) fn claim(
-    printer: &Printer,
-    hypervisor: &Hypervisor,
-    lab: &Lab,
-    settings: Settings,
-) -> Result<()> {
-    let claimed = Claims::host()
-        .claim(lab.uuid, &hypervisor.uri()?, settings)
-        .context("switching on kernel samepage merging")?;
-    if claimed == Claimed::AlreadyOnUnrecorded {
-        printer.note(format!(
-            "KSM is on already; without permission for it nobody knows that lab `{}` wants it",
-            lab.name
-        ));
-    }
-    Ok(())
-}
-
-/// Says what the end of a claim did. The lab is gone, so that KSM cannot be put back is a warning.
-pub(super) fn tell(printer: &Printer, released: Result<Released>) {
-    match released {
-        Ok(Released::Nothing | Released::StillClaimed { .. }) => {}
-        Ok(Released::Restored { foreign }) => {
-            printer.note("KSM is as it was before the first lab that asked for it");
-            for setting in foreign {
-                printer.warn(setting);
-            }
-        }
-        Err(error) => {
-            printer.warn(format!("putting KSM back as it was: {error:#}"));
-            for hint in hint::hints(&error) {
-                printer.note(format!("hint: {hint}"));
-            }
-        }
-    }
 }
 
 fn print(status: &KsmStatus, printer: &Printer) -> Result<()> {

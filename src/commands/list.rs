@@ -3,9 +3,10 @@
 use anyhow::Result;
 use serde::Serialize;
 
-use super::Context;
 use crate::lab::plan::DomainState;
 use crate::output::{Format, Table};
+use crate::provision::merging;
+use crate::session::Session;
 
 /// What `-o json` prints.
 #[derive(Serialize)]
@@ -20,8 +21,10 @@ struct Row {
     vcpus: u32,
 }
 
-pub(super) fn run(context: &Context) -> Result<()> {
-    let inventory = context.observe(&context.hypervisor()?)?;
+pub(super) fn run(session: &Session) -> Result<()> {
+    let hypervisor = session.hypervisor()?;
+    let inventory = session.observe(&hypervisor)?;
+    merging::repair(session.printer, &hypervisor, &inventory);
     let mut rows: Vec<Row> = inventory
         .labs
         .values()
@@ -50,9 +53,9 @@ pub(super) fn run(context: &Context) -> Result<()> {
         ]);
     }
     let names: Vec<String> = rows.iter().map(|row| row.name.clone()).collect();
-    if rows.is_empty() && context.printer.format() == Format::Table {
-        context.printer.note("there are no labs; `virtlab create` makes one");
+    if rows.is_empty() && session.printer.format() == Format::Table {
+        session.printer.note("there are no labs; `virtlab create` makes one");
         return Ok(());
     }
-    context.printer.listing(&rows, &names, &table)
+    session.printer.listing(&rows, &names, &table)
 }

@@ -1,81 +1,40 @@
 //! `virtlab memory`: what a lab's nodes take and what merging saves, once, live, or as a curve.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
-use clap::{Args, Subcommand};
+use anyhow::{Context, Result};
 use fs_err as fs;
 
-use super::Context;
-use super::curve::{self, CurveArgs};
-use super::status::no_lab;
-use crate::hypervisor::{Found, Hypervisor};
-use crate::ksm::process::Processes;
-use crate::ksm::{Ksm, KsmError, KsmStatus};
-use crate::lab::LabName;
+use super::curve;
+use crate::cli::memory::{MemoryArgs, MemoryCommand, ShowArgs};
+use crate::hypervisor::Found;
 use crate::lab::plan::DomainState;
-use crate::memory::{Chart, Curve, LabMemory, NodeMemory, bars};
+use crate::memory::{Chart, Curve, LabMemory, bars};
 use crate::output::{Format, terminal_width};
+use crate::session::Session;
+use crate::status::{memory, no_lab};
 
-/// `memory`: of a lab, or a curve that makes its own lab.
-#[derive(Args, Debug)]
-#[command(args_conflicts_with_subcommands = true, after_help = LAB_CALLED_CURVE)]
-pub struct MemoryArgs {
-    /// What to do instead of showing a lab.
-    #[command(subcommand)]
-    pub command: Option<MemoryCommand>,
-    /// Which lab to show and how.
-    #[command(flatten)]
-    pub show: ShowArgs,
-}
-
-/// What `memory` does beside showing a lab.
-#[derive(Debug, Subcommand)]
-pub enum MemoryCommand {
-    /// Grow a lab node by node, measure it, draw it, and destroy it
-    Curve(CurveArgs),
-}
-
-/// `memory LAB`.
-#[derive(Args, Debug)]
-pub struct ShowArgs {
-    /// Name of the lab
-    #[arg(value_name = "LAB", default_value = "lab", env = "VIRTLAB_LAB")]
-    pub lab: LabName,
-    /// Show it again and again until Ctrl-C
-    #[arg(short, long)]
-    pub watch: bool,
-    /// Draw memory against the number of nodes, as far as it was seen
-    #[arg(long, value_name = "FILE")]
-    pub svg: Option<PathBuf>,
-    /// Add a line for the nodes that run now; lines for other numbers of nodes stay
-    #[arg(long, value_name = "FILE")]
-    pub csv: Option<PathBuf>,
-}
-
-pub(super) fn run(context: &Context, args: &MemoryArgs) -> Result<()> {
+pub(super) fn run(session: &Session, args: &MemoryArgs) -> Result<()> {
     match &args.command {
-        Some(MemoryCommand::Curve(args)) => curve::run(context, args),
-        None => show(context, &args.show),
+        Some(MemoryCommand::Curve(args)) => curve::run(session, args),
+        None => show(session, &args.show),
     }
 }
 
-fn show(context: &Context, args: &ShowArgs) -> Result<()> {
+fn show(session: &Session, args: &ShowArgs) -> Result<()> {
     let files = CurveFiles { svg: args.svg.as_deref(), csv: args.csv.as_deref() };
     files.check()?;
     let mut curve = files.read()?;
-    let hypervisor = context.hypervisor()?;
+    let hypervisor = session.hypervisor()?;
     if args.watch {
-        context.catch_signals()?;
+        session.catch_signals()?;
     }
     loop {
-        let inventory = context.observe(&hypervisor)?;
+        let inventory = session.observe(&hypervisor)?;
         let Some(found) = inventory.lab(&args.lab) else { return Err(no_lab(&args.lab)) };
-        let memory = observe(&hypervisor, found)?;
+        let memory = memory::observe(&hypervisor, found)?;
         if files.are_wanted() {
             match running(&memory, found).sample() {
                 Ok(sample) => curve.add(sample),
@@ -85,50 +44,9 @@ fn show(context: &Context, args: &ShowArgs) -> Result<()> {
             }
             files.write(&curve)?;
         }
-        print(context, &memory, args.watch)?;
-        if !args.watch || pause(context) {
+        print(session, &memory, args.watch)?;
+        if !args.watch || pause(session) {
             return Ok(());
-        }
-    }
-}
-
-/// The memory of a lab: of this host's processes, or what libvirt knows of another host's.
-pub(super) fn observe(hypervisor: &Hypervisor, found: &Found) -> Result<LabMemory> {
-    let is_local = hypervisor.is_local()?;
-    let domains = hypervisor.domain_memory(&found.lab)?;
-    let processes = Processes::host();
-    let pids = if is_local { processes.qemu_by_uuid()? } else { BTreeMap::new() };
-    let page_size = Ksm::host().page_size();
-    let node_memory = |index: u32, name: &str| {
-        let (Some(state), Some(domain)) = (found.domains.get(&index), domains.get(&index)) else {
-            return NodeMemory::unknown(name, "a node is missing");
-        };
-        match (state, pids.get(&domain.uuid)) {
-            (DomainState::Off, _) => NodeMemory::unknown(name, "a node is off"),
-            (_, Some(pid)) => NodeMemory::of(name, processes.memory(*pid, page_size)),
-            (_, None) if is_local => {
-                NodeMemory::unknown(name, "there is no QEMU process of a node on this host")
-            }
-            (_, None) => NodeMemory {
-                resident_bytes: domain.resident_bytes,
-                ..NodeMemory::unknown(name, "libvirt does not tell what is merged of a node")
-            },
-        }
-    };
-    let nodes = found.lab.nodes();
-    let nodes = nodes.iter().map(|node| node_memory(node.index, &node.name)).collect();
-    let ksm = if is_local { local_ksm() } else { hypervisor.ksm_status()? };
-    Ok(LabMemory::new(nodes, ksm))
-}
-
-/// That it cannot be read is no reason to show nothing.
-fn local_ksm() -> Option<KsmStatus> {
-    match Ksm::host().status() {
-        Ok(status) => Some(status),
-        Err(KsmError::NotInKernel { .. }) => None,
-        Err(error) => {
-            tracing::warn!("{error}");
-            None
         }
     }
 }
@@ -140,8 +58,8 @@ fn running(memory: &LabMemory, found: &Found) -> LabMemory {
     LabMemory::new(nodes.map(|(_, node)| node.clone()).collect(), memory.ksm.clone())
 }
 
-fn print(context: &Context, memory: &LabMemory, watch: bool) -> Result<()> {
-    let printer = context.printer;
+fn print(session: &Session, memory: &LabMemory, watch: bool) -> Result<()> {
+    let printer = session.printer;
     let table = memory.table();
     if watch && printer.format() == Format::Table {
         let bars = bars(&memory.nodes, terminal_width());
@@ -158,10 +76,10 @@ fn print(context: &Context, memory: &LabMemory, watch: bool) -> Result<()> {
 }
 
 /// Waits for the next look; whether somebody pressed Ctrl-C.
-fn pause(context: &Context) -> bool {
+fn pause(session: &Session) -> bool {
     let end = Instant::now() + WATCH_INTERVAL;
     while Instant::now() < end {
-        if context.interrupted.load(Ordering::Relaxed) {
+        if session.is_interrupted() {
             return true;
         }
         thread::sleep(POLL);
@@ -214,7 +132,6 @@ impl CurveFiles<'_> {
     }
 }
 
-const LAB_CALLED_CURVE: &str = "A lab that is called curve: virtlab memory -- curve";
 const WATCH_INTERVAL: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(100);
 

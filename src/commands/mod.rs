@@ -1,54 +1,29 @@
-//! One file a verb. The only place where the layers meet.
+//! One file a verb: parse, one operation, print.
 
-mod apply;
-mod attach;
-mod check;
 mod create;
 mod curve;
-mod decide;
 mod destroy;
-mod draft;
 pub mod image;
 pub mod ksm;
 mod list;
-pub mod memory;
-mod prepare;
-pub mod pxe;
-mod readiness;
+mod memory;
+mod pxe;
 mod render;
 mod serve;
 mod ssh;
 mod status;
 mod verify;
 mod version;
-mod wait;
-
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Once};
 
 use anstream::{AutoStream, ColorChoice};
-use anyhow::{Context as _, Result, bail};
-use etcetera::BaseStrategy;
+use anyhow::Result;
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::{Cli, Command, Global};
-use crate::hint::Interrupted;
-use crate::hypervisor::{Hypervisor, Inventory};
-use crate::images::store::Store;
-use crate::images::{Catalogue, InUse};
-use crate::ksm::claims::Claims;
+use crate::completion;
 use crate::output::Printer;
-use crate::render::Templates;
-use crate::{completion, signals};
-
-/// What every command has at hand.
-struct Context<'a> {
-    printer: &'a Printer,
-    global: Global,
-    interrupted: Arc<AtomicBool>,
-    ksm_repair: Once,
-}
+use crate::session::Session;
+use crate::status::discovery::DiscoveryStatus;
 
 /// Does what the command line says.
 ///
@@ -68,110 +43,37 @@ pub fn run(cli: Cli, printer: &Printer) -> Result<()> {
         .with_writer(std::io::stderr)
         .init();
 
-    let interrupted = Arc::new(AtomicBool::new(false));
-    let ksm_repair = Once::new();
-    let context = Context { printer, global: cli.global, interrupted, ksm_repair };
+    let Global { connect, template_dir, .. } = cli.global;
+    let session = Session::new(printer, connect, template_dir);
     match cli.command {
-        Command::Create(args) => create::run(&context, &args),
-        Command::List => list::run(&context),
-        Command::Status(args) => status::run(&context, &args),
-        Command::Verify(args) => verify::run(&context, &args),
-        Command::Ssh(args) => ssh::run(&context, &args),
-        Command::Destroy(args) => destroy::run(&context, &args),
-        Command::Render(args) => render::run(&context, &args),
+        Command::Create(args) => create::run(&session, &args),
+        Command::List => list::run(&session),
+        Command::Status(args) => status::run(&session, &args),
+        Command::Verify(args) => verify::run(&session, &args),
+        Command::Ssh(args) => ssh::run(&session, &args),
+        Command::Destroy(args) => destroy::run(&session, &args),
+        Command::Render(args) => render::run(&session, &args),
         Command::Serve(args) => serve::run(&args.lab),
-        Command::Pxe(command) => pxe::run(&context, &command),
-        Command::Image(command) => context.image(command),
+        Command::Pxe(command) => pxe::run(&session, &command),
+        Command::Image(command) => image::run(&session, command),
         Command::Ksm(command) => ksm::run(command, printer),
-        Command::Memory(args) => memory::run(&context, &args),
+        Command::Memory(args) => memory::run(&session, &args),
         Command::Completions(args) => {
             printer.data(completion::script(&args.shell)?.trim_end());
             Ok(())
         }
-        Command::Version => version::run(&context),
+        Command::Version => version::run(&session),
     }
 }
 
-impl Context<'_> {
-    fn hypervisor(&self) -> Result<Hypervisor> {
-        Hypervisor::open(self.global.connect.as_deref())
-    }
-
-    /// Everything that libvirt has; what of ours could not be understood is warned of.
-    fn observe(&self, hypervisor: &Hypervisor) -> Result<Inventory> {
-        let inventory = hypervisor.observe()?;
-        for problem in &inventory.foreign.unreadable {
-            self.printer.warn(format!("leaving alone {problem}"));
-        }
-        self.ksm_repair.call_once(|| self.repair_ksm(hypervisor, &inventory));
-        Ok(inventory)
-    }
-
-    /// Puts KSM back if the labs that asked for it are gone, as after a kill.
-    fn repair_ksm(&self, hypervisor: &Hypervisor, inventory: &Inventory) {
-        // What could not be understood may be a lab that asked for it.
-        if !inventory.foreign.unreadable.is_empty() {
-            return;
-        }
-        let exists = |uuid| inventory.labs.contains_key(&uuid);
-        let repaired = hypervisor.uri().and_then(|uri| Claims::host().repair(&uri, exists));
-        ksm::tell(self.printer, repaired);
-    }
-
-    fn templates(&self) -> Result<Templates> {
-        Ok(Templates::new(self.user_folders()?))
-    }
-
-    fn catalogue(&self) -> Result<Catalogue> {
-        let mut folders: Vec<PathBuf> =
-            self.user_folders()?.into_iter().map(|folder| folder.join("images")).collect();
-        // In the catalogue a later folder wins.
-        folders.reverse();
-        Catalogue::new(&folders)
-    }
-
-    fn image(&self, command: image::ImageCommand) -> Result<()> {
-        let store = Store::open_default()?;
-        let in_use = || self.images_in_use();
-        image::run(command, &self.catalogue()?, &store, &in_use, self.printer)
-    }
-
-    /// What labs boot from.
-    fn images_in_use(&self) -> Result<InUse> {
-        let inventory = self.hypervisor()?.observe()?;
-        // It may be a lab, and then it has an image.
-        if let Some(problem) = inventory.foreign.unreadable.first() {
-            bail!("libvirt has what this virtlab cannot read: {problem}");
-        }
-        let labs = inventory.labs.values().map(|found| &found.lab);
-        Ok(labs.map(|lab| (lab.spec.image.digest.clone(), lab.name.to_string())).collect())
-    }
-
-    /// Where a user's templates and images are; the first folder wins.
-    fn user_folders(&self) -> Result<Vec<PathBuf>> {
-        let strategy =
-            etcetera::choose_base_strategy().context("looking for the home directory")?;
-        let own = strategy.config_dir().join("virtlab");
-        Ok(self.global.template_dir.iter().cloned().chain([own]).collect())
-    }
-
-    /// From now on Ctrl-C and SIGTERM are looked at between steps; a second one ends us at once.
-    fn catch_signals(&self) -> Result<()> {
-        signals::leave_to_others();
-        for signal in signals::ALL {
-            let flag = &self.interrupted;
-            signal_hook::flag::register_conditional_default(signal, Arc::clone(flag))
-                .and_then(|_| signal_hook::flag::register(signal, Arc::clone(flag)))
-                .context("catching signals")?;
-        }
-        Ok(())
-    }
-
-    /// An error if somebody pressed Ctrl-C.
-    fn check_interrupt(&self) -> Result<()> {
-        if self.interrupted.load(Ordering::Relaxed) {
-            return Err(Interrupted.into());
-        }
-        Ok(())
+/// Says who has registered with the lab's discovery URL.
+fn print_discovery(printer: &Printer, status: &DiscoveryStatus) {
+    match &status.problem {
+        Some(problem) => printer.warn(problem),
+        None => printer.note(format!(
+            "discovery: {} registered at {}",
+            status.registrations.len(),
+            status.url
+        )),
     }
 }

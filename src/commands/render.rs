@@ -1,28 +1,23 @@
 //! `virtlab render`: the texts that `create` would give to libvirt and to the nodes. Asks no
 //! libvirt and fetches no image; what only they know has a stand-in that the output shows.
 
-use std::net::IpAddr;
-
 use anyhow::{Result, bail};
 
-use super::prepare::{self, BootFile, Prepared};
-use super::{Context, decide, draft};
 use crate::cli::{RenderArgs, RenderPart};
-use crate::host;
-use crate::images::ImageSpec;
-use crate::lab::Lab;
 use crate::lab::boot::Transport;
-use crate::lab::options::{LabOptions, Surroundings};
+use crate::provision::prepare::{self, BootFile, Prepared};
+use crate::provision::{draft, facts};
 use crate::render::boot;
 use crate::render::config::ConfigInput;
+use crate::session::Session;
 use crate::state::StateDir;
 
-pub(super) fn run(context: &Context, args: &RenderArgs) -> Result<()> {
+pub(super) fn run(session: &Session, args: &RenderArgs) -> Result<()> {
     let options = draft::read_options(&args.lab, args.file.as_deref())?;
-    let spec = context.catalogue()?.find(options.image_name())?;
-    let templates = context.templates()?;
+    let spec = session.catalogue()?.find(options.image_name())?;
+    let templates = session.templates()?;
     let (_, template) = prepare::config_template(&templates, options.config.as_deref(), &spec)?;
-    let lab = decide(context, &options, &spec, true)?;
+    let lab = facts::decide_without_libvirt(session, &options, &spec, true)?;
     if args.node > lab.spec.nodes {
         bail!("--node {} is not one of the lab's {} nodes", args.node, lab.spec.nodes);
     }
@@ -59,7 +54,7 @@ pub(super) fn run(context: &Context, args: &RenderArgs) -> Result<()> {
     if let Some(wanted) = args.part {
         let text = parts.into_iter().find(|(part, _)| *part == wanted).and_then(|(_, text)| text);
         match text {
-            Some(text) => context.printer.data(text.trim_end()),
+            Some(text) => session.printer.data(text.trim_end()),
             None => {
                 bail!("the lab has no network of its own (--network {})", prepared.lab.spec.network)
             }
@@ -67,28 +62,6 @@ pub(super) fn run(context: &Context, args: &RenderArgs) -> Result<()> {
         return Ok(());
     }
     let texts: Vec<String> = parts.into_iter().filter_map(|(_, text)| text).collect();
-    context.printer.data(texts.join("\n").trim_end());
+    session.printer.data(texts.join("\n").trim_end());
     Ok(())
 }
-
-/// The lab that the options mean, as far as that can be told without libvirt. `stand_in` allows an
-/// address for the boot server that is none, where this host has no such bridge.
-pub(super) fn decide(
-    context: &Context,
-    options: &LabOptions,
-    spec: &ImageSpec,
-    stand_in: bool,
-) -> Result<Lab> {
-    let boot_address = match options.bridge_name()? {
-        Some(bridge) => host::interface_address(bridge)?,
-        None => None,
-    };
-    let address: IpAddr = STAND_IN_ADDRESS.parse().expect("a good address");
-    options.resolve(Surroundings {
-        boot_address: boot_address.or(stand_in.then_some(address)),
-        ..decide::known_without_libvirt(context, options, spec)?
-    })
-}
-
-/// A documentation address (RFC 5737), where the bridge's is not known.
-const STAND_IN_ADDRESS: &str = "192.0.2.1";

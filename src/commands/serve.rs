@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use anyhow::Result;
 
 use crate::boot_server::{self, Discovery, Server, process};
-use crate::hint::hinted;
+use crate::error::hinted;
 use crate::lab::LabName;
 use crate::state::StateDir;
 

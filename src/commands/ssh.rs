@@ -4,20 +4,21 @@ use std::net::IpAddr;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context, Result};
 
-use super::{Context, readiness};
 use crate::cli::SshArgs;
-use crate::hint::hinted;
+use crate::error::hinted;
 use crate::hypervisor::{Hypervisor, Inventory};
 use crate::lab::{Lab, Node};
+use crate::session::Session;
+use crate::status::addresses;
 
 /// Becomes `ssh`, whose exit status is that of the remote command.
-pub(super) fn run(context: &Context, args: &SshArgs) -> Result<()> {
-    let hypervisor = context.hypervisor()?;
-    let inventory = context.observe(&hypervisor)?;
+pub(super) fn run(session: &Session, args: &SshArgs) -> Result<()> {
+    let hypervisor = session.hypervisor()?;
+    let inventory = session.observe(&hypervisor)?;
     let (lab, node) = find(&inventory, &args.node)?;
-    let target = format!("{}@{}", user(context, lab, args)?, address(&hypervisor, lab, &node)?);
+    let target = format!("{}@{}", user(session, lab, args)?, address(&hypervisor, lab, &node)?);
     let mut ssh = Command::new("ssh");
     ssh.args(OPTIONS);
     if let Some(identity) = &args.identity {
@@ -40,11 +41,11 @@ fn find<'a>(inventory: &'a Inventory, name: &str) -> Result<(&'a Lab, Node)> {
     })
 }
 
-fn user(context: &Context, lab: &Lab, args: &SshArgs) -> Result<String> {
+fn user(session: &Session, lab: &Lab, args: &SshArgs) -> Result<String> {
     if let Some(user) = &args.user {
         return Ok(user.clone());
     }
-    let image = context.catalogue()?.find(&lab.spec.image.name)?;
+    let image = session.catalogue()?.find(&lab.spec.image.name)?;
     image.ssh_user.ok_or_else(|| {
         hinted(
             format!("image `{}` names nobody to log in as", image.name),
@@ -54,7 +55,7 @@ fn user(context: &Context, lab: &Lab, args: &SshArgs) -> Result<String> {
 }
 
 fn address(hypervisor: &Hypervisor, lab: &Lab, node: &Node) -> Result<IpAddr> {
-    let addresses = readiness::find_addresses(hypervisor, lab, true)?;
+    let addresses = addresses::find(hypervisor, lab, true)?;
     let address = addresses.get(&node.index);
     address.copied().with_context(|| format!("nobody knows the address of node `{}`", node.name))
 }

@@ -3,9 +3,9 @@
 use anyhow::Result;
 use serde::Serialize;
 
-use super::Context;
 use crate::hypervisor::Hypervisor;
 use crate::output::Format;
+use crate::session::Session;
 
 #[derive(Serialize)]
 struct Versions {
@@ -13,17 +13,17 @@ struct Versions {
     libvirt: String,
 }
 
-pub(super) fn run(context: &Context) -> Result<()> {
+pub(super) fn run(session: &Session) -> Result<()> {
     let versions =
         Versions { virtlab: env!("CARGO_PKG_VERSION"), libvirt: Hypervisor::library_version()? };
-    match context.printer.format() {
+    match session.printer.format() {
         Format::Table | Format::Name => {
-            context
+            session
                 .printer
                 .data(format!("virtlab {}\nlibvirt {}", versions.virtlab, versions.libvirt));
         }
-        Format::Json => context.printer.data(serde_json::to_string_pretty(&versions)?),
-        Format::Yaml => context.printer.data(serde_saphyr::to_string(&versions)?.trim_end()),
+        Format::Json => session.printer.data(serde_json::to_string_pretty(&versions)?),
+        Format::Yaml => session.printer.data(serde_saphyr::to_string(&versions)?.trim_end()),
     }
     Ok(())
 }

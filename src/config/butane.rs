@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use super::filter;
-use crate::hint::hinted;
+use crate::error::hinted;
 use crate::output::sanitize;
 
 /// Whether a file of this name holds a Butane config, be it a template or not.

@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use fs_err as fs;
 
-use crate::hint::hinted;
+use crate::error::hinted;
 use crate::output::sanitize;
 
 /// The keys of `files`, or those of the user's own `*.pub` files in `ssh_folder` if none is named.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use fs_err as fs;
 
-use crate::hint::hinted;
+use crate::error::hinted;
 
 /// Checks that `bridge` is there, is a bridge and is up, and that QEMU's helper may attach to it
 /// where `session` says that libvirt is the user's own (`qemu:///session`).

@@ -5,7 +5,7 @@ use minijinja::value::Serde;
 use minijinja::{Environment, ErrorKind, UndefinedBehavior, Value};
 use serde::Serialize;
 
-use crate::render::undefined_names;
+use crate::template::undefined_names;
 
 /// What the kernel arguments may use.
 #[derive(Clone, Debug, Serialize)]

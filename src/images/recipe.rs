@@ -17,7 +17,7 @@ use fs_err::os::unix::fs::OpenOptionsExt;
 use rustix::process::{Pid, Signal, kill_process_group};
 use signal_hook::iterator::Signals;
 
-use crate::hint::Interrupted;
+use crate::error::Interrupted;
 use crate::images::digest::{Hasher, Sha256};
 use crate::images::spec::{ImageSpec, RecipeName};
 use crate::output::{Printer, sanitize};

@@ -7,8 +7,9 @@
 use anyhow::Result;
 use serde::Serialize;
 
-use super::{LabContext, NodeContext, Templates};
+use super::{LabContext, NodeContext};
 use crate::lab::{Lab, MacAddr, Node};
+use crate::template::Templates;
 
 /// The names of what an image boots, as the boot server gives them out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

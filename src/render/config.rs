@@ -6,8 +6,9 @@ use std::net::IpAddr;
 use anyhow::Result;
 use serde::Serialize;
 
-use super::{LabContext, NodeContext, Templates, all_nodes};
+use super::{LabContext, NodeContext, all_nodes};
 use crate::lab::{Lab, Node};
+use crate::template::Templates;
 
 /// What a config template may use beside the lab and its nodes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

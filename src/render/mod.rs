@@ -1,10 +1,9 @@
-//! From a lab to text: libvirt XML, boot scripts, configs. Pure, but for reading the templates
-//! that a user put in place of ours.
+//! From a lab to text: libvirt XML, boot scripts, configs. Pure: the texts of the
+//! templates come from [`crate::template`].
 
 pub mod boot;
 pub mod config;
 pub mod pxe;
-mod templates;
 pub mod xml;
 
 use std::net::Ipv4Addr;
@@ -12,8 +11,6 @@ use std::net::Ipv4Addr;
 use serde::Serialize;
 use uuid::Uuid;
 
-pub use self::templates::Templates;
-pub(crate) use self::templates::undefined_names;
 use crate::lab::{Lab, MacAddr, Node};
 
 /// What every template knows of the lab, as `lab`.

@@ -7,8 +7,9 @@ use anyhow::Result;
 use ipnet::Ipv4Net;
 use serde::Serialize;
 
-use super::{LabContext, NodeContext, Templates, all_nodes};
+use super::{LabContext, NodeContext, all_nodes};
 use crate::lab::Lab;
+use crate::template::Templates;
 
 /// Where an exported tree will be served.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,12 +7,13 @@ use minijinja::Value;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{LabContext, NodeContext, Templates, all_nodes};
+use super::{LabContext, NodeContext, all_nodes};
 use crate::lab::boot::{Firmware, Loader};
 use crate::lab::hardware::{Graphics, Nic};
 use crate::lab::metadata::Mark;
 use crate::lab::spec::ManagedNetwork;
 use crate::lab::{Lab, MacAddr, Network, Node, address};
+use crate::template::Templates;
 
 /// The domain XML of a node. <https://libvirt.org/formatdomain.html>
 ///

@@ -3,7 +3,8 @@
 use anyhow::{Result, bail};
 use serde::Serialize;
 
-use super::{BuildArgs, FileRow, PullArgs, is_for_programs};
+use super::{FileRow, is_for_programs};
+use crate::cli::image::{BuildArgs, PullArgs};
 use crate::images::{Catalogue, Image, ImageSpec, Pin, Sha256, Source, Store};
 use crate::output::{Printer, Table};
 

@@ -9,110 +9,23 @@ mod verify;
 use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
-use clap::{Args, Subcommand};
 use serde::Serialize;
 
+use crate::cli::image::ImageCommand;
 use crate::images::index::Record;
-use crate::images::{Catalogue, Image, ImageFile, InUse, Lock, Pin, Role, Sha256, Store};
+use crate::images::{Catalogue, ImageFile, InUse, Role, Sha256, Store};
 use crate::output::{Format, Printer};
+use crate::session::Session;
 
-/// What to do with images
-#[derive(Clone, Debug, Subcommand)]
-pub enum ImageCommand {
-    /// List the images there are, and which are in the cache
-    #[command(visible_alias = "ls")]
-    List,
-    /// Show one image: its files, what vouched for them, its kernel arguments
-    Show(ShowArgs),
-    /// Fetch images, or their newest versions, into the cache
-    Pull(PullArgs),
-    /// Read the files of cached images again and compare their digests
-    Verify(VerifyArgs),
-    /// Build an image by its recipe
-    Build(BuildArgs),
-    /// Remove images from the cache
-    Rm(RmArgs),
-    /// Remove old versions and interrupted downloads from the cache
-    Prune(PruneArgs),
+/// Runs `virtlab image …` with the user's own cache.
+pub(super) fn run(session: &Session, command: ImageCommand) -> Result<()> {
+    let store = Store::open_default()?;
+    let in_use = || session.images_in_use();
+    run_on(command, &session.catalogue()?, &store, &in_use, session.printer)
 }
 
-/// Which version of an image is wanted.
-#[derive(Clone, Debug, Default, Args)]
-pub struct PinArgs {
-    /// Channel of the image, such as `stable`
-    #[arg(long, value_name = "CHANNEL")]
-    pub channel: Option<String>,
-    /// Version of the image, instead of the newest
-    #[arg(long, value_name = "VERSION")]
-    pub version: Option<String>,
-    /// Lock file: written on the first run, obeyed on every later one
-    #[arg(long, value_name = "FILE")]
-    pub lock: Option<PathBuf>,
-}
-
-/// Arguments of `image show`.
-#[derive(Clone, Debug, Args)]
-pub struct ShowArgs {
-    /// NAME, NAME:FOLDER or the path of an entry that ends in .toml
-    pub image: String,
-    /// The version to show
-    #[command(flatten)]
-    pub pin: PinArgs,
-}
-
-/// Arguments of `image pull`.
-#[derive(Clone, Debug, Args)]
-pub struct PullArgs {
-    /// NAME, NAME:FOLDER or the path of an entry that ends in .toml
-    #[arg(required = true, value_name = "IMAGE")]
-    pub images: Vec<String>,
-    /// The version to fetch
-    #[command(flatten)]
-    pub pin: PinArgs,
-}
-
-/// Arguments of `image verify`.
-#[derive(Clone, Debug, Args)]
-pub struct VerifyArgs {
-    /// NAME, NAME@VERSION, NAME:FOLDER or PATH.toml; all if none is given
-    #[arg(value_name = "IMAGE")]
-    pub images: Vec<String>,
-}
-
-/// Arguments of `image build`.
-#[derive(Clone, Debug, Args)]
-pub struct BuildArgs {
-    /// NAME or the path of an entry that ends in .toml
-    pub image: String,
-    /// Build it even if this recipe's image is in the cache
-    #[arg(long)]
-    pub force: bool,
-}
-
-/// Arguments of `image rm`.
-#[derive(Clone, Debug, Args)]
-pub struct RmArgs {
-    /// NAME for all its versions, NAME@VERSION, NAME:FOLDER or PATH.toml
-    #[arg(required = true, value_name = "IMAGE")]
-    pub images: Vec<String>,
-    /// Remove them even if a lab uses them, or if libvirt cannot say so
-    #[arg(long)]
-    pub force: bool,
-}
-
-/// Arguments of `image prune`.
-#[derive(Clone, Debug, Args)]
-pub struct PruneArgs {
-    /// Prune even if libvirt cannot say which images labs use
-    #[arg(long)]
-    pub force: bool,
-}
-
-/// Runs `virtlab image …`. `in_use` finds out what labs boot from; only what removes images asks.
-///
-/// # Errors
-/// What was asked for could not be done; with `verify`, if a file is not what it should be.
-pub fn run(
+/// The same with any cache. `in_use` finds out what labs boot from; only what removes images asks.
+fn run_on(
     command: ImageCommand,
     catalogue: &Catalogue,
     store: &Store,
@@ -127,31 +40,6 @@ pub fn run(
         ImageCommand::Build(args) => get::build(&args, catalogue, store, printer),
         ImageCommand::Rm(args) => remove::rm(&args, catalogue, store, in_use, printer),
         ImageCommand::Prune(args) => remove::prune(&args, store, in_use, printer),
-    }
-}
-
-impl PinArgs {
-    /// What is wanted of an image: what the lock file says, else the flags.
-    ///
-    /// # Errors
-    /// If the lock file cannot be read, or a flag contradicts it.
-    pub fn pin(&self, name: &str) -> Result<Pin> {
-        let pin = match &self.lock {
-            Some(path) => Lock::load(path)?.pin(name),
-            None => Pin::default(),
-        };
-        pin.with_flags(self.channel.as_deref(), self.version.as_deref())
-    }
-
-    /// Enters the image into the lock file, if there is one and it does not have it yet.
-    ///
-    /// # Errors
-    /// If the lock file cannot be written.
-    pub fn enter(&self, image: &Image) -> Result<()> {
-        match &self.lock {
-            Some(path) => Lock::enter(path, &image.spec.name, image.pin()),
-            None => Ok(()),
-        }
     }
 }
 
@@ -245,7 +133,7 @@ mod tests {
             let (entry, lock) = (entry.to_str().unwrap(), lock.to_str().unwrap());
             let cli = Cli::try_parse_from(["image", "pull", "--lock", lock, entry]).unwrap();
             let in_use = || Ok(InUse::default());
-            run(cli.command, &catalogue, &store, &in_use, &Printer::new(true, Format::Name))
+            run_on(cli.command, &catalogue, &store, &in_use, &Printer::new(true, Format::Name))
         };
         pull().unwrap();
         let written = std::fs::read(&lock).unwrap();

@@ -4,7 +4,8 @@ use anyhow::{Context, Result};
 use indicatif::HumanBytes;
 use serde::Serialize;
 
-use super::{PruneArgs, RmArgs, is_for_programs, meant};
+use super::{is_for_programs, meant};
+use crate::cli::image::{PruneArgs, RmArgs};
 use crate::images::store::Removed;
 use crate::images::{Catalogue, InUse, Store};
 use crate::output::{Printer, Table};

@@ -4,8 +4,9 @@ use anyhow::{Context, Result};
 use indicatif::HumanBytes;
 use serde::Serialize;
 
+use super::FileRow;
 use super::list::source;
-use super::{FileRow, ShowArgs};
+use crate::cli::image::ShowArgs;
 use crate::images::store::refuse_version;
 use crate::images::{Catalogue, Image, ImageSpec, Sha256, Source, Store};
 use crate::output::{Format, Printer, Table};

@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-use super::{VerifyArgs, is_for_programs, meant};
-use crate::hint::hinted;
+use super::{is_for_programs, meant};
+use crate::cli::image::VerifyArgs;
+use crate::error::hinted;
 use crate::images::store::Check;
 use crate::images::{Catalogue, Sha256, Store};
 use crate::output::{Printer, Table};

@@ -1,73 +1,44 @@
 //! `virtlab pxe export`: a folder with everything that PXE servers of others need for a lab. It
 //! asks libvirt only whether the lab is there already.
 
-use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use anyhow::{Context as _, Result, bail};
-use clap::Args;
+use anyhow::{Result, bail};
 use fs_err as fs;
 use reqwest::Url;
 
 use crate::boot_server::Content;
+use crate::cli::pxe::ExportArgs;
 use crate::cluster::discovery;
-use crate::commands::prepare::{self, Prepared};
-use crate::commands::{Context, draft, render};
-use crate::hint::hinted;
+use crate::error::hinted;
+use crate::images::ImageSpec;
 use crate::images::lock::Pin;
 use crate::images::store::Store;
-use crate::images::{ConfigFormat, Image, ImageSpec, Role};
+use crate::lab::Lab;
 use crate::lab::options::{LabOptions, NetworkChoice};
-use crate::lab::{Lab, Node};
-use crate::loaders::Program;
-use crate::render::Templates;
-use crate::render::boot::{self, Entry, Urls};
+use crate::provision::prepare::{self, Prepared};
+use crate::provision::pxe_tree::{Export, write};
+use crate::provision::{draft, facts};
 use crate::render::config::ConfigInput;
 use crate::render::pxe::{self, HttpSite, Site};
+use crate::session::Session;
 use crate::state::StateDir;
+use crate::template::Templates;
 
-/// `pxe export`.
-#[derive(Args, Debug)]
-pub struct ExportArgs {
-    /// What the lab should be like; a lab that is there already is as it is.
-    #[command(flatten)]
-    pub lab: LabOptions,
-
-    /// Lab file; flags win over what it says
-    #[arg(short, long, value_name = "FILE", env = "VIRTLAB_FILE")]
-    pub file: Option<PathBuf>,
-
-    /// Folder to write, empty or new
-    #[arg(long, value_name = "DIR")]
-    pub dir: PathBuf,
-
-    /// URL at which http/ will be served [default: the lab's boot server gives out everything]
-    #[arg(long, value_name = "URL")]
-    pub http_url: Option<Url>,
-
-    /// Address of the TFTP server [default: this host's on the bridge]
-    #[arg(long, value_name = "IP")]
-    pub tftp_server: Option<IpAddr>,
-
-    /// Path that the folder will have on its server [default: where it is written]
-    #[arg(long, value_name = "PATH")]
-    pub root: Option<PathBuf>,
-}
-
-pub(super) fn run(context: &Context, args: &ExportArgs) -> Result<()> {
+pub(super) fn run(session: &Session, args: &ExportArgs) -> Result<()> {
     let mut options = draft::read_options(&args.lab, args.file.as_deref())?;
     options.network.get_or_insert(NetworkChoice::Bridge);
     let http_url = args.http_url.as_ref();
-    let existing = existing_lab(context, &options)?;
+    let existing = existing_lab(session, &options)?;
     let exists = existing.is_some();
     let image_name = existing
         .as_ref()
         .map_or(options.image_name(), |lab| lab.spec.image.name.as_str())
         .to_owned();
-    let spec = context.catalogue()?.find(&image_name)?;
+    let spec = session.catalogue()?.find(&image_name)?;
     let lab = match existing {
         Some(lab) => lab,
-        None => render::decide(context, &options, &spec, http_url.is_some())?,
+        None => facts::decide_without_libvirt(session, &options, &spec, http_url.is_some())?,
     };
     if lab.spec.network.managed().is_some() {
         bail!(
@@ -83,14 +54,14 @@ pub(super) fn run(context: &Context, args: &ExportArgs) -> Result<()> {
         tftp_root: root.join("tftp").display().to_string(),
         http: http_url.map(|url| http_site(url, &root)).transpose()?,
     };
-    let image = Store::open_default()?.ensure(&spec, &Pin::default(), context.printer)?;
-    let export = Export { templates: context.templates()?, lab: &lab, spec: &spec, site: &site };
+    let image = Store::open_default()?.ensure(&spec, &Pin::default(), session.printer)?;
+    let export = Export { templates: session.templates()?, lab: &lab, spec: &spec, site: &site };
     export.write_tftp(&dir.join("tftp"), &image)?;
     if site.http.is_some() {
         let content = content(&export.templates, &options, &lab, &spec, exists)?;
         export.write_http(&dir.join("http"), &image, &content)?;
         if content.wants_discovery() {
-            context.printer.warn(format!(
+            session.printer.warn(format!(
                 "the configs keep <DISCOVERY_URL>: export lab `{0}` after `virtlab create {0} --no-wait`, \
                  or name a discovery service by --discovery",
                 lab.name
@@ -100,106 +71,18 @@ pub(super) fn run(context: &Context, args: &ExportArgs) -> Result<()> {
     for (name, text) in pxe::snippets(&export.templates, &lab, &site)? {
         write(&dir.join(name), &text)?;
     }
-    context.printer.note(format!(
+    session.printer.note(format!(
         "what PXE servers need for lab `{}` is in {}; virtlab's docs/external-pxe.md goes on from here",
         lab.name,
         dir.display()
     ));
     if !exists {
-        context.printer.note(format!(
+        session.printer.note(format!(
             "create the lab with the same options and with --boot-port {}",
             lab.spec.boot_port
         ));
     }
     Ok(())
-}
-
-/// Everything that a tree is made of.
-pub(super) struct Export<'a> {
-    pub(super) templates: Templates,
-    pub(super) lab: &'a Lab,
-    pub(super) spec: &'a ImageSpec,
-    pub(super) site: &'a Site,
-}
-
-impl Export<'_> {
-    /// Writes the TFTP root: loaders, their configs, and the files for loaders that know no HTTP.
-    pub(super) fn write_tftp(&self, tftp: &Path, image: &Image) -> Result<()> {
-        let Self { templates, lab, spec, site } = self;
-        fs::create_dir_all(tftp.join("pxelinux.cfg"))?;
-        for program in PROGRAMS {
-            copy(&program.find()?, &tftp.join(program.name()))?;
-        }
-        let url = boot::ipxe_script_url(lab);
-        let next = if site.http.is_some() { boot::IPXE_OWN_SCRIPT } else { &url };
-        write(&tftp.join("boot.ipxe"), &boot::ipxe_start(templates, lab, next)?)?;
-        write(&tftp.join("pxelinux.cfg/default"), &pxe::pxelinux_default(templates, lab)?)?;
-        let files = prepare::boot_files(spec)?;
-        for node in lab.nodes() {
-            let urls = self.urls(&node);
-            let kernel_args = prepare::kernel_args(lab, &node, spec, &urls)?;
-            let base = format!("{}/", urls.files);
-            // iPXE loads by HTTP; pxelinux.0 knows TFTP only.
-            let by_http = Entry {
-                lab,
-                node: Some(&node),
-                files: &files,
-                base: &base,
-                kernel_args: &kernel_args,
-            };
-            let by_tftp = Entry { base: "", ..by_http };
-            let script = boot::ipxe_script(templates, &by_http)?;
-            write(&tftp.join(boot::ipxe_script_name(node.mac)), &script)?;
-            let menu = boot::pxelinux_cfg(templates, &by_tftp)?;
-            write(&tftp.join("pxelinux.cfg").join(boot::pxelinux_cfg_name(node.mac)), &menu)?;
-        }
-        let mut loaded = image.files.iter().filter(|file| file.role != Role::Extra);
-        loaded.try_for_each(|file| copy(&file.path, &tftp.join(&file.name)))
-    }
-
-    /// Writes the HTTP root.
-    fn write_http(&self, http: &Path, image: &Image, content: &Content) -> Result<()> {
-        fs::create_dir_all(http.join("configs"))?;
-        fs::create_dir_all(http.join("files"))?;
-        for file in &image.files {
-            copy(&file.path, &http.join("files").join(&file.name))?;
-        }
-        for node in &content.nodes {
-            let text = &node.config;
-            let mac = node.mac.hyphenated();
-            if self.spec.config != ConfigFormat::UserData {
-                write(&http.join("configs").join(mac), text)?;
-                continue;
-            }
-            let folder = http.join("nocloud").join(mac);
-            fs::create_dir_all(&folder)?;
-            let meta = format!(
-                "instance-id: {}-{}\nlocal-hostname: {}\n",
-                self.lab.uuid, node.name, node.name
-            );
-            for (name, text) in [
-                ("user-data", text.as_str()),
-                ("meta-data", &meta),
-                ("vendor-data", ""),
-                ("network-config", ""),
-            ] {
-                write(&folder.join(name), text)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn urls(&self, node: &Node) -> Urls {
-        let Some(HttpSite { url, .. }) = &self.site.http else {
-            return Urls::of_boot_server(self.lab);
-        };
-        let mac = node.mac.hyphenated();
-        Urls {
-            files: format!("{url}/files"),
-            config: format!("{url}/configs/{mac}"),
-            nocloud: format!("{url}/nocloud/{mac}/"),
-        }
-    }
 }
 
 /// The nodes' configs: those that the boot server of the lab gives out, if it is there already.
@@ -230,9 +113,9 @@ fn content(
 }
 
 /// The lab of this name, if libvirt answers and has it.
-fn existing_lab(context: &Context, options: &LabOptions) -> Result<Option<Lab>> {
+fn existing_lab(session: &Session, options: &LabOptions) -> Result<Option<Lab>> {
     let name = options.lab_name();
-    let Ok(inventory) = context.hypervisor().and_then(|hypervisor| hypervisor.observe()) else {
+    let Ok(inventory) = session.hypervisor().and_then(|hypervisor| hypervisor.observe()) else {
         return Ok(None);
     };
     let Some(found) = inventory.lab(&name) else { return Ok(None) };
@@ -279,17 +162,3 @@ fn require_empty(dir: &Path) -> Result<()> {
     }
     Ok(())
 }
-
-fn write(path: &Path, text: &str) -> Result<()> {
-    fs::write(path, text).context("writing what PXE servers need")
-}
-
-/// A copy that servers under other users can read, whatever the original's mode is.
-fn copy(from: &Path, to: &Path) -> Result<()> {
-    let mut source = fs::File::open(from)?;
-    std::io::copy(&mut source, &mut fs::File::create(to)?).context("copying the image's files")?;
-    Ok(())
-}
-
-const PROGRAMS: [Program; 4] =
-    [Program::Pxelinux, Program::Ldlinux, Program::IpxeEfi, Program::IpxeBios];

@@ -3,50 +3,33 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command};
-use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
-use clap::Args;
+use anyhow::{Context, Result, bail};
 use fs_err as fs;
 use rustix::process::{Pid, Signal};
 
-use super::export::Export;
-use crate::commands::status::no_lab;
-use crate::commands::{Context, attach};
-use crate::hint::hinted;
+use crate::cli::pxe::ServeArgs;
+use crate::error::hinted;
 use crate::host;
 use crate::images::lock::Pin;
 use crate::images::store::Store;
-use crate::lab::LabName;
+use crate::provision::pxe_tree::Export;
+use crate::provision::wire;
 use crate::render::pxe::{self, Site};
+use crate::session::Session;
+use crate::status::no_lab;
 
-/// `pxe serve`.
-#[derive(Args, Debug)]
-pub struct ServeArgs {
-    /// Name of the lab
-    #[arg(value_name = "LAB", default_value = "lab", env = "VIRTLAB_LAB")]
-    pub lab: LabName,
-
-    /// Answer beside the network's DHCP server, which gives the addresses
-    #[arg(long, required = true)]
-    pub proxy_dhcp: bool,
-
-    /// The bridge to answer on [default: the lab's]
-    #[arg(long, value_name = "NAME", env = "VIRTLAB_BRIDGE")]
-    pub bridge: Option<String>,
-}
-
-pub(super) fn run(context: &Context, args: &ServeArgs) -> Result<()> {
-    let hypervisor = context.hypervisor()?;
-    let inventory = context.observe(&hypervisor)?;
+pub(super) fn run(session: &Session, args: &ServeArgs) -> Result<()> {
+    let hypervisor = session.hypervisor()?;
+    let inventory = session.observe(&hypervisor)?;
     let Some(found) = inventory.lab(&args.lab) else { return Err(no_lab(&args.lab)) };
     let lab = &found.lab;
     if lab.spec.network.managed().is_some() {
         bail!("lab `{}` has a network of its own, which serves its nodes already", lab.name);
     }
-    let wire = attach::check(&hypervisor, &lab.spec.network)?;
+    let wire = wire::check(&hypervisor, &lab.spec.network)?;
     let Some(bridge) = args.bridge.clone().or(wire.bridge) else {
         bail!(
             "{} is no bridge of this host; name the one to answer on by --bridge",
@@ -61,10 +44,10 @@ pub(super) fn run(context: &Context, args: &ServeArgs) -> Result<()> {
         ));
     };
 
-    let spec = context.catalogue()?.find(&lab.spec.image.name)?;
-    let image = Store::open_default()?.ensure(&spec, &Pin::default(), context.printer)?;
+    let spec = session.catalogue()?.find(&lab.spec.image.name)?;
+    let image = Store::open_default()?.ensure(&spec, &Pin::default(), session.printer)?;
     // Until here Ctrl-C just ended the program.
-    context.catch_signals()?;
+    session.catch_signals()?;
     // dnsmasq reads it as another user, who may not enter our state folder; there is nothing
     // secret in it, since configs come from the boot server.
     let tree = tempfile::Builder::new()
@@ -78,7 +61,7 @@ pub(super) fn run(context: &Context, args: &ServeArgs) -> Result<()> {
         tftp_root: tftp.display().to_string(),
         http: None,
     };
-    let export = Export { templates: context.templates()?, lab, spec: &spec, site: &site };
+    let export = Export { templates: session.templates()?, lab, spec: &spec, site: &site };
     export.write_tftp(&tftp, &image)?;
     let config = tree.path().join("dnsmasq.conf");
     let text = pxe::proxy_dhcp(&export.templates, lab, &bridge, address, &site.tftp_root)?;
@@ -95,19 +78,19 @@ pub(super) fn run(context: &Context, args: &ServeArgs) -> Result<()> {
         ),
         _ => anyhow::Error::new(error).context("starting dnsmasq"),
     })?;
-    context.printer.note(format!(
+    session.printer.note(format!(
         "answering the nodes of lab `{}` on bridge `{bridge}` from {}; Ctrl-C ends it",
         lab.name,
         address.addr()
     ));
-    wait(context, dnsmasq)
+    wait(session, dnsmasq)
 }
 
 /// Until somebody presses Ctrl-C, or dnsmasq ends by itself, which is an error.
-fn wait(context: &Context, mut dnsmasq: Child) -> Result<()> {
+fn wait(session: &Session, mut dnsmasq: Child) -> Result<()> {
     loop {
         if let Some(status) = dnsmasq.try_wait().context("waiting for dnsmasq")? {
-            if context.interrupted.load(Ordering::Relaxed) {
+            if session.is_interrupted() {
                 return Ok(());
             }
             return Err(hinted(
@@ -115,11 +98,11 @@ fn wait(context: &Context, mut dnsmasq: Child) -> Result<()> {
                 "its own message is above; it needs root, and ports 67, 69 and 4011 for itself on the bridge",
             ));
         }
-        if context.interrupted.load(Ordering::Relaxed) {
+        if session.is_interrupted() {
             let pid = Pid::from_child(&dnsmasq);
             rustix::process::kill_process(pid, Signal::TERM).context("ending dnsmasq")?;
             dnsmasq.wait().context("waiting for dnsmasq")?;
-            context.printer.note("no longer answering");
+            session.printer.note("no longer answering");
             return Ok(());
         }
         thread::sleep(POLL);

@@ -7,8 +7,8 @@ use anyhow::Result;
 use fs_err as fs;
 
 use super::Store;
+use crate::error::hinted;
 use crate::files::Hold;
-use crate::hint::hinted;
 use crate::images::digest::Sha256;
 use crate::images::in_use::InUse;
 use crate::images::index::Record;

@@ -2,19 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use crate::boot_server::timeline::Stage;
 use crate::boot_server::{Content, ServedFile, ServedNode};
 use crate::config::{check, is_butane, to_ignition};
-use crate::hint::hinted;
+use crate::error::hinted;
 use crate::images::{
     BootVariables, ConfigFormat, Image, ImageFile, ImageSpec, LabVariables, NodeVariables, Role,
 };
 use crate::lab::{Lab, Node};
-use crate::render::Templates;
 use crate::render::boot::{self, BootFiles, Entry, Urls};
 use crate::render::config::{self, ConfigInput};
+use crate::template::Templates;
 
 /// All of it, with configs that the nodes can read.
 pub(super) fn content(
@@ -41,7 +41,7 @@ pub(super) fn content(
 }
 
 /// The names of what an image boots.
-pub(in crate::commands) fn boot_files(spec: &ImageSpec) -> Result<BootFiles> {
+pub(crate) fn boot_files(spec: &ImageSpec) -> Result<BootFiles> {
     let names = |role: Role| {
         spec.files.iter().filter(move |file| file.role == role).map(|file| file.name.clone())
     };
@@ -53,12 +53,7 @@ pub(in crate::commands) fn boot_files(spec: &ImageSpec) -> Result<BootFiles> {
 }
 
 /// The kernel arguments of a node.
-pub(in crate::commands) fn kernel_args(
-    lab: &Lab,
-    node: &Node,
-    spec: &ImageSpec,
-    urls: &Urls,
-) -> Result<String> {
+pub(crate) fn kernel_args(lab: &Lab, node: &Node, spec: &ImageSpec, urls: &Urls) -> Result<String> {
     let variables = BootVariables {
         config_url: urls.config.clone(),
         nocloud_url: urls.nocloud.clone(),

@@ -1,15 +1,22 @@
 //! The command line: types only. What they do is in [`crate::commands`].
 
+pub mod image;
+pub mod ksm;
+pub mod memory;
+pub mod pxe;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand};
+use clap_complete::env::Shells;
 
-use crate::commands::image::{ImageCommand, PinArgs};
-use crate::commands::ksm::KsmCommand;
-use crate::commands::memory::MemoryArgs;
-use crate::commands::pxe::PxeCommand;
-use crate::completion::shells;
+use self::image::ImageCommand;
+use self::ksm::KsmCommand;
+use self::memory::MemoryArgs;
+use self::pxe::PxeCommand;
+use crate::images::PinChoice;
 use crate::lab::LabName;
 use crate::lab::options::{LabOptions, Span};
 use crate::output::Format;
@@ -161,7 +168,7 @@ pub struct CreateArgs {
 
     /// Which version of the image.
     #[command(flatten)]
-    pub pin: PinArgs,
+    pub pin: PinChoice,
 
     /// Print the steps and do nothing
     #[arg(long)]
@@ -247,6 +254,11 @@ pub struct CompletionsArgs {
     /// The shell
     #[arg(value_name = "SHELL", value_parser = shells())]
     pub shell: String,
+}
+
+/// The shells that there are completion scripts for.
+fn shells() -> PossibleValuesParser {
+    Shells::builtins().names().collect::<Vec<_>>().into()
 }
 
 const EXAMPLES: &str = "\

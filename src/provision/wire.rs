@@ -6,24 +6,24 @@ use std::net::IpAddr;
 use anyhow::Result;
 use uuid::Uuid;
 
-use crate::hint::hinted;
-use crate::host::{self, bridge, neighbour};
+use crate::error::hinted;
+use crate::host::{self, bridge};
 use crate::hypervisor::{Attachment, ForeignNetwork, Hypervisor};
 use crate::lab::{Lab, MacAddr, Network};
 
 /// A wire that was found fit for a lab.
 #[derive(Debug)]
-pub(super) struct Wire {
+pub(crate) struct Wire {
     /// The host's bridge, if there is one.
-    pub(super) bridge: Option<String>,
+    pub(crate) bridge: Option<String>,
     /// The host's own address on it.
-    pub(super) address: Option<IpAddr>,
+    pub(crate) address: Option<IpAddr>,
     /// What it lacks.
-    pub(super) lacks: Option<String>,
+    pub(crate) lacks: Option<String>,
 }
 
 /// Checks that nodes can be attached to `network`, which is not of a lab's own.
-pub(super) fn check(hypervisor: &Hypervisor, network: &Network) -> Result<Wire> {
+pub(crate) fn check(hypervisor: &Hypervisor, network: &Network) -> Result<Wire> {
     match network {
         Network::Managed(_) => Ok(Wire { bridge: None, address: None, lacks: None }),
         Network::Bridge(name) => {
@@ -51,7 +51,7 @@ pub(super) fn check(hypervisor: &Hypervisor, network: &Network) -> Result<Wire> 
 
 /// Refuses MAC addresses that other domains on the same wire have, but for those of the lab with the
 /// UUID `replaced`.
-pub(super) fn check_macs(
+pub(crate) fn check_macs(
     lab: &Lab,
     replaced: Option<Uuid>,
     wire: &Wire,
@@ -65,28 +65,6 @@ pub(super) fn check_macs(
         format!("MAC address {mac} is that of domain `{owner}` on bridge `{bridge}` already"),
         "choose other addresses by --mac-prefix, such as 52:54:00:12:34, or another name for the lab",
     ))
-}
-
-/// The addresses of nodes that somebody else's DHCP server gave them, by their MAC addresses, as
-/// far as this host has spoken with them. `search` asks for all of them first.
-pub(super) fn neighbours(
-    hypervisor: &Hypervisor,
-    lab: &Lab,
-    search: bool,
-) -> Vec<(MacAddr, IpAddr)> {
-    let bridge = match &lab.spec.network {
-        Network::Managed(_) => None,
-        Network::Bridge(bridge) => Some(bridge.clone()),
-        Network::Existing(name) => {
-            hypervisor.foreign_network(name).ok().flatten().and_then(|network| network.bridge)
-        }
-    };
-    let Some(bridge) = bridge else { return Vec::new() };
-    if search && let Ok(Some(subnet)) = host::interface_subnet(&bridge) {
-        neighbour::ask_for_all(subnet);
-    }
-    let found = neighbour::on_interface(&bridge).into_iter();
-    found.map(|(ip, mac)| (mac, ip.into())).collect()
 }
 
 fn require_network(name: &str, network: Option<ForeignNetwork>) -> Result<ForeignNetwork> {

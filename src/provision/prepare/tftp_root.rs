@@ -11,12 +11,12 @@ use crate::images::{Image, ImageSpec, Role, Sha256};
 use crate::lab::Lab;
 use crate::lab::boot::{Boot, Firmware, Loader, Transport};
 use crate::loaders::Program;
-use crate::render::Templates;
 use crate::render::boot::{self, Entry, Urls};
+use crate::template::Templates;
 
 /// What a file of the TFTP root holds.
 #[derive(Debug)]
-pub(in crate::commands) enum BootFile {
+pub(crate) enum BootFile {
     /// A text of ours.
     Text(String),
     /// A file of this computer's: too large for memory, or a program of the distribution's.

@@ -2,17 +2,18 @@
 
 use std::path::Path;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context, Result, bail};
 use fs_err as fs;
 
 use crate::images::{ConfigFormat, ImageSpec, Sha256};
 use crate::lab::Lab;
 use crate::lab::spec::ConfigRef;
-use crate::render::{Templates, xml};
+use crate::render::xml;
 use crate::state::StateDir;
+use crate::template::Templates;
 
 /// Reads the config template: the user's file, or the image's own one.
-pub(in crate::commands) fn config_template(
+pub(crate) fn config_template(
     templates: &Templates,
     file: Option<&Path>,
     spec: &ImageSpec,
@@ -39,14 +40,14 @@ pub(in crate::commands) fn config_template(
 }
 
 /// A template of libvirt's XML that a flag named in the place of ours.
-pub(in crate::commands) struct OwnTemplate {
-    pub(in crate::commands) reference: ConfigRef,
-    pub(in crate::commands) text: String,
+pub(crate) struct OwnTemplate {
+    pub(crate) reference: ConfigRef,
+    pub(crate) text: String,
 }
 
 impl OwnTemplate {
     /// Reads the file that the flag `--{flag}` names.
-    pub(in crate::commands) fn read(flag: &str, path: &Path) -> Result<Self> {
+    pub(crate) fn read(flag: &str, path: &Path) -> Result<Self> {
         let path = std::path::absolute(path)?;
         let text = fs::read_to_string(&path).with_context(|| format!("reading --{flag}"))?;
         let reference = ConfigRef { source: path.display().to_string(), digest: digest_of(&text) };
@@ -69,7 +70,7 @@ impl OwnTemplate {
 }
 
 /// Puts the lab's own templates in the place of ours.
-pub(in crate::commands) fn own_templates(
+pub(crate) fn own_templates(
     mut templates: Templates,
     lab: &Lab,
     state: &StateDir,
@@ -97,5 +98,5 @@ fn digest_of(text: &str) -> String {
 }
 
 /// The flags that name a template, without their dashes.
-pub(in crate::commands) const DOMAIN_TEMPLATE: &str = "domain-template";
-pub(in crate::commands) const NETWORK_TEMPLATE: &str = "network-template";
+pub(crate) const DOMAIN_TEMPLATE: &str = "domain-template";
+pub(crate) const NETWORK_TEMPLATE: &str = "network-template";

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::hint::hinted;
+use crate::error::hinted;
 use crate::host;
 use crate::hypervisor::{Found, Inventory};
 use crate::images::ImageSpec;
@@ -12,7 +12,7 @@ use crate::lab::{Lab, Network};
 use crate::units::human_bytes;
 
 /// Nothing foreign may have a name that the lab needs.
-pub(super) fn conflicts(lab: &Lab, inventory: &Inventory) -> Result<()> {
+pub(crate) fn conflicts(lab: &Lab, inventory: &Inventory) -> Result<()> {
     let foreign = &inventory.foreign;
     let taken = |kind: &str, name: &str, list: &str| {
         Err(hinted(
@@ -44,7 +44,7 @@ pub(super) fn conflicts(lab: &Lab, inventory: &Inventory) -> Result<()> {
 /// what they use, not what they have, and may share what is the same: so only what can hardly work at
 /// all is refused. Of nodes that are `there` already, none is started; if they make `room`, they give
 /// back at most all that they have.
-pub(super) fn memory(
+pub(crate) fn memory(
     lab: &Lab,
     there: Option<&Found>,
     room: bool,

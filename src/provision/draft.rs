@@ -1,61 +1,61 @@
 //! Decides and checks everything about a lab, and makes nothing of it but the image.
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context, Result, bail};
 use fs_err as fs;
 
-use super::decide::decide;
-use super::image::PinArgs;
+use super::facts::decide;
 use super::prepare::{self, Prepared};
-use super::{Context, attach, check};
-use crate::hint::hinted;
+use super::{merging, preflight, wire};
+use crate::error::hinted;
 use crate::hypervisor::{Found, Hypervisor};
 use crate::images::lock::Pin;
 use crate::images::store::Store;
-use crate::images::{Image, ImageSpec};
+use crate::images::{Image, ImageSpec, PinChoice};
 use crate::lab::options::LabOptions;
 use crate::lab::{Lab, LabName};
-use crate::render::Templates;
 use crate::render::config::ConfigInput;
+use crate::session::Session;
 use crate::state::{self, StateDir};
+use crate::template::Templates;
 use crate::{config, host};
 
 /// How a lab is to be made, beside what it is to be like.
 #[derive(Debug, Default)]
-pub(super) struct Wishes {
+pub(crate) struct Wishes {
     /// Which version of the image.
-    pub(super) pin: PinArgs,
+    pub(crate) pin: PinChoice,
     /// Whatever memory the host has left.
-    pub(super) overcommit: bool,
+    pub(crate) overcommit: bool,
     /// Just to see: an image that is not here is not fetched.
-    pub(super) dry_run: bool,
+    pub(crate) dry_run: bool,
     /// As if the lab of this name, which it replaces, were gone already.
-    pub(super) replaces: bool,
+    pub(crate) replaces: bool,
 }
 
 /// A lab that is decided and checked, and everything that making it needs.
-pub(super) struct Draft {
-    pub(super) prepared: Prepared,
+pub(crate) struct Draft {
+    pub(crate) prepared: Prepared,
     /// What there is of it already.
-    pub(super) found: Option<Found>,
+    pub(crate) found: Option<Found>,
     /// Other virtlabs choose no subnet as long as it is held.
-    pub(super) lock: std::fs::File,
+    pub(crate) lock: std::fs::File,
     /// The image is to be fetched or built yet, and so nothing of it is prepared: a dry run.
-    pub(super) lacks_image: bool,
+    pub(crate) lacks_image: bool,
 }
 
 /// Decides and checks everything about a lab, and makes nothing of it but the image.
-pub(super) fn draft(
-    context: &Context,
+pub(crate) fn draft(
+    session: &Session,
     hypervisor: &Hypervisor,
     options: &LabOptions,
     wishes: &Wishes,
 ) -> Result<Draft> {
-    let mut inventory = context.observe(hypervisor)?;
+    let mut inventory = session.observe(hypervisor)?;
     let existing = inventory.take(&options.lab_name()).filter(|_| !wishes.replaces);
     let existing = existing.map(|found| found.lab);
     let image_name =
         existing.as_ref().map_or(options.image_name(), |lab| lab.spec.image.name.as_str());
-    let spec = context.catalogue()?.find(image_name)?;
+    let spec = session.catalogue()?.find(image_name)?;
     let store = Store::open_default()?;
     let pin = wishes.pin.pin(&spec.name)?;
     let image = if let Some(image) = image_here(&store, existing.as_ref(), &spec, &pin)? {
@@ -63,31 +63,34 @@ pub(super) fn draft(
     } else {
         // Getting an image can take minutes: whatever else is wrong is told before, and no other
         // virtlab has to wait.
-        let draft = draft_with(context, hypervisor, options, wishes, &spec, None)?;
+        let draft = draft_with(session, hypervisor, options, wishes, &spec, None)?;
         if wishes.dry_run {
             return Ok(draft);
         }
         drop(draft);
-        store.ensure(&spec, &pin, context.printer)?
+        store.ensure(&spec, &pin, session.printer)?
     };
     if !wishes.dry_run {
         wishes.pin.enter(&image)?;
     }
-    draft_with(context, hypervisor, options, wishes, &spec, Some(&image))
+    draft_with(session, hypervisor, options, wishes, &spec, Some(&image))
 }
 
 /// The draft with an image, or as far as it goes without one.
 fn draft_with(
-    context: &Context,
+    session: &Session,
     hypervisor: &Hypervisor,
     options: &LabOptions,
     wishes: &Wishes,
     spec: &ImageSpec,
     image: Option<&Image>,
 ) -> Result<Draft> {
-    let waiting = || context.printer.note("waiting for another virtlab to choose its network");
+    let waiting = || session.printer.note("waiting for another virtlab to choose its network");
     let lock = state::lock(waiting)?;
-    let mut inventory = context.observe(hypervisor)?;
+    let mut inventory = session.observe(hypervisor)?;
+    if !wishes.dry_run {
+        merging::repair(session.printer, hypervisor, &inventory);
+    }
     let name = options.lab_name();
     let replaced = if wishes.replaces { inventory.take(&name) } else { None };
     let found = inventory.lab(&name).cloned();
@@ -98,28 +101,28 @@ fn draft_with(
         occupied.extend(host::routes()?);
         let freed = replaced.as_ref().and_then(|found| found.lab.spec.network.managed());
         occupied.retain(|(subnet, _)| freed.is_none_or(|network| network.subnet != *subnet));
-        decide(context, hypervisor, &inventory, occupied, options, spec, image)?
+        decide(session, hypervisor, &inventory, occupied, options, spec, image)?
     };
-    let wire = attach::check(hypervisor, &lab.spec.network)?;
-    attach::check_macs(&lab, replaced.as_ref().map(|found| found.lab.uuid), &wire, hypervisor)?;
+    let wire = wire::check(hypervisor, &lab.spec.network)?;
+    wire::check_macs(&lab, replaced.as_ref().map(|found| found.lab.uuid), &wire, hypervisor)?;
     if let Some(lacks) = &wire.lacks {
-        context.printer.warn(lacks);
+        session.printer.warn(lacks);
     }
-    let prepared = prepare_lab(context, options, lab, spec, image)?;
-    check::conflicts(&prepared.lab, &inventory)?;
+    let prepared = prepare_lab(session, options, lab, spec, image)?;
+    preflight::conflicts(&prepared.lab, &inventory)?;
     if !wishes.overcommit {
         let there = replaced.as_ref().or(found.as_ref());
-        let warning = check::memory(&prepared.lab, there, wishes.replaces, spec)?;
+        let warning = preflight::memory(&prepared.lab, there, wishes.replaces, spec)?;
         // A rehearsal is followed by the draft that counts.
         if let Some(warning) = warning.filter(|_| image.is_some() && !wishes.replaces) {
-            context.printer.warn(warning);
+            session.printer.warn(warning);
         }
     }
     Ok(Draft { prepared, found, lock, lacks_image: image.is_none() })
 }
 
 /// The flags laid over the lab file, with every path a whole one.
-pub(super) fn read_options(
+pub(crate) fn read_options(
     flags: &LabOptions,
     file: Option<&std::path::Path>,
 ) -> Result<LabOptions> {
@@ -133,7 +136,7 @@ pub(super) fn read_options(
 }
 
 /// The boot server has to run where the nodes are.
-pub(super) fn refuse_remote(hypervisor: &Hypervisor, name: &LabName) -> Result<()> {
+pub(crate) fn refuse_remote(hypervisor: &Hypervisor, name: &LabName) -> Result<()> {
     if !hypervisor.is_local()? {
         bail!(
             "lab `{name}` cannot be made at {}: its boot server has to run on libvirt's own host",
@@ -175,19 +178,19 @@ fn same_lab(options: &LabOptions, lab: &Lab, image: Option<&Image>) -> Result<La
 }
 
 fn prepare_lab(
-    context: &Context,
+    session: &Session,
     options: &LabOptions,
     lab: Lab,
     spec: &ImageSpec,
     image: Option<&Image>,
 ) -> Result<Prepared> {
     let state = StateDir::of(&lab.name)?;
-    let (templates, own_templates) = prepare::own_templates(context.templates()?, &lab, &state)?;
+    let (templates, own_templates) = prepare::own_templates(session.templates()?, &lab, &state)?;
     // Whatever can change from one run to the next stays what it was when the lab was made.
     let kept = state.content().ok().filter(|content| content.uuid == lab.uuid);
     let ssh_keys = kept.as_ref().map_or_else(|| ssh_keys(options), |it| Ok(it.ssh_keys.clone()))?;
     if ssh_keys.is_empty() && spec.ssh_user.is_some() {
-        context.printer.warn(NO_KEYS);
+        session.printer.warn(NO_KEYS);
     }
     let input = config_input(&templates, &lab, spec, ssh_keys)?;
     let mut prepared = Prepared::new(&templates, lab, spec, image, &input)?;
@@ -220,7 +223,7 @@ fn config_input(
 }
 
 /// The public keys that may log in to the nodes.
-pub(super) fn ssh_keys(options: &LabOptions) -> Result<Vec<String>> {
+pub(crate) fn ssh_keys(options: &LabOptions) -> Result<Vec<String>> {
     let home = etcetera::home_dir().context("looking for the home directory")?;
     config::public_keys(&options.ssh_key, &home.join(".ssh"))
 }

@@ -11,45 +11,46 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 
-pub(super) use self::served::{boot_files, kernel_args};
-pub(super) use self::templates::{
+pub(crate) use self::served::{boot_files, kernel_args};
+pub(crate) use self::templates::{
     DOMAIN_TEMPLATE, NETWORK_TEMPLATE, OwnTemplate, config_template, own_templates,
 };
-pub(super) use self::tftp_root::BootFile;
+pub(crate) use self::tftp_root::BootFile;
 use crate::boot_server::Content;
 use crate::images::digest::Hasher;
 use crate::images::{Image, ImageSpec};
 use crate::lab::Lab;
 use crate::render::config::ConfigInput;
-use crate::render::{Templates, xml};
+use crate::render::xml;
+use crate::template::Templates;
 
 /// Everything that making a lab needs.
 #[derive(Debug)]
-pub(super) struct Prepared {
+pub(crate) struct Prepared {
     /// The lab.
-    pub(super) lab: Lab,
+    pub(crate) lab: Lab,
     /// The XML of its own network, and the same without IPv6 where libvirt refuses that.
-    pub(super) network: Option<NetworkXml>,
+    pub(crate) network: Option<NetworkXml>,
     /// The XML of each domain in the order of the nodes.
-    pub(super) domains: Vec<String>,
+    pub(crate) domains: Vec<String>,
     /// What goes into the TFTP root, by name.
-    pub(super) boot_files: BTreeMap<String, BootFile>,
+    pub(crate) boot_files: BTreeMap<String, BootFile>,
     /// What the boot server gives out.
-    pub(super) content: Content,
+    pub(crate) content: Content,
     /// The user's own templates, to be kept with the lab.
-    pub(super) own_templates: Vec<(String, String)>,
+    pub(crate) own_templates: Vec<(String, String)>,
 }
 
 /// The network's XML in both forms.
 #[derive(Debug)]
-pub(super) struct NetworkXml {
-    pub(super) with_ipv6: String,
-    pub(super) without_ipv6: String,
+pub(crate) struct NetworkXml {
+    pub(crate) with_ipv6: String,
+    pub(crate) without_ipv6: String,
 }
 
 impl Prepared {
     /// Renders everything.
-    pub(super) fn new(
+    pub(crate) fn new(
         templates: &Templates,
         lab: Lab,
         spec: &ImageSpec,
@@ -79,7 +80,7 @@ impl Prepared {
 
     /// The name of an empty file that is put into the TFTP root last: if it is there, so is
     /// everything else, whole and the same.
-    pub(super) fn upload_mark(&self) -> String {
+    pub(crate) fn upload_mark(&self) -> String {
         let mut digests = Hasher::default();
         for (name, content) in &self.boot_files {
             digests.update(format!("{name} {}\n", content.sha256()).as_bytes());

@@ -3,43 +3,45 @@
 
 use std::thread;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context, Result};
 use fs_err as fs;
 use virt::connect::Connect;
 
+use super::merging;
 use super::prepare::{BootFile, Prepared};
-use super::{Context, ksm};
 use crate::boot_server::process::{self, Client};
 use crate::boot_server::timeline::Stage;
+use crate::error::all_errors;
 use crate::hypervisor::{Found, Hypervisor};
 use crate::ksm::Settings;
 use crate::ksm::claims::Claims;
 use crate::lab::Lab;
 use crate::lab::plan::{Observed, Step};
+use crate::session::Session;
 use crate::state::StateDir;
 
 /// What applying steps needs.
-pub(super) struct Applier<'a> {
-    pub(super) context: &'a Context<'a>,
-    pub(super) hypervisor: &'a Hypervisor,
-    pub(super) lab: &'a Lab,
+pub(crate) struct Applier<'a> {
+    pub(crate) session: &'a Session<'a>,
+    pub(crate) hypervisor: &'a Hypervisor,
+    pub(crate) lab: &'a Lab,
     /// What is made; not needed for taking a lab down.
-    pub(super) prepared: Option<&'a Prepared>,
-    pub(super) state: StateDir,
+    pub(crate) prepared: Option<&'a Prepared>,
+    pub(crate) state: StateDir,
 }
 
 impl<'a> Applier<'a> {
-    pub(super) fn new(
-        context: &'a Context<'a>,
+    pub(crate) fn new(
+        session: &'a Session<'a>,
         hypervisor: &'a Hypervisor,
         lab: &'a Lab,
         prepared: Option<&'a Prepared>,
     ) -> Result<Self> {
-        Ok(Self { context, hypervisor, lab, prepared, state: StateDir::of(&lab.name)? })
+        Ok(Self { session, hypervisor, lab, prepared, state: StateDir::of(&lab.name)? })
     }
 
     /// What there is of the lab.
-    pub(super) fn observed(&self, found: Option<&Found>) -> Result<Observed> {
+    pub(crate) fn observed(&self, found: Option<&Found>) -> Result<Observed> {
         let files = self.hypervisor.pool_files(self.lab)?;
         let mark = self.prepared.map(Prepared::upload_mark);
         Ok(Observed {
@@ -55,16 +57,16 @@ impl<'a> Applier<'a> {
     }
 
     /// Does `steps` until one fails or somebody presses Ctrl-C.
-    pub(super) fn apply(&self, steps: &[Step]) -> Result<()> {
+    pub(crate) fn apply(&self, steps: &[Step]) -> Result<()> {
         for group in groups(steps) {
-            self.context.check_interrupt()?;
+            self.session.refuse_interrupt()?;
             self.apply_group(group)?;
         }
         Ok(())
     }
 
     /// Does all of `steps`, whatever happens to one of them, and then says what went wrong.
-    pub(super) fn apply_all(&self, steps: &[Step]) -> Result<()> {
+    pub(crate) fn apply_all(&self, steps: &[Step]) -> Result<()> {
         let results = groups(steps).map(|group| self.apply_group(group)).collect();
         all_errors(results)
     }
@@ -87,7 +89,7 @@ impl<'a> Applier<'a> {
     fn apply_one(&self, step: Step) -> Result<()> {
         let (hypervisor, lab) = (self.hypervisor, self.lab);
         match step {
-            Step::ClaimKsm => ksm::claim(self.context.printer, hypervisor, lab, Settings::on()),
+            Step::ClaimKsm => merging::claim(self.session.printer, hypervisor, lab, Settings::on()),
             Step::DefineNetwork => hypervisor.define_network(lab, &self.network()?.with_ipv6),
             Step::MakePool => hypervisor.make_pool(lab),
             Step::UploadBootFiles => self.upload(),
@@ -98,7 +100,7 @@ impl<'a> Applier<'a> {
             Step::RemoveNetwork => hypervisor.remove_network(lab),
             Step::RemoveState => self.state.remove(),
             Step::ReleaseKsm => {
-                ksm::tell(self.context.printer, Claims::host().release(lab.uuid));
+                merging::report(self.session.printer, Claims::host().release(lab.uuid));
                 Ok(())
             }
             Step::DefineNode(_)
@@ -145,7 +147,7 @@ impl<'a> Applier<'a> {
             if position > 0 {
                 thread::sleep(self.lab.spec.stagger());
             }
-            self.context.check_interrupt()?;
+            self.session.refuse_interrupt()?;
             let each = |connection: &Connect, step: &Step| self.apply_node(connection, *step);
             all_errors(self.hypervisor.in_parallel(std::slice::from_ref(step), each))?;
         }
@@ -164,7 +166,7 @@ impl<'a> Applier<'a> {
         if retried.is_err() {
             return Err(error);
         }
-        self.context.printer.warn(format!(
+        self.session.printer.warn(format!(
             "the network has no IPv6, so each boot takes some 16 s longer: {}",
             error.root_cause()
         ));
@@ -172,7 +174,7 @@ impl<'a> Applier<'a> {
     }
 
     fn start_boot_server(&self) -> Result<()> {
-        process::start_detached(self.lab, self.state.path(), self.context.global.connect.as_deref())
+        process::start_detached(self.lab, self.state.path(), self.session.uri.as_deref())
     }
 
     fn upload(&self) -> Result<()> {
@@ -204,19 +206,6 @@ fn groups(steps: &[Step]) -> impl Iterator<Item = &[Step]> {
     steps.chunk_by(|a, b| a.is_per_node() && std::mem::discriminant(a) == std::mem::discriminant(b))
 }
 
-/// All that went wrong, not the first of it.
-pub(super) fn all_errors(results: Vec<Result<()>>) -> Result<()> {
-    let mut errors: Vec<anyhow::Error> = results.into_iter().filter_map(Result::err).collect();
-    match errors.len() {
-        0 => Ok(()),
-        1 => Err(errors.remove(0)),
-        count => {
-            let all: Vec<String> = errors.iter().map(|error| format!("  {error:#}")).collect();
-            bail!("{count} things went wrong:\n{}", all.join("\n"))
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -233,15 +222,5 @@ mod tests {
         ];
         let groups: Vec<usize> = groups(&steps).map(<[Step]>::len).collect();
         assert_eq!(groups, [1, 1, 2, 2]);
-    }
-
-    #[test]
-    fn every_error_is_told() {
-        assert!(all_errors(vec![Ok(()), Ok(())]).is_ok());
-        let one = all_errors(vec![Ok(()), Err(anyhow::anyhow!("a"))]).unwrap_err();
-        assert_eq!(one.to_string(), "a");
-        let two =
-            all_errors(vec![Err(anyhow::anyhow!("a")), Err(anyhow::anyhow!("b"))]).unwrap_err();
-        assert_eq!(two.to_string(), "2 things went wrong:\n  a\n  b");
     }
 }

@@ -9,41 +9,42 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use indicatif::ProgressBar;
 
+use super::addresses;
 use super::readiness::{self, endpoints, last_seen_stage};
-use super::{Context, status};
 use crate::boot_server::process::Client;
 use crate::boot_server::timeline::{NodeTimeline, Stage};
 use crate::cluster::etcd;
-use crate::hint::TimedOut;
+use crate::error::TimedOut;
 use crate::hypervisor::Hypervisor;
 use crate::images::Readiness;
 use crate::lab::boot::Transport;
 use crate::lab::plan::DomainState;
 use crate::lab::{Lab, Node};
 use crate::output::{sanitize, seconds};
+use crate::session::Session;
 
 /// How to wait.
 #[derive(Debug)]
-pub(super) struct Wait {
+pub(crate) struct Wait {
     /// For how long at the most.
-    pub(super) timeout: Duration,
+    pub(crate) timeout: Duration,
     /// The lab was complete before: what its nodes did then is no news.
-    pub(super) was_up: bool,
+    pub(crate) was_up: bool,
 }
 
-/// Waits until every node of the lab is ready, and ends with the table of nodes.
+/// Waits until every node of the lab is ready.
 ///
 /// # Errors
 /// [`TimedOut`] after the time, with what is missing on each node; at once if a node went down.
-pub(super) fn until_ready(
-    context: &Context,
+pub(crate) fn until_ready(
+    session: &Session,
     hypervisor: &Hypervisor,
     lab: &Lab,
     wait: &Wait,
 ) -> Result<()> {
     let deadline = Instant::now() + wait.timeout;
     let client = Client::new(lab)?;
-    let mut progress = Progress::new(context, lab);
+    let mut progress = Progress::new(session, lab);
     if wait.was_up
         && let Some(status) = client.status()
     {
@@ -53,7 +54,7 @@ pub(super) fn until_ready(
     let mut next_search = Instant::now() + SEARCH;
     let mut problems = Vec::new();
     loop {
-        context.check_interrupt()?;
+        session.refuse_interrupt()?;
         let timeline = client.status().map(|status| status.timeline.nodes);
         if let Some(nodes) = &timeline {
             progress.show(nodes);
@@ -61,7 +62,7 @@ pub(super) fn until_ready(
             if search {
                 next_search = Instant::now() + SEARCH;
             }
-            let addresses = readiness::addresses(hypervisor, lab, nodes, search);
+            let addresses = addresses::of(hypervisor, lab, nodes, search);
             problems = check(lab, &client, nodes, &addresses)?;
             if problems.is_empty() {
                 break;
@@ -88,17 +89,15 @@ pub(super) fn until_ready(
         progress.show(&status.timeline.nodes);
     }
     progress.finish();
-    let inventory = context.observe(hypervisor)?;
-    let found = inventory.labs.get(&lab.uuid).ok_or_else(|| status::no_lab(&lab.name))?;
-    status::print(context, hypervisor, found, etcd::CLIENT_PORT)
+    Ok(())
 }
 
 /// Waits until a node has fetched its config: its system is up then, whatever that waits for.
 ///
 /// # Errors
 /// [`TimedOut`] after `timeout`; at once if the node went down.
-pub(super) fn until_configured(
-    context: &Context,
+pub(crate) fn until_configured(
+    session: &Session,
     hypervisor: &Hypervisor,
     lab: &Lab,
     node: &Node,
@@ -108,7 +107,7 @@ pub(super) fn until_configured(
     let client = Client::new(lab)?;
     let mut next_look = Instant::now() + DOMAIN_CHECK;
     loop {
-        context.check_interrupt()?;
+        session.refuse_interrupt()?;
         let timeline = client.status().map(|status| status.timeline.nodes);
         let seen = timeline.iter().flatten().find(|seen| seen.index == node.index);
         if seen.is_some_and(|seen| seen.stages.contains_key(&Stage::Config)) {
@@ -264,17 +263,17 @@ fn refuse_dead_nodes(hypervisor: &Hypervisor, lab: &Lab, nodes: &[Node]) -> Resu
 
 /// The stages as they are reached.
 struct Progress<'a> {
-    context: &'a Context<'a>,
+    session: &'a Session<'a>,
     bars: Vec<ProgressBar>,
     told: BTreeSet<(u32, Stage)>,
 }
 
 impl<'a> Progress<'a> {
-    fn new(context: &'a Context<'a>, lab: &Lab) -> Self {
-        let live = context.printer.is_live() && lab.spec.nodes <= MAX_BARS;
+    fn new(session: &'a Session<'a>, lab: &Lab) -> Self {
+        let live = session.printer.is_live() && lab.spec.nodes <= MAX_BARS;
         let nodes = if live { lab.nodes() } else { Vec::new() };
-        let bars = nodes.iter().map(|node| context.printer.spinner(&node.name)).collect();
-        Self { context, bars, told: BTreeSet::new() }
+        let bars = nodes.iter().map(|node| session.printer.spinner(&node.name)).collect();
+        Self { session, bars, told: BTreeSet::new() }
     }
 
     /// What was reached already is not told.
@@ -295,7 +294,7 @@ impl<'a> Progress<'a> {
             for stage in node.stages.keys() {
                 if self.told.insert((node.index, *stage)) && *stage != Stage::PowerOn {
                     let after = node.seconds_to(*stage).unwrap_or_default();
-                    self.context.printer.note(format!(
+                    self.session.printer.note(format!(
                         "{}: {} after {after:.1} s",
                         node.name,
                         stage.name()

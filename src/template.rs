@@ -170,7 +170,7 @@ const XML: AutoEscape = AutoEscape::Custom(std::borrow::Cow::Borrowed("xml"));
 
 macro_rules! embedded {
     ($($name:literal),* $(,)?) => {
-        &[$(($name, include_str!(concat!("../../", $name)))),*]
+        &[$(($name, include_str!(concat!("../", $name)))),*]
     };
 }
 

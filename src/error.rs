@@ -1,0 +1,67 @@
+//! Errors that every room may give: one with a way out, a wait that timed out, an interruption, and
+//! several errors at once.
+
+use anyhow::{Result, bail};
+
+/// An error that knows the way out of it.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Hinted {
+    message: String,
+    hint: String,
+}
+
+impl Hinted {
+    /// A full sentence or a command to type.
+    pub fn hint(&self) -> &str {
+        &self.hint
+    }
+}
+
+/// An error with a hint: `hint` is a full sentence or a command to type.
+pub fn hinted(message: impl Into<String>, hint: impl Into<String>) -> anyhow::Error {
+    Hinted { message: message.into(), hint: hint.into() }.into()
+}
+
+/// A wait that came to its end before what was waited for; the exit status tells it apart.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct TimedOut {
+    /// What was waited for, and what is missing.
+    pub message: String,
+    /// A full sentence or a command to type.
+    pub hint: Option<String>,
+}
+
+/// What was done was stopped by a signal.
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted")]
+pub struct Interrupted;
+
+/// All that went wrong, not the first of it.
+pub(crate) fn all_errors(results: Vec<Result<()>>) -> Result<()> {
+    let mut errors: Vec<anyhow::Error> = results.into_iter().filter_map(Result::err).collect();
+    match errors.len() {
+        0 => Ok(()),
+        1 => Err(errors.remove(0)),
+        count => {
+            let all: Vec<String> = errors.iter().map(|error| format!("  {error:#}")).collect();
+            bail!("{count} things went wrong:\n{}", all.join("\n"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_error_is_told() {
+        assert!(all_errors(vec![Ok(()), Ok(())]).is_ok());
+        let one = all_errors(vec![Ok(()), Err(anyhow::anyhow!("a"))]).unwrap_err();
+        assert_eq!(one.to_string(), "a");
+        let two =
+            all_errors(vec![Err(anyhow::anyhow!("a")), Err(anyhow::anyhow!("b"))]).unwrap_err();
+        assert_eq!(two.to_string(), "2 things went wrong:\n  a\n  b");
+    }
+}

@@ -1,0 +1,12 @@
+//! From a wish to a running lab, and back.
+
+pub(crate) mod apply;
+pub(crate) mod discovery_url;
+pub(crate) mod draft;
+pub(crate) mod facts;
+pub(crate) mod merging;
+mod preflight;
+pub(crate) mod prepare;
+pub(crate) mod pxe_tree;
+pub(crate) mod teardown;
+pub(crate) mod wire;

@@ -1,0 +1,175 @@
+//! How a lab is doing: what its objects, its boot server and its nodes say. Nothing here prints.
+
+pub(crate) mod addresses;
+pub(crate) mod discovery;
+pub(crate) mod memory;
+pub(crate) mod readiness;
+pub(crate) mod wait;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use anyhow::Result;
+use serde::Serialize;
+
+use self::discovery::DiscoveryStatus;
+use self::readiness::{endpoints, last_seen_stage};
+use crate::boot_server::timeline::{NodeTimeline, Stage};
+use crate::cluster::etcd;
+use crate::error::hinted;
+use crate::hypervisor::{Found, Hypervisor};
+use crate::images::Readiness;
+use crate::lab::plan::DomainState;
+use crate::lab::{Lab, LabName, MacAddr};
+use crate::memory::LabMemory;
+
+/// What `-o json` prints.
+#[derive(Serialize)]
+pub(crate) struct LabStatus {
+    pub(crate) name: String,
+    pub(crate) uuid: String,
+    pub(crate) image: String,
+    pub(crate) network: String,
+    pub(crate) boot_server: BootServerStatus,
+    pub(crate) nodes: Vec<NodeStatus>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) etcd: Option<etcd::Report>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) discovery: Option<DiscoveryStatus>,
+    pub(crate) memory: LabMemory,
+}
+
+#[derive(Serialize)]
+pub(crate) struct BootServerStatus {
+    pub(crate) url: String,
+    pub(crate) running: bool,
+}
+
+#[derive(Serialize)]
+pub(crate) struct NodeStatus {
+    pub(crate) name: String,
+    pub(crate) index: u32,
+    pub(crate) ip: Option<IpAddr>,
+    pub(crate) mac: MacAddr,
+    pub(crate) domain: &'static str,
+    pub(crate) state: String,
+    pub(crate) ready: bool,
+    /// Seconds from power-on to each stage.
+    pub(crate) seconds: BTreeMap<&'static str, f64>,
+    /// Bytes sent for each stage.
+    pub(crate) bytes: BTreeMap<&'static str, u64>,
+}
+
+/// The error for a lab that is not there.
+pub(crate) fn no_lab(name: &LabName) -> anyhow::Error {
+    hinted(format!("there is no lab `{name}`"), "`virtlab list` shows the labs there are")
+}
+
+/// Looks at a lab.
+pub(crate) fn look(
+    hypervisor: &Hypervisor,
+    found: &Found,
+    timeline: Option<&[NodeTimeline]>,
+    client_port: u16,
+) -> Result<LabStatus> {
+    let lab = &found.lab;
+    let addresses = addresses::of(hypervisor, lab, timeline.unwrap_or_default(), false);
+    let seen =
+        |index: u32| timeline.and_then(|nodes| nodes.iter().find(|node| node.index == index));
+    let mut nodes: Vec<NodeStatus> = lab
+        .nodes()
+        .into_iter()
+        .map(|node| {
+            let domain = found.domains.get(&node.index).copied();
+            let seen = seen(node.index);
+            let stages = seen.map(|seen| seen.stages.clone()).unwrap_or_default();
+            let seconds = |stage: &Stage| seen.and_then(|seen| seen.seconds_to(*stage));
+            NodeStatus {
+                ip: addresses.get(&node.index).copied(),
+                name: node.name,
+                index: node.index,
+                mac: node.mac,
+                domain: domain_word(domain),
+                state: String::new(),
+                ready: false,
+                seconds: stages
+                    .keys()
+                    .filter_map(|stage| Some((stage.name(), seconds(stage)?)))
+                    .collect(),
+                bytes: stages
+                    .iter()
+                    .map(|(stage, reached)| (stage.name(), reached.bytes))
+                    .collect(),
+            }
+        })
+        .collect();
+    let report = are_ready_now(lab, &mut nodes, client_port)?;
+    for node in &mut nodes {
+        let stage = seen(node.index).and_then(NodeTimeline::stage);
+        node.state = match (node.domain, node.ready, stage) {
+            ("running", true, _) => "ready".to_owned(),
+            ("running", false, Some(Stage::Ready)) => "not ready".to_owned(),
+            ("running", false, Some(stage)) => stage.name().to_owned(),
+            (domain, _, _) => domain.to_owned(),
+        };
+    }
+    Ok(LabStatus {
+        name: lab.name.to_string(),
+        uuid: lab.uuid.to_string(),
+        image: lab.spec.image.to_string(),
+        network: lab.spec.network.to_string(),
+        boot_server: BootServerStatus { url: lab.boot_url(), running: timeline.is_some() },
+        nodes,
+        etcd: report,
+        discovery: DiscoveryStatus::of(lab, PATIENCE)?,
+        memory: memory::observe(hypervisor, found)?,
+    })
+}
+
+/// Asks the nodes themselves, all at the same time.
+fn are_ready_now(
+    lab: &Lab,
+    nodes: &mut [NodeStatus],
+    client_port: u16,
+) -> Result<Option<etcd::Report>> {
+    let last = last_seen_stage(lab).name();
+    // An etcd that is down is a member all the same.
+    let is_asked = |node: &&NodeStatus| match lab.spec.ready {
+        Readiness::Etcd => true,
+        Readiness::Ssh => node.domain == "running",
+        Readiness::Config => node.domain == "running" && node.seconds.contains_key(last),
+    };
+    let asked: Vec<(&str, IpAddr)> = nodes
+        .iter()
+        .filter(is_asked)
+        .filter_map(|node| Some((node.name.as_str(), node.ip?)))
+        .collect();
+    let report = if lab.spec.ready == Readiness::Etcd {
+        Some(etcd::check(&endpoints(&asked, client_port), &lab.uuid.to_string())?)
+    } else {
+        None
+    };
+    let ready = match &report {
+        Some(report) => report.nodes.iter().map(|node| node.healthy).collect(),
+        None => readiness::are_ready(lab, &asked)?,
+    };
+    let both = asked.iter().zip(ready).filter(|(_, ready)| *ready);
+    let ready: Vec<String> = both.map(|((name, _), _)| (*name).to_owned()).collect();
+    for node in nodes {
+        node.ready = ready.contains(&node.name);
+    }
+    Ok(report)
+}
+
+fn domain_word(state: Option<DomainState>) -> &'static str {
+    match state {
+        None => "missing",
+        Some(DomainState::Off) => "off",
+        Some(DomainState::Paused) => "paused",
+        Some(DomainState::Running) => "running",
+    }
+}
+
+/// How long a discovery service may take; who looks at a lab is not to wait for it.
+const PATIENCE: Duration = Duration::from_secs(3);

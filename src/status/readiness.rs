@@ -1,0 +1,41 @@
+//! Whether nodes are ready, asked of the nodes themselves: what `create` waits for, and what `status`
+//! and `verify` tell.
+
+use std::net::IpAddr;
+
+use anyhow::Result;
+
+use crate::boot_server::timeline::Stage;
+use crate::cluster::etcd::{self, Endpoint};
+use crate::cluster::ssh;
+use crate::images::Readiness;
+use crate::lab::Lab;
+use crate::lab::boot::Transport;
+
+/// The last stage of a boot that the boot server sees; what comes after it, the node itself has to
+/// tell. An image without a config asks for none, and what goes by TFTP is not seen.
+pub(crate) fn last_seen_stage(lab: &Lab) -> Stage {
+    match (lab.spec.config.is_none(), lab.spec.boot.transport) {
+        (false, _) => Stage::Config,
+        (true, Transport::Http) => Stage::Kernel,
+        (true, Transport::Tftp) => Stage::PowerOn,
+    }
+}
+
+/// Whether each of these nodes is ready, all asked at the same time. Where having fetched the config
+/// is enough, they are.
+pub(crate) fn are_ready(lab: &Lab, nodes: &[(&str, IpAddr)]) -> Result<Vec<bool>> {
+    Ok(match lab.spec.ready {
+        Readiness::Config => vec![true; nodes.len()],
+        Readiness::Ssh => ssh::answer(&nodes.iter().map(|(_, ip)| *ip).collect::<Vec<_>>()),
+        Readiness::Etcd => {
+            let reports = etcd::health(&endpoints(nodes, etcd::CLIENT_PORT))?;
+            reports.iter().map(|report| report.healthy).collect()
+        }
+    })
+}
+
+/// Where the etcds of these nodes listen for clients.
+pub(crate) fn endpoints(nodes: &[(&str, IpAddr)], port: u16) -> Vec<Endpoint> {
+    nodes.iter().map(|(name, ip)| Endpoint { name: (*name).to_owned(), ip: *ip, port }).collect()
+}
