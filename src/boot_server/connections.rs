@@ -1,8 +1,12 @@
-//! The boot server's connections: who comes is let in, who says nothing is sent away, and at the end
-//! those who are still being served get a moment.
+//! The boot server's connections and their limits.
 //!
-//! `axum::serve` has no clock: with it, a machine that connects and says nothing keeps its connection
-//! for ever, until there are no file descriptors left for anybody.
+//! `axum::serve` has no clock: with it, a machine that connects and says nothing, or takes nothing of its answer, keeps
+//! its connection for ever, until there are no file descriptors left for anybody.
+
+mod peers;
+mod stream;
+#[cfg(test)]
+mod tests;
 
 use std::future::Future;
 use std::io::{Error, ErrorKind};
@@ -23,36 +27,47 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
 
-use super::delivery::{Connection, Delivery};
+use self::peers::Peers;
+use self::stream::Connection;
+use super::delivery::Delivery;
 
-/// How long the server waits for whom.
+/// What one client may take of the server.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Patience {
-    /// For a request's head: on a new connection, and after an answer until the next one.
+pub(super) struct Limits {
+    /// How long a request's head may take: on a new connection, and after an answer until the next one.
     pub(super) head: Duration,
-    /// For the answers that are still on their way at the end.
+    /// How long a client may take nothing of its answer.
+    pub(super) stall: Duration,
+    /// How many connections an address may have.
+    pub(super) per_peer: usize,
+    /// How long the server waits at its end for the answers that are still on their way.
     pub(super) end: Duration,
 }
 
 /// Serves `app` to all who connect until `end`, and after that, for a moment, to those who are being
-/// answered then.
+/// answered then. A connection beyond the limit of its peer is closed at once.
 pub(super) async fn serve_until(
     listener: TcpListener,
     app: Router,
-    patience: Patience,
+    limits: Limits,
     end: impl Future<Output = ()>,
 ) {
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(patience.head);
+    http.timer(TokioTimer::new()).header_read_timeout(limits.head);
     let graceful = GracefulShutdown::new();
+    let peers = Peers::default();
     let mut end = pin!(end);
     loop {
         let (stream, peer) = tokio::select! {
             accepted = accept(&listener) => accepted,
             () = &mut end => break,
         };
+        let Some(counted) = peers.admit(peer.ip(), limits.per_peer) else {
+            tracing::debug!("{} has {} connections, and gets no more", peer.ip(), limits.per_peer);
+            continue;
+        };
         let delivery = Delivery::default();
-        let connection = Connection { stream, delivery: delivery.clone() };
+        let connection = Connection::new(stream, delivery.clone(), limits.stall);
         let answers = TowerToHyperService::new(app.clone());
         let service = service_fn(move |request: Request<Incoming>| {
             let mut request = request.map(Body::new);
@@ -63,6 +78,7 @@ pub(super) async fn serve_until(
         let connection = http.serve_connection(TokioIo::new(connection), service);
         let connection = graceful.watch(connection);
         tokio::spawn(async move {
+            let _counted = counted;
             if let Err(error) = connection.await {
                 tracing::debug!("serving {peer}: {error}");
             }
@@ -70,7 +86,7 @@ pub(super) async fn serve_until(
     }
     drop(listener);
     let unfinished = graceful.count();
-    if timeout(patience.end, graceful.shutdown()).await.is_err() {
+    if timeout(limits.end, graceful.shutdown()).await.is_err() {
         tracing::warn!("ending with up to {unfinished} answers unfinished");
     }
 }
@@ -114,119 +130,17 @@ fn is_the_clients(error: &Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
-impl Default for Patience {
-    /// Firmware sends its request in one piece; a second is much, even in an emulated guest.
+impl Default for Limits {
+    /// Firmware sends its request in one piece; a second is much, even in an emulated guest. What boots opens a
+    /// few connections at a time; 64 leave room for nodes that share one address behind a router.
     fn default() -> Self {
-        Self { head: Duration::from_secs(10), end: Duration::from_secs(5) }
+        Self {
+            head: Duration::from_secs(10),
+            stall: Duration::from_secs(60),
+            per_peer: 64,
+            end: Duration::from_secs(5),
+        }
     }
 }
 
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
-
-#[cfg(test)]
-mod tests {
-    use std::convert::Infallible;
-    use std::time::Instant;
-
-    use axum::body::Bytes;
-    use axum::routing::get;
-    use futures_util::stream;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::sync::{mpsc, oneshot};
-    use tokio::task::JoinHandle;
-
-    use super::*;
-
-    const PATIENCE: Patience =
-        Patience { head: Duration::from_millis(200), end: Duration::from_secs(1) };
-    const LONG: Duration = Duration::from_secs(20);
-
-    /// A server with `/` (who asks), `/slow` (takes twice our patience) and `/endless`.
-    struct Bench {
-        address: SocketAddr,
-        end: oneshot::Sender<()>,
-        served: JoinHandle<()>,
-        /// Something for each request for `/slow` that has arrived.
-        slow: mpsc::UnboundedReceiver<()>,
-    }
-
-    async fn bench() -> Bench {
-        let endless = || async {
-            let chunks = stream::repeat_with(|| Ok::<_, Infallible>(Bytes::from(vec![0; 65_536])));
-            Body::from_stream(chunks)
-        };
-        let (arrived, slow) = mpsc::unbounded_channel();
-        let answer_slowly = || async move {
-            arrived.send(()).unwrap();
-            sleep(2 * PATIENCE.head).await;
-            "slow"
-        };
-        let who = |ConnectInfo(peer): ConnectInfo<SocketAddr>| async move { peer.to_string() };
-        let app = Router::new()
-            .route("/", get(who))
-            .route("/slow", get(answer_slowly))
-            .route("/endless", get(endless));
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let (end, ended) = oneshot::channel();
-        let ended = async { ended.await.unwrap() };
-        let served = tokio::spawn(serve_until(listener, app, PATIENCE, ended));
-        Bench { address, end, served, slow }
-    }
-
-    impl Bench {
-        async fn connect(&self, sent: &str) -> TcpStream {
-            let mut stream = TcpStream::connect(self.address).await.unwrap();
-            stream.write_all(sent.as_bytes()).await.unwrap();
-            stream
-        }
-    }
-
-    /// Everything until the server closes the connection.
-    async fn rest(stream: &mut TcpStream) -> String {
-        let mut text = String::new();
-        timeout(LONG, stream.read_to_string(&mut text)).await.unwrap().unwrap();
-        text
-    }
-
-    #[tokio::test]
-    async fn who_says_nothing_or_not_enough_is_sent_away() {
-        let bench = bench().await;
-        for sent in ["", "GET / HTTP/1.1\r\nHost:"] {
-            assert_eq!(rest(&mut bench.connect(sent).await).await, "", "{sent:?}");
-        }
-    }
-
-    #[tokio::test]
-    async fn who_is_answered_is_not_sent_away_before_the_next_request_is_due() {
-        let bench = bench().await;
-        let start = Instant::now();
-        let mut stream = bench.connect("GET /slow HTTP/1.1\r\nHost: h\r\n\r\n").await;
-        let text = rest(&mut stream).await;
-        assert!(text.starts_with("HTTP/1.1 200 OK\r\n") && text.ends_with("slow"), "{text}");
-        assert!(start.elapsed() >= 3 * PATIENCE.head, "{:?}", start.elapsed());
-    }
-
-    #[tokio::test]
-    async fn the_handlers_know_who_asks() {
-        let bench = bench().await;
-        let mut stream = bench.connect("GET / HTTP/1.0\r\n\r\n").await;
-        let expected = stream.local_addr().unwrap().to_string();
-        let text = rest(&mut stream).await;
-        assert!(text.ends_with(&expected), "{text}");
-    }
-
-    #[tokio::test]
-    async fn a_stalled_download_does_not_keep_the_server() {
-        let mut bench = bench().await;
-        let mut stalled = bench.connect("GET /endless HTTP/1.1\r\nHost: h\r\n\r\n").await;
-        let mut answered = bench.connect("GET /slow HTTP/1.1\r\nHost: h\r\n\r\n").await;
-        stalled.read_exact(&mut [0; 4096]).await.unwrap();
-        bench.slow.recv().await.unwrap();
-        bench.end.send(()).unwrap();
-        let text = rest(&mut answered).await;
-        assert!(text.ends_with("slow"), "{text}");
-        timeout(LONG, bench.served).await.unwrap().unwrap();
-        assert!(TcpStream::connect(bench.address).await.is_err());
-    }
-}

@@ -6,15 +6,12 @@
 //! and a client may lose what it has got.
 
 use std::fmt;
-use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use axum::body::{Body, Bytes, HttpBody};
 use http_body::{Frame, SizeHint};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 /// What is to be done once everything that was written to a connection has been sent. It is never
 /// done if the connection breaks before. A request has its connection's as an extension.
@@ -91,110 +88,8 @@ impl HttpBody for Noted {
     }
 }
 
-/// A connection that tells when everything that was written to it is sent.
-pub(super) struct Connection {
-    pub(super) stream: TcpStream,
-    pub(super) delivery: Delivery,
-}
-
-impl AsyncRead for Connection {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
-    }
-}
-
-impl AsyncWrite for Connection {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        chunks: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, chunks)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let flushed = Pin::new(&mut self.stream).poll_flush(context);
-        if matches!(flushed, Poll::Ready(Ok(()))) {
-            self.delivery.flushed();
-        }
-        flushed
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
-}
-
 impl fmt::Debug for Delivery {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("Delivery").finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use axum::extract::Path;
-    use axum::routing::get;
-    use axum::{Extension, Router};
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
-    use tokio::sync::mpsc;
-    use tokio::time::timeout;
-
-    use super::*;
-    use crate::boot_server::connections::{Patience, serve_until};
-
-    /// More than the kernel keeps for a client that reads nothing.
-    const LENGTH: usize = 64 << 20;
-    const LONG: Duration = Duration::from_secs(20);
-
-    #[tokio::test]
-    async fn what_the_client_did_not_take_is_not_sent() {
-        let (note, mut noted) = mpsc::unbounded_channel();
-        let answer = async |Extension(delivery): Extension<Delivery>, Path(length): Path<usize>| {
-            let sent = move || note.send(length).unwrap();
-            // In one chunk, which hyper takes at once.
-            delivery.noting(Body::from(vec![0; length]), length as u64, sent)
-        };
-        let app = Router::new().route("/{length}", get(answer));
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        tokio::spawn(serve_until(listener, app, Patience::default(), std::future::pending()));
-        let ask = async |length: usize| {
-            let mut stream = TcpStream::connect(address).await.unwrap();
-            let request = format!("GET /{length} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
-            stream.write_all(request.as_bytes()).await.unwrap();
-            stream
-        };
-
-        let mut stream = ask(LENGTH).await;
-        stream.read_exact(&mut [0; 4096]).await.unwrap();
-        drop(stream);
-        for length in [LENGTH, 1, 0] {
-            let mut answer = Vec::new();
-            let mut stream = ask(length).await;
-            timeout(LONG, stream.read_to_end(&mut answer)).await.unwrap().unwrap();
-            assert!(answer.len() > length, "{length}");
-            assert_eq!(timeout(LONG, noted.recv()).await.unwrap(), Some(length));
-        }
-        assert!(noted.is_empty());
     }
 }

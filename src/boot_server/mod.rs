@@ -22,7 +22,7 @@ use anyhow::{Context, Result};
 use fs_err as fs;
 use tokio::net::TcpListener;
 
-use self::connections::{Patience, raise_open_files, serve_until};
+use self::connections::{Limits, raise_open_files, serve_until};
 pub use self::content::{Content, ServedFile, ServedNode};
 pub use self::discovery::Discovery;
 pub use self::routes::{Status, router};
@@ -107,7 +107,7 @@ pub fn serve(
             until_gone(state).await;
             discovery.close();
         };
-        serve_until(listener, app, Patience::default(), gone).await;
+        serve_until(listener, app, Limits::default(), gone).await;
         Ok(())
     })
 }
