@@ -1,9 +1,7 @@
 //! What to do about an error. Hints for libvirt's errors go by its codes, never by its text.
 
-use virt::error::ErrorNumber;
-
 use crate::error::{Hinted, TimedOut};
-use crate::hypervisor::LibvirtError;
+use crate::hypervisor::{ErrorNumber, LibvirtError};
 use crate::ksm::KsmError;
 
 /// The hints for an error and its causes.

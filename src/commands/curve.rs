@@ -1,28 +1,23 @@
 //! `virtlab memory curve`: makes a lab, lets its nodes run one after the other, measures each time
 //! what they take, and leaves nothing but the numbers.
 
-use std::thread;
-use std::time::{Duration, Instant};
-
 use anyhow::Result;
 use indicatif::ProgressBar;
 use serde::Serialize;
 
-use super::memory::CurveFiles;
 use crate::cli::memory::CurveArgs;
 use crate::error::{Interrupted, hinted};
 use crate::hypervisor::Hypervisor;
 use crate::ksm::claims::Claims;
 use crate::lab::LabName;
 use crate::lab::options::LabOptions;
-use crate::lab::plan::{self, Goal};
-use crate::memory::{Analysis, Curve, End, Event, Growable, Growth, Measured, NodeMemory, Sample};
+use crate::memory::{Analysis, Curve, CurveFiles, End, Event, Growth, Measured, Sample};
 use crate::output::Table;
 use crate::provision::apply::Applier;
 use crate::provision::draft::{self, Draft, Wishes};
+use crate::provision::growing::GrowingLab;
 use crate::provision::{discovery_url, merging, teardown};
 use crate::session::Session;
-use crate::status::{memory, no_lab, wait};
 use crate::units::{human_bytes, human_signed_bytes};
 
 pub(super) fn run(session: &Session, args: &CurveArgs) -> Result<()> {
@@ -44,7 +39,7 @@ pub(super) fn run(session: &Session, args: &CurveArgs) -> Result<()> {
 
     let applier = Applier::new(session, &hypervisor, lab, Some(&prepared))?;
     let timeout = args.timeout.into();
-    let mut growing = GrowingLab { applier: &applier, lock: Some(lock), nodes: 0, timeout };
+    let mut growing = GrowingLab::new(&applier, lock, timeout);
     let mut progress = Progress::new(session, files);
     let measured = applier.state.save(lab, &prepared.content).and_then(|()| {
         let growth = Growth::to(args.max_nodes);
@@ -94,65 +89,6 @@ fn refuse_existing(session: &Session, hypervisor: &Hypervisor, name: &LabName) -
         format!("lab `{name}` exists, and a curve begins with none"),
         format!("`virtlab destroy {name}` removes it; --name makes another one"),
     ))
-}
-
-/// A lab that is made for all its nodes, which are let run one after the other.
-struct GrowingLab<'a> {
-    applier: &'a Applier<'a>,
-    /// Held until the lab's network is there.
-    lock: Option<std::fs::File>,
-    nodes: u32,
-    timeout: Duration,
-}
-
-impl Growable for GrowingLab<'_> {
-    fn grow_to(&mut self, nodes: u32) -> Result<()> {
-        let Applier { session, hypervisor, lab, .. } = *self.applier;
-        let inventory = hypervisor.observe()?;
-        let observed = self.applier.observed(inventory.labs.get(&lab.uuid))?;
-        let steps = plan::plan(lab, Goal::Grown(nodes), &observed);
-        let (first, rest) = steps.split_at(steps.len().min(1));
-        self.applier.apply(first)?;
-        drop(self.lock.take());
-        self.applier.apply(rest)?;
-        self.nodes = nodes;
-        // Of a cluster only the last node would make it ready, if then: each one's config will do.
-        wait::until_configured(session, hypervisor, lab, &lab.node(nodes), self.timeout)?;
-        self.settle()
-    }
-
-    fn memory(&self) -> Result<Vec<NodeMemory>> {
-        let Applier { session, hypervisor, lab, .. } = *self.applier;
-        let inventory = session.observe(hypervisor)?;
-        let Some(found) = inventory.labs.get(&lab.uuid) else {
-            return Err(no_lab(&lab.name));
-        };
-        let nodes = memory::observe(hypervisor, found)?.nodes;
-        Ok(nodes.into_iter().take(self.nodes as usize).collect())
-    }
-}
-
-impl GrowingLab<'_> {
-    /// Waits until the newest node's programs are loaded, so that its memory hardly grows.
-    fn settle(&self) -> Result<()> {
-        let resident = || -> Result<u64> {
-            Ok(self.memory()?.last().and_then(|node| node.resident_bytes).unwrap_or(0))
-        };
-        let deadline = Instant::now() + SETTLE_DEADLINE;
-        let mut before = resident()?;
-        loop {
-            let next = Instant::now() + SETTLE_INTERVAL;
-            while Instant::now() < next {
-                self.applier.session.refuse_interrupt()?;
-                thread::sleep(POLL);
-            }
-            let now = resident()?;
-            if now.saturating_sub(before) < now / SETTLED_PART || Instant::now() >= deadline {
-                return Ok(());
-            }
-            before = now;
-        }
-    }
 }
 
 /// How far it is, and what was measured until then on disk.
@@ -225,12 +161,6 @@ fn said(analysis: &Analysis) -> String {
     let (without, with) = (human_signed_bytes(without), human_signed_bytes(with));
     format!("{saved}; each further node takes {with} instead of {without}")
 }
-
-/// A node has settled when it grows by less than this part of its memory from look to look.
-const SETTLED_PART: u64 = 100;
-const SETTLE_INTERVAL: Duration = Duration::from_secs(4);
-const SETTLE_DEADLINE: Duration = Duration::from_secs(60);
-const POLL: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
 mod tests {

@@ -2,6 +2,7 @@
 
 pub mod bridge;
 pub mod neighbour;
+pub mod process;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::process::Command;

@@ -19,6 +19,9 @@ use std::thread;
 use anyhow::Result;
 use virt::connect::Connect;
 
+pub use virt::connect::Connect as Connection;
+pub use virt::error::ErrorNumber;
+
 pub use self::attachments::{Attachment, ForeignNetwork};
 use self::error::Doing;
 pub use self::error::LibvirtError;

@@ -130,6 +130,13 @@ const SHORT: usize = 12;
 /// Large enough that reading costs nothing beside hashing.
 const BUFFER: usize = 128 * 1024;
 
+/// The digest of the list of files.
+pub(crate) fn digest_of_all<'a>(files: impl Iterator<Item = (&'a str, Sha256)>) -> Sha256 {
+    let mut hasher = Hasher::default();
+    files.for_each(|(name, digest)| hasher.update(format!("{digest}  {name}\n").as_bytes()));
+    hasher.finish()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

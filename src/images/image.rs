@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::images::digest::{Hasher, Sha256};
+use crate::images::digest::{Sha256, digest_of_all};
 use crate::images::index::{Record, RecordFile};
 use crate::images::lock::{Pin, PinnedFile};
 use crate::images::spec::{ImageSpec, Role, Source};
@@ -87,11 +87,4 @@ pub(crate) fn record(
 pub(crate) fn entry_digest(spec: &ImageSpec) -> Sha256 {
     let text = serde_json::to_vec(&(&spec.source, &spec.files)).unwrap_or_default();
     Sha256::of(&text)
-}
-
-/// The digest of the list of files.
-pub(crate) fn digest_of_all<'a>(files: impl Iterator<Item = (&'a str, Sha256)>) -> Sha256 {
-    let mut hasher = Hasher::default();
-    files.for_each(|(name, digest)| hasher.update(format!("{digest}  {name}\n").as_bytes()));
-    hasher.finish()
 }

@@ -9,8 +9,7 @@ use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
 use crate::files::write_atomically;
-use crate::images::digest::Sha256;
-use crate::images::image::digest_of_all;
+use crate::images::digest::{Sha256, digest_of_all};
 use crate::images::spec::Role;
 
 /// An image of the store.

@@ -9,12 +9,12 @@ use crate::images::image::{Image, record};
 use crate::images::index::{Record, RecordFile, now};
 use crate::images::lock::Pin;
 use crate::images::spec::{FileSpec, ImageSpec, Local};
-use crate::images::store::{Store, mtime, refuse_version};
+use crate::images::store::{Store, mtime};
 
 /// The user's own files stay where they are; only their digests are remembered, by size and
 /// time, since reading them takes seconds.
 pub(crate) fn look(store: &Store, spec: &ImageSpec, local: &Local, pin: &Pin) -> Result<Image> {
-    refuse_version(pin)?;
+    pin.refuse_version()?;
     let folder = folder(spec, local)?;
     let mut records = store.index.records()?;
     records.retain(|record| record.name == spec.name);

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
@@ -50,6 +50,19 @@ pub struct Lock {
 }
 
 impl Pin {
+    /// Refuses a wish that kept and built images cannot meet: they have neither channels nor versions.
+    ///
+    /// # Errors
+    /// If the pin names a channel or a version.
+    pub fn refuse_version(&self) -> Result<()> {
+        for (what, wanted) in [("channels", &self.channel), ("versions", &self.version)] {
+            if let Some(wanted) = wanted {
+                bail!("it has no {what}, so none is `{wanted}`");
+            }
+        }
+        Ok(())
+    }
+
     /// Refuses a file that is not the one that was locked.
     ///
     /// # Errors

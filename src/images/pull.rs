@@ -23,16 +23,17 @@ use crate::output::{Printer, seconds};
 /// Fetches the version that the pin wants, unless it is here.
 pub(crate) fn fetch(
     store: &Store,
+    fetcher: &Fetcher,
     spec: &ImageSpec,
     pin: &Pin,
     printer: &Printer,
 ) -> Result<Image> {
-    let fetcher = &store.fetcher.telling(printer);
+    let fetcher = &fetcher.telling(printer);
     let resolved = resolve(spec, pin, fetcher)?;
     // Somebody who names a version says nothing about which one is the newest.
     let is_newest = pin.version.is_none();
     let exact = Pin { version: resolved.version.clone(), ..pin.clone() };
-    if let Some(image) = resolved.version.as_ref().and(store.look(spec, &exact)?) {
+    if let Some(image) = resolved.version.as_ref().and(store.fetched(spec, &exact)?) {
         if let (true, Some(mut known)) =
             (is_newest, store.index.load(&image.reference, image.digest)?)
         {

@@ -18,6 +18,7 @@ use fs_err as fs;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::host::process::ProcessIdentity;
 use crate::ksm::process::Processes;
 use crate::ksm::{Knob, Ksm, KsmError, Settings, kill_point};
 
@@ -164,7 +165,7 @@ impl Claims {
         Ok(Released::Restored { foreign })
     }
 
-    fn is_alive(&self, claimant: &Claimant) -> bool {
+    fn is_alive(&self, claimant: &ProcessIdentity) -> bool {
         self.processes.identity(claimant.pid) == *claimant && claimant.started.is_some()
     }
 
@@ -319,16 +320,7 @@ struct Change {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Claim {
     connection: String,
-    claimant: Claimant,
-}
-
-/// A process, told from a later one with the same number by its start time.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Claimant {
-    /// Its number.
-    pub pid: u32,
-    /// When it started, in clock ticks since boot; `None` if there is no such process.
-    pub started: Option<u64>,
+    claimant: ProcessIdentity,
 }
 
 fn put_back(ksm: &Ksm, book: &Book) -> Result<Vec<Foreign>, KsmError> {

@@ -18,8 +18,8 @@ use std::path::{Path, PathBuf};
 use fs_err as fs;
 
 pub use error::KsmError;
-pub use settings::{Knob, Settings};
-pub use status::{KsmStatus, Run};
+pub use settings::{Knob, Run, Settings};
+pub use status::KsmStatus;
 
 /// The KSM of one kernel, through its directory of files.
 #[derive(Clone, Debug)]

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use fs_err as fs;
 use uuid::Uuid;
 
-use crate::ksm::claims::Claimant;
+use crate::host::process::ProcessIdentity;
 
 /// The processes of a host.
 #[derive(Clone, Debug)]
@@ -84,9 +84,8 @@ impl Processes {
     }
 
     /// What tells a process from a later one with the same number.
-    pub(crate) fn identity(&self, pid: u32) -> Claimant {
-        let stat = fs::read_to_string(self.file(pid, "stat")).ok();
-        Claimant { pid, started: stat.and_then(|stat| start_time(&stat)) }
+    pub(crate) fn identity(&self, pid: u32) -> ProcessIdentity {
+        ProcessIdentity::in_tree(&self.root, pid)
     }
 
     fn file(&self, pid: u32, name: &str) -> PathBuf {
@@ -126,12 +125,6 @@ fn kib_field(text: &str, name: &str) -> Option<u64> {
     let value = text.lines().find_map(|line| line.strip_prefix(name))?;
     let kib: u64 = value.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024)
-}
-
-/// Field 22 of `stat`; the second one may hold blanks and brackets, so counting starts after it.
-fn start_time(stat: &str) -> Option<u64> {
-    let (_, after_name) = stat.rsplit_once(')')?;
-    after_name.split_whitespace().nth(19)?.parse().ok()
 }
 
 fn reason(name: &str, error: &io::Error) -> String {
@@ -222,12 +215,5 @@ mod tests {
         };
         assert_eq!(processes.memory(7, 4096), expected);
         assert_eq!(processes.memory(8, 4096).missing, ["the process has ended"]);
-    }
-
-    #[test]
-    fn the_start_time_is_found_behind_a_name_with_brackets() {
-        let stat = "42 (a) b (c)) S 1 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 987654 1 1";
-        assert_eq!(start_time(stat), Some(987_654));
-        assert!(Processes::host().identity(std::process::id()).started.is_some());
     }
 }

@@ -2,8 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ksm::Run;
-
 /// What can be set; `None` leaves it as it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
@@ -59,6 +57,52 @@ impl Knob {
             Self::SleepMillisecs => "sleep_millisecs",
             Self::SmartScan => "smart_scan",
             Self::Run => "run",
+        }
+    }
+}
+
+/// What the kernel's switch says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Run {
+    /// 0: nothing more is merged; what is merged stays so.
+    Stopped,
+    /// 1: pages are merged.
+    Running,
+    /// 2: nothing is merged, and what was has been separated again.
+    Unmerged,
+}
+
+impl Run {
+    /// The name in tables and JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Stopped => "stopped",
+            Self::Running => "running",
+            Self::Unmerged => "unmerged",
+        }
+    }
+}
+
+impl From<Run> for u64 {
+    fn from(run: Run) -> Self {
+        match run {
+            Run::Stopped => 0,
+            Run::Running => 1,
+            Run::Unmerged => 2,
+        }
+    }
+}
+
+impl TryFrom<u64> for Run {
+    type Error = u64;
+
+    fn try_from(value: u64) -> Result<Self, u64> {
+        match value {
+            0 => Ok(Self::Stopped),
+            1 => Ok(Self::Running),
+            2 => Ok(Self::Unmerged),
+            other => Err(other),
         }
     }
 }

@@ -1,8 +1,8 @@
 //! What KSM does and what it has brought, in pages and in bytes.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use crate::ksm::Settings;
+use crate::ksm::settings::{Run, Settings};
 use crate::output::Table;
 use crate::units::{human_bytes, human_signed_bytes};
 
@@ -109,52 +109,6 @@ impl KsmStatus {
             table.row([name.to_owned(), value]);
         }
         table
-    }
-}
-
-/// What the kernel's switch says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Run {
-    /// 0: nothing more is merged; what is merged stays so.
-    Stopped,
-    /// 1: pages are merged.
-    Running,
-    /// 2: nothing is merged, and what was has been separated again.
-    Unmerged,
-}
-
-impl Run {
-    /// The name in tables and JSON.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Stopped => "stopped",
-            Self::Running => "running",
-            Self::Unmerged => "unmerged",
-        }
-    }
-}
-
-impl From<Run> for u64 {
-    fn from(run: Run) -> Self {
-        match run {
-            Run::Stopped => 0,
-            Run::Running => 1,
-            Run::Unmerged => 2,
-        }
-    }
-}
-
-impl TryFrom<u64> for Run {
-    type Error = u64;
-
-    fn try_from(value: u64) -> Result<Self, u64> {
-        match value {
-            0 => Ok(Self::Stopped),
-            1 => Ok(Self::Running),
-            2 => Ok(Self::Unmerged),
-            other => Err(other),
-        }
     }
 }
 

@@ -8,6 +8,7 @@ mod bars;
 mod chart;
 mod csv;
 mod curve;
+mod curve_files;
 mod growth;
 
 use anyhow::bail;
@@ -22,6 +23,7 @@ pub use bars::bars;
 pub use chart::Chart;
 pub use csv::CsvError;
 pub use curve::{Analysis, Curve, Sample};
+pub(crate) use curve_files::CurveFiles;
 pub use growth::{End, Event, Growable, Growth, Measured};
 
 /// The memory of one node. What cannot be known is `None`, and `missing` says why.

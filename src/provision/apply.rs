@@ -5,14 +5,13 @@ use std::thread;
 
 use anyhow::{Context, Result};
 use fs_err as fs;
-use virt::connect::Connect;
 
 use super::merging;
 use super::prepare::{BootFile, Prepared};
 use crate::boot_server::process::{self, Client};
 use crate::boot_server::timeline::Stage;
 use crate::error::all_errors;
-use crate::hypervisor::{Found, Hypervisor};
+use crate::hypervisor::{Connection, Found, Hypervisor};
 use crate::ksm::Settings;
 use crate::ksm::claims::Claims;
 use crate::lab::Lab;
@@ -80,7 +79,7 @@ impl<'a> Applier<'a> {
             return self.resume_staggered(group);
         }
         if first.is_per_node() {
-            let each = |connection: &Connect, step: &Step| self.apply_node(connection, *step);
+            let each = |connection: &Connection, step: &Step| self.apply_node(connection, *step);
             return all_errors(self.hypervisor.in_parallel(group, each));
         }
         self.apply_one(*first)
@@ -111,7 +110,7 @@ impl<'a> Applier<'a> {
         }
     }
 
-    fn apply_node(&self, connection: &Connect, step: Step) -> Result<()> {
+    fn apply_node(&self, connection: &Connection, step: Step) -> Result<()> {
         let lab = self.lab;
         match step {
             Step::DefineNode(index) => {
@@ -132,7 +131,7 @@ impl<'a> Applier<'a> {
         }
     }
 
-    fn resume(&self, connection: &Connect, index: u32) -> Result<()> {
+    fn resume(&self, connection: &Connection, index: u32) -> Result<()> {
         Hypervisor::resume_domain(connection, self.lab, index)?;
         // Only a clock to count seconds from: not worth failing for.
         if let Err(error) = Client::new(self.lab)?.reach(index, Stage::PowerOn) {
@@ -148,7 +147,7 @@ impl<'a> Applier<'a> {
                 thread::sleep(self.lab.spec.stagger());
             }
             self.session.refuse_interrupt()?;
-            let each = |connection: &Connect, step: &Step| self.apply_node(connection, *step);
+            let each = |connection: &Connection, step: &Step| self.apply_node(connection, *step);
             all_errors(self.hypervisor.in_parallel(std::slice::from_ref(step), each))?;
         }
         Ok(())

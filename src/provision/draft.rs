@@ -8,8 +8,8 @@ use super::prepare::{self, Prepared};
 use super::{merging, preflight, wire};
 use crate::error::hinted;
 use crate::hypervisor::{Found, Hypervisor};
+use crate::images::Library;
 use crate::images::lock::Pin;
-use crate::images::store::Store;
 use crate::images::{Image, ImageSpec, PinChoice};
 use crate::lab::options::LabOptions;
 use crate::lab::{Lab, LabName};
@@ -56,7 +56,7 @@ pub(crate) fn draft(
     let image_name =
         existing.as_ref().map_or(options.image_name(), |lab| lab.spec.image.name.as_str());
     let spec = session.catalogue()?.find(image_name)?;
-    let store = Store::open_default()?;
+    let store = Library::open_default()?;
     let pin = wishes.pin.pin(&spec.name)?;
     let image = if let Some(image) = image_here(&store, existing.as_ref(), &spec, &pin)? {
         image
@@ -148,7 +148,7 @@ pub(crate) fn refuse_remote(hypervisor: &Hypervisor, name: &LabName) -> Result<(
 
 /// What an existing lab was made with, or else what the pin wants, if it is here.
 fn image_here(
-    store: &Store,
+    store: &Library,
     existing: Option<&Lab>,
     spec: &ImageSpec,
     pin: &Pin,

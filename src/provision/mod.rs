@@ -4,6 +4,7 @@ pub(crate) mod apply;
 pub(crate) mod discovery_url;
 pub(crate) mod draft;
 pub(crate) mod facts;
+pub(crate) mod growing;
 pub(crate) mod merging;
 mod preflight;
 pub(crate) mod prepare;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use virtlab::images::fetch::Patience;
 use virtlab::images::store::Removed;
-use virtlab::images::{Catalogue, Fetcher, ImageSpec, InUse, Store};
+use virtlab::images::{Catalogue, Fetcher, ImageSpec, InUse, Library};
 use virtlab::output::{Format, Printer};
 
 /// Patience for servers that are microseconds away.
@@ -21,8 +21,8 @@ pub(crate) fn fetcher() -> Fetcher {
     Fetcher::new(HASTE).unwrap()
 }
 
-pub(crate) fn store(folder: &Path) -> Store {
-    Store::open(&folder.join("cache"), fetcher()).unwrap()
+pub(crate) fn store(folder: &Path) -> Library {
+    Library::open(&folder.join("cache"), fetcher()).unwrap()
 }
 
 pub(crate) fn printer() -> Printer {
@@ -30,7 +30,7 @@ pub(crate) fn printer() -> Printer {
 }
 
 /// Removes an image, `NAME` for all versions of it or `NAME@VERSION`.
-pub(crate) fn remove(store: &Store, reference: &str) -> Removed {
+pub(crate) fn remove(store: &Library, reference: &str) -> Removed {
     let mut records = store.records().unwrap();
     records.retain(|record| record.name == reference || record.reference == reference);
     assert!(!records.is_empty(), "{reference} is not there");

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::{FileRow, is_for_programs};
 use crate::cli::image::{BuildArgs, PullArgs};
-use crate::images::{Catalogue, Image, ImageSpec, Pin, Sha256, Source, Store};
+use crate::images::{Catalogue, Image, ImageSpec, Library, Pin, Sha256, Source};
 use crate::output::{Printer, Table};
 
 #[derive(Serialize)]
@@ -21,7 +21,7 @@ struct ImageRow {
 pub(super) fn pull(
     args: &PullArgs,
     catalogue: &Catalogue,
-    store: &Store,
+    store: &Library,
     printer: &Printer,
 ) -> Result<()> {
     let specs: Vec<ImageSpec> =
@@ -41,7 +41,7 @@ pub(super) fn pull(
 pub(super) fn build(
     args: &BuildArgs,
     catalogue: &Catalogue,
-    store: &Store,
+    store: &Library,
     printer: &Printer,
 ) -> Result<()> {
     let spec = catalogue.find(&args.image)?;

@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::images::index::Record;
-use crate::images::{Catalogue, ImageSpec, Source, Store};
+use crate::images::{Catalogue, ImageSpec, Library, Source};
 use crate::output::{Printer, Table};
 
 #[derive(Serialize)]
@@ -19,7 +19,7 @@ struct ListRow {
     description: String,
 }
 
-pub(super) fn list(catalogue: &Catalogue, store: &Store, printer: &Printer) -> Result<()> {
+pub(super) fn list(catalogue: &Catalogue, store: &Library, printer: &Printer) -> Result<()> {
     let records = store.records()?;
     let mut rows = Vec::new();
     let mut known = BTreeSet::new();

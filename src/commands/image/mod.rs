@@ -13,13 +13,13 @@ use serde::Serialize;
 
 use crate::cli::image::ImageCommand;
 use crate::images::index::Record;
-use crate::images::{Catalogue, ImageFile, InUse, Role, Sha256, Store};
+use crate::images::{Catalogue, ImageFile, InUse, Library, Role, Sha256};
 use crate::output::{Format, Printer};
 use crate::session::Session;
 
 /// Runs `virtlab image …` with the user's own cache.
 pub(super) fn run(session: &Session, command: ImageCommand) -> Result<()> {
-    let store = Store::open_default()?;
+    let store = Library::open_default()?;
     let in_use = || session.images_in_use();
     run_on(command, &session.catalogue()?, &store, &in_use, session.printer)
 }
@@ -28,7 +28,7 @@ pub(super) fn run(session: &Session, command: ImageCommand) -> Result<()> {
 fn run_on(
     command: ImageCommand,
     catalogue: &Catalogue,
-    store: &Store,
+    store: &Library,
     in_use: &dyn Fn() -> Result<InUse>,
     printer: &Printer,
 ) -> Result<()> {
@@ -73,7 +73,7 @@ fn is_for_programs(printer: &Printer) -> bool {
 }
 
 /// The records of the images that somebody named.
-fn meant(images: &[String], catalogue: &Catalogue, store: &Store) -> Result<Vec<Record>> {
+fn meant(images: &[String], catalogue: &Catalogue, store: &Library) -> Result<Vec<Record>> {
     let all = store.records()?;
     let mut meant: Vec<Record> = Vec::new();
     for image in images {
@@ -126,7 +126,7 @@ mod tests {
                     source.local.folder = \".\"\n[[file]]\nrole = \"kernel\"\nname = \"kernel\"\n";
         std::fs::write(&entry, text).unwrap();
         let fetcher = crate::images::Fetcher::new(crate::images::fetch::Patience::default());
-        let store = Store::open(&folder.path().join("cache"), fetcher.unwrap()).unwrap();
+        let store = Library::open(&folder.path().join("cache"), fetcher.unwrap()).unwrap();
         let catalogue = Catalogue::new(&[]).unwrap();
         let lock = folder.path().join("virtlab.lock");
         let pull = || {

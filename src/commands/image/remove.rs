@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::{is_for_programs, meant};
 use crate::cli::image::{PruneArgs, RmArgs};
 use crate::images::store::Removed;
-use crate::images::{Catalogue, InUse, Store};
+use crate::images::{Catalogue, InUse, Library};
 use crate::output::{Printer, Table};
 
 #[derive(Serialize)]
@@ -19,7 +19,7 @@ struct RemovedRow {
 pub(super) fn rm(
     args: &RmArgs,
     catalogue: &Catalogue,
-    store: &Store,
+    store: &Library,
     in_use: &dyn Fn() -> Result<InUse>,
     printer: &Printer,
 ) -> Result<()> {
@@ -30,7 +30,7 @@ pub(super) fn rm(
 
 pub(super) fn prune(
     args: &PruneArgs,
-    store: &Store,
+    store: &Library,
     in_use: &dyn Fn() -> Result<InUse>,
     printer: &Printer,
 ) -> Result<()> {

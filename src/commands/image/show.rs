@@ -7,8 +7,7 @@ use serde::Serialize;
 use super::FileRow;
 use super::list::source;
 use crate::cli::image::ShowArgs;
-use crate::images::store::refuse_version;
-use crate::images::{Catalogue, Image, ImageSpec, Sha256, Source, Store};
+use crate::images::{Catalogue, Image, ImageSpec, Library, Sha256, Source};
 use crate::output::{Format, Printer, Table};
 
 #[derive(Serialize)]
@@ -23,14 +22,14 @@ struct ShowRow {
 pub(super) fn show(
     args: &ShowArgs,
     catalogue: &Catalogue,
-    store: &Store,
+    store: &Library,
     printer: &Printer,
 ) -> Result<()> {
     let spec = catalogue.find(&args.image)?;
     // Kept files that are not there yet are no reason not to show the entry.
     let pin = args.pin.pin(&spec.name)?;
     if let Source::Local(_) = spec.source {
-        refuse_version(&pin).with_context(|| format!("image `{}`", spec.name))?;
+        pin.refuse_version().with_context(|| format!("image `{}`", spec.name))?;
     }
     let image = match (store.find(&spec, &pin), &spec.source) {
         (Err(error), Source::Local(_)) => {

@@ -9,7 +9,7 @@ use super::{is_for_programs, meant};
 use crate::cli::image::VerifyArgs;
 use crate::error::hinted;
 use crate::images::store::Check;
-use crate::images::{Catalogue, Sha256, Store};
+use crate::images::{Catalogue, Library, Sha256};
 use crate::output::{Printer, Table};
 
 #[derive(Serialize)]
@@ -55,7 +55,7 @@ impl VerifyRow {
 pub(super) fn verify(
     args: &VerifyArgs,
     catalogue: &Catalogue,
-    store: &Store,
+    store: &Library,
     printer: &Printer,
 ) -> Result<()> {
     let records = if args.images.is_empty() {

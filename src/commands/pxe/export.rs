@@ -12,8 +12,8 @@ use crate::cli::pxe::ExportArgs;
 use crate::cluster::discovery;
 use crate::error::hinted;
 use crate::images::ImageSpec;
+use crate::images::Library;
 use crate::images::lock::Pin;
-use crate::images::store::Store;
 use crate::lab::Lab;
 use crate::lab::options::{LabOptions, NetworkChoice};
 use crate::provision::prepare::{self, Prepared};
@@ -54,7 +54,7 @@ pub(super) fn run(session: &Session, args: &ExportArgs) -> Result<()> {
         tftp_root: root.join("tftp").display().to_string(),
         http: http_url.map(|url| http_site(url, &root)).transpose()?,
     };
-    let image = Store::open_default()?.ensure(&spec, &Pin::default(), session.printer)?;
+    let image = Library::open_default()?.ensure(&spec, &Pin::default(), session.printer)?;
     let export = Export { templates: session.templates()?, lab: &lab, spec: &spec, site: &site };
     export.write_tftp(&dir.join("tftp"), &image)?;
     if site.http.is_some() {

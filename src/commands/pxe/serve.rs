@@ -13,8 +13,8 @@ use rustix::process::{Pid, Signal};
 use crate::cli::pxe::ServeArgs;
 use crate::error::hinted;
 use crate::host;
+use crate::images::Library;
 use crate::images::lock::Pin;
-use crate::images::store::Store;
 use crate::provision::pxe_tree::Export;
 use crate::provision::wire;
 use crate::render::pxe::{self, Site};
@@ -45,7 +45,7 @@ pub(super) fn run(session: &Session, args: &ServeArgs) -> Result<()> {
     };
 
     let spec = session.catalogue()?.find(&lab.spec.image.name)?;
-    let image = Store::open_default()?.ensure(&spec, &Pin::default(), session.printer)?;
+    let image = Library::open_default()?.ensure(&spec, &Pin::default(), session.printer)?;
     // Until here Ctrl-C just ended the program.
     session.catch_signals()?;
     // dnsmasq reads it as another user, who may not enter our state folder; there is nothing

@@ -1,69 +1,50 @@
 //! What of an image is here. Nothing is fetched or built, and a file that was damaged is not here.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use fs_err as fs;
 
 use super::{Store, mtime};
 use crate::images::digest::Sha256;
 use crate::images::image::{Image, entry_digest};
 use crate::images::index::Record;
-use crate::images::kept;
 use crate::images::lock::Pin;
 use crate::images::recipe::Recipe;
 use crate::images::resolve::channel;
-use crate::images::spec::{ImageSpec, Source};
+use crate::images::spec::ImageSpec;
 
 impl Store {
-    /// The image if all of its files are here; nothing is fetched or built.
-    ///
-    /// # Errors
-    /// If the pin cannot be met by this image at all, if its kept files (a `local` source) are
-    /// missing or wrong, or if the store cannot be read.
-    pub fn find(&self, spec: &ImageSpec, pin: &Pin) -> Result<Option<Image>> {
-        self.look(spec, pin).with_context(|| format!("image `{}`", spec.name))
-    }
-
     /// The image with this digest, whichever version it is: what a lab was made with.
-    ///
-    /// # Errors
-    /// If the store cannot be read.
-    pub fn with_digest(&self, spec: &ImageSpec, digest: &str) -> Result<Option<Image>> {
+    pub(crate) fn with_digest(&self, spec: &ImageSpec, digest: &str) -> Result<Option<Image>> {
         let records = self.index.records()?;
         let mut records = records.into_iter().filter(|record| record.name == spec.name);
         let record = records.find(|record| record.digest().to_string() == digest);
         Ok(record.and_then(|record| self.intact(spec, record)))
     }
 
-    /// [`Store::find`], for those who say themselves which image it is about.
-    pub(crate) fn look(&self, spec: &ImageSpec, pin: &Pin) -> Result<Option<Image>> {
-        match &spec.source {
-            Source::Local(local) => kept::look(self, spec, local, pin).map(Some),
-            Source::Recipe(recipe) => self.built(spec, &Recipe::find(spec, recipe)?, pin),
-            Source::Urls(_) | Source::Stream(_) => {
-                let channel = channel(spec, pin)?;
-                let mut records = self.index.records()?;
-                records.retain(|record| {
-                    record.name == spec.name
-                        && record.entry == entry_digest(spec)
-                        && record.channel == channel
-                        && (pin.version.is_none() || record.version == pin.version)
-                        && record.files.iter().all(|f| pin.check(&f.name, f.sha256).is_ok())
-                });
-                records.sort_by_key(|record| std::cmp::Reverse(record.pulled));
-                Ok(records.into_iter().find_map(|record| self.intact(spec, record)))
-            }
-        }
+    /// The newest image that was fetched and that the pin allows.
+    pub(crate) fn fetched(&self, spec: &ImageSpec, pin: &Pin) -> Result<Option<Image>> {
+        let channel = channel(spec, pin)?;
+        let mut records = self.index.records()?;
+        records.retain(|record| {
+            record.name == spec.name
+                && record.entry == entry_digest(spec)
+                && record.channel == channel
+                && (pin.version.is_none() || record.version == pin.version)
+                && record.files.iter().all(|f| pin.check(&f.name, f.sha256).is_ok())
+        });
+        records.sort_by_key(|record| std::cmp::Reverse(record.pulled));
+        Ok(records.into_iter().find_map(|record| self.intact(spec, record)))
     }
 
     /// The image that this recipe has built.
-    pub(super) fn built(
+    pub(crate) fn built(
         &self,
         spec: &ImageSpec,
         recipe: &Recipe,
         pin: &Pin,
     ) -> Result<Option<Image>> {
         let version = recipe.digest().short();
-        refuse_version(&Pin { version: None, ..pin.clone() })?;
+        Pin { version: None, ..pin.clone() }.refuse_version()?;
         if let Some(wanted) = &pin.version {
             ensure!(
                 *wanted == version,
@@ -80,7 +61,7 @@ impl Store {
 
     /// The image of a record, if its files are as they were when they were verified. A file with
     /// another time is read again; one that is bad counts as missing.
-    pub(crate) fn intact(&self, spec: &ImageSpec, mut record: Record) -> Option<Image> {
+    fn intact(&self, spec: &ImageSpec, mut record: Record) -> Option<Image> {
         let mut was_touched = false;
         for file in &mut record.files {
             let path = self.path_of(file);
@@ -105,14 +86,4 @@ impl Store {
         }
         Some(self.image(spec, record))
     }
-}
-
-/// Kept and built images have neither channels nor versions to choose from.
-pub(crate) fn refuse_version(pin: &Pin) -> Result<()> {
-    for (what, wanted) in [("channels", &pin.channel), ("versions", &pin.version)] {
-        if let Some(wanted) = wanted {
-            anyhow::bail!("it has no {what}, so none is `{wanted}`");
-        }
-    }
-    Ok(())
 }

@@ -17,130 +17,31 @@ use std::fs::File;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
-use etcetera::BaseStrategy;
+use anyhow::Result;
 use fs_err as fs;
 
-pub(crate) use self::look::refuse_version;
 pub use self::upkeep::{Check, Removed};
 use crate::files::{Hold, lock};
-use crate::images::digest::Sha256;
-use crate::images::fetch::{Fetcher, Patience};
-use crate::images::image::{Image, ImageFile, digest_of_all, entry_digest};
+use crate::images::digest::{Sha256, digest_of_all};
+use crate::images::image::{Image, ImageFile};
 use crate::images::index::{Index, Record, RecordFile};
-use crate::images::lock::Pin;
-use crate::images::recipe::Recipe;
-use crate::images::spec::{ImageSpec, Source};
-use crate::images::{kept, pull};
+use crate::images::spec::ImageSpec;
 use crate::output::Printer;
 
 /// A cache of images.
 #[derive(Clone, Debug)]
-pub struct Store {
+pub(crate) struct Store {
     pub(crate) root: PathBuf,
     pub(crate) index: Index,
-    pub(crate) fetcher: Fetcher,
 }
 
 impl Store {
-    /// The user's store, `$XDG_CACHE_HOME/virtlab/images/`.
-    ///
-    /// # Errors
-    /// If the user has no home directory.
-    pub fn open_default() -> Result<Self> {
-        let cache = etcetera::choose_base_strategy()?.cache_dir();
-        Self::open(&cache.join("virtlab/images"), Fetcher::new(Patience::default())?)
-    }
-
     /// A store in the folder `root`, which is made when something is put there: to see that
     /// nothing is here needs no folder.
-    ///
-    /// # Errors
-    /// If the current folder is gone.
-    pub fn open(root: &Path, fetcher: Fetcher) -> Result<Self> {
+    pub(crate) fn open(root: &Path) -> Result<Self> {
         let root = std::path::absolute(root)?;
         let index = Index::new(root.join("index"));
-        Ok(Self { root, index, fetcher })
-    }
-
-    /// The image, fetched or built if it is not here yet. An image that is here is taken as it is:
-    /// [`Store::pull`] looks for a newer version.
-    ///
-    /// # Errors
-    /// As [`Store::find`] and [`Store::pull`].
-    pub fn ensure(&self, spec: &ImageSpec, pin: &Pin, printer: &Printer) -> Result<Image> {
-        match self.find(spec, pin)? {
-            Some(image) => Ok(image),
-            None => self.pull(spec, pin, printer),
-        }
-    }
-
-    /// The newest version of the image that the pin allows. Of two runs that want the same image,
-    /// one waits for the other.
-    ///
-    /// # Errors
-    /// If a file cannot be had, or is not what the entry, its signature or the pin says: then it is
-    /// thrown away, and no image that is here is touched.
-    pub fn pull(&self, spec: &ImageSpec, pin: &Pin, printer: &Printer) -> Result<Image> {
-        self.obtain(spec, pin, printer).with_context(|| format!("image `{}`", spec.name))
-    }
-
-    /// [`Store::pull`], for those who say themselves which image it is about.
-    fn obtain(&self, spec: &ImageSpec, pin: &Pin, printer: &Printer) -> Result<Image> {
-        let _store = self.lock_store(Hold::Shared, printer)?;
-        let _image = self.lock_image(&spec.name, printer)?;
-        let image = match &spec.source {
-            Source::Local(local) => kept::look(self, spec, local, pin)?,
-            Source::Recipe(recipe) => {
-                let recipe = Recipe::find(spec, recipe)?;
-                match self.built(spec, &recipe, pin)? {
-                    Some(image) => image,
-                    None => pull::build(self, spec, &recipe, printer)?,
-                }
-            }
-            Source::Urls(_) | Source::Stream(_) => pull::fetch(self, spec, pin, printer)?,
-        };
-        image.files.iter().try_for_each(|file| pin.check(&file.name, file.sha256))?;
-        Ok(image)
-    }
-
-    /// Builds an image anew although it is here.
-    ///
-    /// # Errors
-    /// If the image is not one that is built, or the recipe fails.
-    pub fn rebuild(&self, spec: &ImageSpec, printer: &Printer) -> Result<Image> {
-        let Source::Recipe(recipe) = &spec.source else {
-            anyhow::bail!("image `{}` is not built from a recipe", spec.name);
-        };
-        let _store = self.lock_store(Hold::Shared, printer)?;
-        let _image = self.lock_image(&spec.name, printer)?;
-        Recipe::find(spec, recipe)
-            .and_then(|recipe| pull::build(self, spec, &recipe, printer))
-            .with_context(|| format!("image `{}`", spec.name))
-    }
-
-    /// All images that are here, as the index knows them.
-    ///
-    /// # Errors
-    /// If the index cannot be read.
-    pub fn records(&self) -> Result<Vec<Record>> {
-        self.index.records()
-    }
-
-    /// What is here of the image that an entry describes, of all its versions.
-    ///
-    /// # Errors
-    /// If the index cannot be read, or the entry needs a folder and names none.
-    pub fn records_of(&self, spec: &ImageSpec) -> Result<Vec<Record>> {
-        let mut records = self.index.records()?;
-        records.retain(|record| record.name == spec.name && record.entry == entry_digest(spec));
-        if let Source::Local(local) = &spec.source {
-            let folder = kept::folder(spec, local)?;
-            let paths: Vec<_> =
-                spec.files.iter().map(|file| Some(folder.join(file.path()))).collect();
-            records.retain(|record| record.files.iter().map(|file| &file.path).eq(&paths));
-        }
-        Ok(records)
+        Ok(Self { root, index })
     }
 
     /// Where a file of this digest is kept.
@@ -196,7 +97,7 @@ impl Store {
     }
 
     /// Shared by those who fetch, exclusive for those who remove.
-    fn lock_store(&self, hold: Hold, printer: &Printer) -> Result<File> {
+    pub(crate) fn lock_store(&self, hold: Hold, printer: &Printer) -> Result<File> {
         let note = match hold {
             Hold::Shared => "waiting for another virtlab that removes images",
             Hold::Exclusive => "waiting for another virtlab that gets or removes images",
@@ -204,7 +105,7 @@ impl Store {
         lock(&self.root.join("locks/store"), hold, || printer.note(note))
     }
 
-    fn lock_image(&self, name: &str, printer: &Printer) -> Result<File> {
+    pub(crate) fn lock_image(&self, name: &str, printer: &Printer) -> Result<File> {
         let path = self.root.join("locks").join(format!("image-{name}"));
         let note = || printer.note(format!("waiting for another virtlab that gets image `{name}`"));
         lock(&path, Hold::Exclusive, note)

@@ -49,7 +49,7 @@ impl Store {
     ///
     /// # Errors
     /// If a file cannot be read or removed.
-    pub fn verify(&self, record: &Record, printer: &Printer) -> Result<Vec<Check>> {
+    pub(crate) fn verify(&self, record: &Record, printer: &Printer) -> Result<Vec<Check>> {
         let mut checks = Vec::new();
         for file in &record.files {
             let path = self.path_of(file);
@@ -72,7 +72,7 @@ impl Store {
     ///
     /// # Errors
     /// If a lab uses one of them: then none is removed; or if they cannot be removed.
-    pub fn remove(
+    pub(crate) fn remove(
         &self,
         records: Vec<Record>,
         in_use: &InUse,
@@ -96,7 +96,7 @@ impl Store {
     ///
     /// # Errors
     /// If something cannot be removed.
-    pub fn prune(&self, in_use: &InUse, printer: &Printer) -> Result<Removed> {
+    pub(crate) fn prune(&self, in_use: &InUse, printer: &Printer) -> Result<Removed> {
         let _store = self.lock_store(Hold::Exclusive, printer)?;
         let records = self.index.records()?;
         let replaced = records.iter().filter(|record| {

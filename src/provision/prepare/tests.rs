@@ -14,7 +14,7 @@ use super::served::served_files;
 use super::*;
 use crate::boot_server::{Discovery, Server, router};
 use crate::images::fetch::Patience;
-use crate::images::{Catalogue, Fetcher, Pin, Store};
+use crate::images::{Catalogue, Fetcher, Library, Pin};
 use crate::lab::tests::lab;
 
 /// A lab of three nodes of an image, with a config template.
@@ -50,7 +50,7 @@ fn the_articles_template_gives_what_the_article_says() {
     }
     let image = format!("coreos:{}", folder.path().display());
     let fetcher = Fetcher::new(Patience::default()).unwrap();
-    let store = Store::open(&folder.path().join("store"), fetcher).unwrap();
+    let store = Library::open(&folder.path().join("store"), fetcher).unwrap();
     let spec = Catalogue::new(&[]).unwrap().find(&image).unwrap();
     let kept = store.find(&spec, &Pin::default()).unwrap().unwrap();
 
