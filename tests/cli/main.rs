@@ -9,6 +9,7 @@ mod images;
 mod listings;
 mod login;
 mod options;
+mod past;
 mod plans;
 mod refusals;
 mod streams;

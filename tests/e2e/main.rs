@@ -18,5 +18,6 @@ mod lab;
 mod micro_ignition;
 mod no_ipv6;
 mod parallel;
+mod past;
 mod proxy_dhcp;
 mod resume;
