@@ -192,9 +192,8 @@ fn subnets_are_told_with_their_owner() {
     let lab = lab();
     libvirt.make_network(&lab, Some(Activity::Inactive));
     let mut subnets: Vec<String> = libvirt
-        .hypervisor
-        .network_subnets()
-        .unwrap()
+        .observe()
+        .subnets()
         .into_iter()
         .map(|(subnet, owner)| format!("{subnet} {owner}"))
         .collect();

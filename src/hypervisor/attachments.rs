@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use anyhow::{Context, Result};
+use ipnet::Ipv4Net;
 use serde::Deserialize;
 use uuid::Uuid;
 use virt::error::ErrorNumber;
@@ -14,9 +15,11 @@ use super::error::{Already, Doing};
 use crate::lab::MacAddr;
 use crate::lab::metadata::Mark;
 
-/// A libvirt network as a lab that attaches to it needs to know it.
+/// A libvirt network, ours or not, as far as a lab needs to know it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ForeignNetwork {
+pub struct SeenNetwork {
+    /// Its name.
+    pub name: String,
     /// Whether it is started.
     pub active: bool,
     /// The name of the lab that it was made for, if it was.
@@ -27,6 +30,8 @@ pub struct ForeignNetwork {
     pub address: Option<Ipv4Addr>,
     /// Whether libvirt's DHCP server answers on it and names a boot file.
     pub boots: bool,
+    /// Its IPv4 subnets.
+    pub subnets: Vec<Ipv4Net>,
 }
 
 /// A network card of a domain on a wire that others may be on too.
@@ -46,8 +51,8 @@ impl Hypervisor {
     /// The libvirt network of this name; `None` if there is none.
     ///
     /// # Errors
-    /// If libvirt cannot tell.
-    pub fn foreign_network(&self, name: &str) -> Result<Option<ForeignNetwork>> {
+    /// If libvirt does not answer.
+    pub fn network(&self, name: &str) -> Result<Option<SeenNetwork>> {
         let doing = || format!("looking up network `{name}`");
         let network = self.connection.lookup_network_by_name(name);
         let network = network.already(&[ErrorNumber::NoNetwork]).doing(doing)?;
@@ -56,42 +61,19 @@ impl Hypervisor {
         let xml = network.xml_desc(0).doing(doing)?;
         parse_network(&xml, active).map(Some)
     }
-
-    /// The network cards of all domains that are attached to one of the host's bridges, directly
-    /// or by a libvirt network.
-    ///
-    /// # Errors
-    /// If libvirt cannot tell.
-    pub fn attachments(&self) -> Result<Vec<Attachment>> {
-        let doing = || "listing the bridges of networks".to_owned();
-        let mut bridges = BTreeMap::new();
-        for network in self.connection.list_all_networks(0).doing(doing)? {
-            let gone = [ErrorNumber::NoNetwork];
-            let Some(xml) = network.xml_desc(0).already(&gone).doing(doing)? else { continue };
-            let xml: NetworkXml =
-                quick_xml::de::from_str(&xml).context("reading a network's XML")?;
-            bridges.extend(xml.bridge.and_then(|bridge| Some((xml.name, bridge.name?))));
-        }
-        let doing = || "listing the network cards of domains".to_owned();
-        let mut attachments = Vec::new();
-        for domain in self.connection.list_all_domains(0).doing(doing)? {
-            let gone = [ErrorNumber::NoDomain];
-            if let Some(xml) = domain.xml_desc(0).already(&gone).doing(doing)? {
-                attachments.extend(parse_domain(&xml, &bridges)?);
-            }
-        }
-        Ok(attachments)
-    }
 }
 
-fn parse_network(xml: &str, active: bool) -> Result<ForeignNetwork> {
+/// Reads a network's XML.
+pub(super) fn parse_network(xml: &str, active: bool) -> Result<SeenNetwork> {
     let parsed: NetworkXml = quick_xml::de::from_str(xml).context("reading a network's XML")?;
     let lab = Mark::from_object_xml(xml).ok().flatten().map(|mark| mark.lab.name.to_string());
     let address = parsed.ip.iter().find_map(|ip| ip.address.as_deref()?.parse().ok());
     let boots =
         parsed.ip.iter().any(|ip| ip.dhcp.as_ref().is_some_and(|dhcp| dhcp.bootp.is_some()));
-    Ok(ForeignNetwork {
+    Ok(SeenNetwork {
+        name: parsed.name,
         active,
+        subnets: parsed.ip.iter().filter_map(IpXml::subnet).collect(),
         lab,
         bridge: parsed.bridge.and_then(|bridge| bridge.name),
         address,
@@ -99,7 +81,11 @@ fn parse_network(xml: &str, active: bool) -> Result<ForeignNetwork> {
     })
 }
 
-fn parse_domain(xml: &str, networks: &BTreeMap<String, String>) -> Result<Vec<Attachment>> {
+/// Reads the network cards out of a domain's XML; `networks` by name.
+pub(super) fn parse_cards(
+    xml: &str,
+    networks: &BTreeMap<String, SeenNetwork>,
+) -> Result<Vec<Attachment>> {
     let domain: DomainXml = quick_xml::de::from_str(xml).context("reading a domain's XML")?;
     // A mark that cannot be understood is warned of by who looks for labs.
     let lab = Mark::from_object_xml(xml).ok().flatten().map(|mark| mark.lab.uuid);
@@ -107,7 +93,7 @@ fn parse_domain(xml: &str, networks: &BTreeMap<String, String>) -> Result<Vec<At
     Ok(cards
         .filter_map(|card| {
             let source = card.source?;
-            let of_network = || networks.get(source.network.as_deref()?).cloned();
+            let of_network = || networks.get(source.network.as_deref()?)?.bridge.clone();
             Some(Attachment {
                 domain: domain.name.clone(),
                 lab,
@@ -136,7 +122,24 @@ struct BridgeXml {
 struct IpXml {
     #[serde(rename = "@address")]
     address: Option<String>,
+    #[serde(rename = "@prefix")]
+    prefix: Option<u8>,
+    #[serde(rename = "@netmask")]
+    netmask: Option<Ipv4Addr>,
     dhcp: Option<DhcpXml>,
+}
+
+impl IpXml {
+    /// The IPv4 subnet, if this is one.
+    fn subnet(&self) -> Option<Ipv4Net> {
+        let address: Ipv4Addr = self.address.as_deref()?.parse().ok()?;
+        let net = match (self.prefix, self.netmask) {
+            (Some(prefix), _) => Ipv4Net::new(address, prefix).ok()?,
+            (None, Some(mask)) => Ipv4Net::with_netmask(address, mask).ok()?,
+            (None, None) => return None,
+        };
+        Some(net.trunc())
+    }
 }
 
 #[derive(Deserialize)]
@@ -191,8 +194,10 @@ mod tests {
         let network = parse_network(plain, false).unwrap();
         assert_eq!(
             network,
-            ForeignNetwork {
+            SeenNetwork {
+                name: "default".to_owned(),
                 active: false,
+                subnets: vec!["192.168.122.0/24".parse().unwrap()],
                 lab: None,
                 bridge: Some("virbr0".to_owned()),
                 address: Some(Ipv4Addr::new(192, 168, 122, 1)),
@@ -211,12 +216,24 @@ mod tests {
             <interface type='user'><mac address='52:54:00:00:00:03'/></interface>\
             <interface type='network'><mac address='52:54:00:00:00:04'/><source network='nowhere'/></interface>\
             </devices></domain>";
-        let networks = BTreeMap::from([("lan".to_owned(), "br0".to_owned())]);
-        let found: Vec<String> = parse_domain(xml, &networks)
+        let lan = "<network><name>lan</name><bridge name='br0'/></network>";
+        let networks = BTreeMap::from([("lan".to_owned(), parse_network(lan, true).unwrap())]);
+        let found: Vec<String> = parse_cards(xml, &networks)
             .unwrap()
             .iter()
             .map(|card| format!("{} {} {}", card.domain, card.mac, card.bridge))
             .collect();
         assert_eq!(found, ["vm 52:54:00:00:00:01 br0", "vm 52:54:00:00:00:02 br0"]);
+    }
+
+    #[test]
+    fn subnets_are_read_in_both_of_libvirts_spellings() {
+        let xml = "<network><name>default</name><forward mode='nat'/>\
+            <ip address='192.168.122.1' netmask='255.255.255.0'><dhcp/></ip>\
+            <ip family='ipv6' address='fd00::1' prefix='64'/>\
+            <ip address='10.1.2.1' prefix='20'/></network>";
+        let network = parse_network(xml, true).unwrap();
+        let subnets: Vec<String> = network.subnets.iter().map(ToString::to_string).collect();
+        assert_eq!(subnets, ["192.168.122.0/24", "10.1.0.0/20"]);
     }
 }

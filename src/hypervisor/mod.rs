@@ -22,7 +22,7 @@ use virt::connect::Connect;
 pub use virt::connect::Connect as Connection;
 pub use virt::error::ErrorNumber;
 
-pub use self::attachments::{Attachment, ForeignNetwork};
+pub use self::attachments::{Attachment, SeenNetwork};
 use self::error::Doing;
 pub use self::error::LibvirtError;
 pub use self::observe::{Foreign, Found, Inventory};

@@ -1,17 +1,16 @@
 //! What is there: our labs by their mark, and of everything else just what could be in the way.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use ipnet::Ipv4Net;
-use serde::Deserialize;
 use uuid::Uuid;
 use virt::domain::{Domain, DomainState as VirtState};
 use virt::error::ErrorNumber;
 use virt::network::Network;
 
 use super::Hypervisor;
+use super::attachments::{Attachment, SeenNetwork, parse_cards, parse_network};
 use super::error::{Already, Doing};
 use crate::lab::metadata::Mark;
 use crate::lab::plan::{Activity, DomainState};
@@ -24,6 +23,11 @@ pub struct Inventory {
     pub labs: BTreeMap<Uuid, Found>,
     /// What is not ours.
     pub foreign: Foreign,
+    /// All networks by name, ours and others'.
+    pub networks: BTreeMap<String, SeenNetwork>,
+    /// The network cards of all domains that are attached to a bridge of the host, directly or by a
+    /// network.
+    pub cards: Vec<Attachment>,
 }
 
 /// What libvirt has of a lab of ours.
@@ -64,6 +68,15 @@ impl Inventory {
         self.labs.remove(&uuid)
     }
 
+    /// The subnets of all networks, with the name of who has them.
+    pub fn subnets(&self) -> Vec<(Ipv4Net, String)> {
+        let of = |network: &SeenNetwork| {
+            let owner = format!("libvirt network `{}`", network.name);
+            network.subnets.iter().map(|subnet| (*subnet, owner.clone())).collect::<Vec<_>>()
+        };
+        self.networks.values().flat_map(of).collect()
+    }
+
     fn found(&mut self, lab: Lab) -> &mut Found {
         self.labs.entry(lab.uuid).or_insert_with(|| Found {
             lab,
@@ -94,25 +107,6 @@ impl Hypervisor {
         Ok(inventory)
     }
 
-    /// The subnets of all networks that libvirt has, with the name of who has them.
-    ///
-    /// # Errors
-    /// If libvirt cannot tell.
-    pub fn network_subnets(&self) -> Result<Vec<(Ipv4Net, String)>> {
-        let doing = || "listing the networks' subnets".to_owned();
-        let mut subnets = Vec::new();
-        for network in self.connection.list_all_networks(0).doing(doing)? {
-            let xml = network.xml_desc(0).already(&[ErrorNumber::NoNetwork]).doing(doing)?;
-            let Some(xml) = xml else { continue };
-            let parsed: NetworkXml =
-                quick_xml::de::from_str(&xml).context("reading a network's XML")?;
-            let owner = format!("libvirt network `{}`", parsed.name);
-            subnets
-                .extend(parsed.ip.iter().filter_map(IpXml::subnet).map(|net| (net, owner.clone())));
-        }
-        Ok(subnets)
-    }
-
     fn observe_pools(&self, inventory: &mut Inventory) -> Result<()> {
         let pools = self.connection.list_all_storage_pools(0);
         // A driver may know no storage at all.
@@ -139,6 +133,10 @@ fn observe_network(inventory: &mut Inventory, network: &Network) -> Result<()> {
     let Some(xml) = network.xml_desc(0).already(&gone).doing(doing)? else { return Ok(()) };
     let Some(name) = network.name().already(&gone).doing(doing)? else { return Ok(()) };
     let Some(active) = network.is_active().already(&gone).doing(doing)? else { return Ok(()) };
+    match parse_network(&xml, active) {
+        Ok(seen) => drop(inventory.networks.insert(name.clone(), seen)),
+        Err(error) => inventory.foreign.unreadable.push(format!("network `{name}`: {error:#}")),
+    }
     match Mark::from_object_xml(&xml) {
         // A copy that somebody made under another name carries the mark, too, and is theirs.
         Ok(Some(mark)) if name == mark.lab.name.as_str() => {
@@ -159,6 +157,10 @@ fn observe_domain(inventory: &mut Inventory, domain: &Domain) -> Result<()> {
     let Some(xml) = domain.xml_desc(0).already(&gone).doing(doing)? else { return Ok(()) };
     let Some(name) = domain.name().already(&gone).doing(doing)? else { return Ok(()) };
     let Some((state, _)) = domain.state().already(&gone).doing(doing)? else { return Ok(()) };
+    match parse_cards(&xml, &inventory.networks) {
+        Ok(cards) => inventory.cards.extend(cards),
+        Err(error) => inventory.foreign.unreadable.push(format!("domain `{name}`: {error:#}")),
+    }
     let state = match state.known() {
         Some(VirtState::Shutoff | VirtState::Crashed) => DomainState::Off,
         Some(VirtState::Paused | VirtState::PMSuspended) => DomainState::Paused,
@@ -181,51 +183,4 @@ fn observe_domain(inventory: &mut Inventory, domain: &Domain) -> Result<()> {
 
 fn activity(active: bool) -> Activity {
     if active { Activity::Active } else { Activity::Inactive }
-}
-
-#[derive(Deserialize)]
-struct NetworkXml {
-    name: String,
-    #[serde(default)]
-    ip: Vec<IpXml>,
-}
-
-#[derive(Deserialize)]
-struct IpXml {
-    #[serde(rename = "@address")]
-    address: Option<String>,
-    #[serde(rename = "@prefix")]
-    prefix: Option<u8>,
-    #[serde(rename = "@netmask")]
-    netmask: Option<Ipv4Addr>,
-}
-
-impl IpXml {
-    /// The IPv4 subnet, if this is one.
-    fn subnet(&self) -> Option<Ipv4Net> {
-        let address: Ipv4Addr = self.address.as_deref()?.parse().ok()?;
-        let net = match (self.prefix, self.netmask) {
-            (Some(prefix), _) => Ipv4Net::new(address, prefix).ok()?,
-            (None, Some(mask)) => Ipv4Net::with_netmask(address, mask).ok()?,
-            (None, None) => return None,
-        };
-        Some(net.trunc())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn subnets_are_read_in_both_of_libvirts_spellings() {
-        let xml = "<network><name>default</name><forward mode='nat'/>\
-            <ip address='192.168.122.1' netmask='255.255.255.0'><dhcp/></ip>\
-            <ip family='ipv6' address='fd00::1' prefix='64'/>\
-            <ip address='10.1.2.1' prefix='20'/></network>";
-        let network: NetworkXml = quick_xml::de::from_str(xml).unwrap();
-        let subnets: Vec<String> =
-            network.ip.iter().filter_map(IpXml::subnet).map(|net| net.to_string()).collect();
-        assert_eq!(subnets, ["192.168.122.0/24", "10.1.0.0/20"]);
-    }
 }

@@ -97,14 +97,15 @@ fn draft_with(
     let lab = if let Some(found) = &found {
         same_lab(options, &found.lab, image)?
     } else {
-        let mut occupied = hypervisor.network_subnets()?;
+        let mut occupied = inventory.subnets();
         occupied.extend(host::routes()?);
         let freed = replaced.as_ref().and_then(|found| found.lab.spec.network.managed());
         occupied.retain(|(subnet, _)| freed.is_none_or(|network| network.subnet != *subnet));
         decide(session, hypervisor, &inventory, occupied, options, spec, image)?
     };
-    let wire = wire::check(hypervisor, &lab.spec.network)?;
-    wire::check_macs(&lab, replaced.as_ref().map(|found| found.lab.uuid), &wire, hypervisor)?;
+    let wire = wire::find(&lab.spec.network, &inventory, hypervisor.is_session()?)?;
+    let replaced_uuid = replaced.as_ref().map(|found| found.lab.uuid);
+    wire::refuse_taken_macs(&lab, replaced_uuid, &wire, &inventory.cards)?;
     if let Some(lacks) = &wire.lacks {
         session.printer.warn(lacks);
     }

@@ -28,7 +28,7 @@ pub(crate) fn decide(
     image: Option<&Image>,
 ) -> Result<Lab> {
     let boot_address = match options.foreign_network()? {
-        Some(network) => wire::check(hypervisor, &network)?.address,
+        Some(network) => wire::find(&network, inventory, hypervisor.is_session()?)?.address,
         None => None,
     };
     let known = known_without_libvirt(session, options, spec)?;

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::error::hinted;
 use crate::host::{self, bridge};
-use crate::hypervisor::{Attachment, ForeignNetwork, Hypervisor};
+use crate::hypervisor::{Attachment, Inventory, SeenNetwork};
 use crate::lab::{Lab, MacAddr, Network};
 
 /// A wire that was found fit for a lab.
@@ -22,17 +22,20 @@ pub(crate) struct Wire {
     pub(crate) lacks: Option<String>,
 }
 
-/// Checks that nodes can be attached to `network`, which is not of a lab's own.
-pub(crate) fn check(hypervisor: &Hypervisor, network: &Network) -> Result<Wire> {
+/// Finds the wire that nodes on `network` are attached to. `session` says that libvirt is the user's own.
+///
+/// # Errors
+/// If nodes cannot be attached to it, with what to do about it.
+pub(crate) fn find(network: &Network, inventory: &Inventory, session: bool) -> Result<Wire> {
     match network {
         Network::Managed(_) => Ok(Wire { bridge: None, address: None, lacks: None }),
         Network::Bridge(name) => {
-            bridge::check(name, hypervisor.is_session()?)?;
+            bridge::check(name, session)?;
             let address = host::interface_address(name)?;
             Ok(Wire { bridge: Some(name.clone()), address, lacks: None })
         }
         Network::Existing(name) => {
-            let network = require_network(name, hypervisor.foreign_network(name)?)?;
+            let network = require_network(name, inventory.networks.get(name))?;
             let lacks = (!network.boots).then(|| {
                 format!(
                     "network `{name}` names no boot file: its nodes need a PXE server, such as \
@@ -44,30 +47,28 @@ pub(crate) fn check(hypervisor: &Hypervisor, network: &Network) -> Result<Wire> 
                 (None, Some(bridge)) => host::interface_address(bridge)?,
                 (None, None) => None,
             };
-            Ok(Wire { bridge: network.bridge, address, lacks })
+            Ok(Wire { bridge: network.bridge.clone(), address, lacks })
         }
     }
 }
 
 /// Refuses MAC addresses that other domains on the same wire have, but for those of the lab with the
 /// UUID `replaced`.
-pub(crate) fn check_macs(
+pub(crate) fn refuse_taken_macs(
     lab: &Lab,
     replaced: Option<Uuid>,
     wire: &Wire,
-    hypervisor: &Hypervisor,
+    cards: &[Attachment],
 ) -> Result<()> {
     let Some(bridge) = &wire.bridge else { return Ok(()) };
-    let mut attachments = hypervisor.attachments()?;
-    attachments.retain(|card| card.lab.is_none() || card.lab != replaced);
-    let Some((mac, owner)) = clash(lab, bridge, &attachments) else { return Ok(()) };
+    let Some((mac, owner)) = clash(lab, replaced, bridge, cards) else { return Ok(()) };
     Err(hinted(
         format!("MAC address {mac} is that of domain `{owner}` on bridge `{bridge}` already"),
         "choose other addresses by --mac-prefix, such as 52:54:00:12:34, or another name for the lab",
     ))
 }
 
-fn require_network(name: &str, network: Option<ForeignNetwork>) -> Result<ForeignNetwork> {
+fn require_network<'a>(name: &str, network: Option<&'a SeenNetwork>) -> Result<&'a SeenNetwork> {
     let Some(network) = network else {
         return Err(hinted(
             format!("there is no libvirt network `{name}`"),
@@ -89,9 +90,17 @@ fn require_network(name: &str, network: Option<ForeignNetwork>) -> Result<Foreig
     Ok(network)
 }
 
-fn clash(lab: &Lab, bridge: &str, attachments: &[Attachment]) -> Option<(MacAddr, String)> {
+fn clash(
+    lab: &Lab,
+    replaced: Option<Uuid>,
+    bridge: &str,
+    cards: &[Attachment],
+) -> Option<(MacAddr, String)> {
     let macs: Vec<MacAddr> = lab.nodes().iter().map(|node| node.mac).collect();
-    let others = attachments.iter().filter(|card| card.lab != Some(lab.uuid));
+    let is_other = |card: &&Attachment| {
+        card.lab.is_none_or(|owner| owner != lab.uuid && Some(owner) != replaced)
+    };
+    let others = cards.iter().filter(is_other);
     let mut taken = others.filter(|card| card.bridge == bridge && macs.contains(&card.mac));
     taken.next().map(|card| (card.mac, card.domain.clone()))
 }
@@ -118,7 +127,7 @@ mod tests {
             (card(None, "52:54:00:12:34:02", "br1"), false),
         ] {
             assert_eq!(
-                clash(&lab, "br0", std::slice::from_ref(&attachment)).is_some(),
+                clash(&lab, None, "br0", std::slice::from_ref(&attachment)).is_some(),
                 clashes,
                 "{attachment:?}"
             );
@@ -127,17 +136,24 @@ mod tests {
 
     #[test]
     fn a_network_must_be_there_be_active_and_be_nobodys() {
-        let network =
-            ForeignNetwork { active: true, lab: None, bridge: None, address: None, boots: false };
-        let inactive = ForeignNetwork { active: false, ..network.clone() };
-        let of_lab = ForeignNetwork { lab: Some("demo".to_owned()), ..network.clone() };
+        let network = SeenNetwork {
+            name: "lan".to_owned(),
+            active: true,
+            lab: None,
+            bridge: None,
+            address: None,
+            boots: false,
+            subnets: Vec::new(),
+        };
+        let inactive = SeenNetwork { active: false, ..network.clone() };
+        let of_lab = SeenNetwork { lab: Some("demo".to_owned()), ..network.clone() };
         for (found, expected) in [
             (None, "there is no libvirt network `lan`"),
-            (Some(inactive), "network `lan` is not active"),
-            (Some(of_lab), "network `lan` belongs to lab `demo` and goes with it"),
+            (Some(&inactive), "network `lan` is not active"),
+            (Some(&of_lab), "network `lan` belongs to lab `demo` and goes with it"),
         ] {
             assert_eq!(require_network("lan", found).unwrap_err().to_string(), expected);
         }
-        assert_eq!(require_network("lan", Some(network.clone())).unwrap(), network);
+        assert_eq!(require_network("lan", Some(&network)).unwrap(), &network);
     }
 }

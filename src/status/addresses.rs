@@ -58,7 +58,7 @@ fn neighbours(hypervisor: &Hypervisor, lab: &Lab, search: bool) -> Vec<(MacAddr,
         Network::Managed(_) => None,
         Network::Bridge(bridge) => Some(bridge.clone()),
         Network::Existing(name) => {
-            hypervisor.foreign_network(name).ok().flatten().and_then(|network| network.bridge)
+            hypervisor.network(name).ok().flatten().and_then(|network| network.bridge)
         }
     };
     let Some(bridge) = bridge else { return Vec::new() };

@@ -29,7 +29,7 @@ pub(super) fn run(session: &Session, args: &ServeArgs) -> Result<()> {
     if lab.spec.network.managed().is_some() {
         bail!("lab `{}` has a network of its own, which serves its nodes already", lab.name);
     }
-    let wire = wire::check(&hypervisor, &lab.spec.network)?;
+    let wire = wire::find(&lab.spec.network, &inventory, hypervisor.is_session()?)?;
     let Some(bridge) = args.bridge.clone().or(wire.bridge) else {
         bail!(
             "{} is no bridge of this host; name the one to answer on by --bridge",
