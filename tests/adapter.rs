@@ -14,7 +14,7 @@ use virt::error::ErrorNumber;
 use virtlab::hint::hints;
 use virtlab::hypervisor::{Foreign, Found, Hypervisor, Inventory, LibvirtError};
 use virtlab::lab::Lab;
-use virtlab::lab::plan::{self, Activity, DomainState, Goal, Observed, Step};
+use virtlab::lab::plan::{self, Activity, DomainState, Goal, LabStep, NodeStep, Observed, Step};
 use virtlab::lab::spec::VirtType;
 use virtlab::render::xml;
 use virtlab::template::Templates;
@@ -84,7 +84,8 @@ fn every_part_of_a_lab_is_taken_down_and_nothing_else() {
 fn removing_what_is_gone_is_fine() {
     let libvirt = Libvirt::new(FOREIGN);
     let lab = lab();
-    let all = [Step::StopNode(1), Step::UndefineNode(1), Step::DeletePool, Step::RemoveNetwork];
+    let all = [LabStep::DeletePool.into(), LabStep::RemoveNetwork.into()];
+    let all = [&[NodeStep::Stop.of(1), NodeStep::Undefine.of(1)][..], &all].concat();
     for step in all {
         libvirt.apply(&lab, step).unwrap();
     }
@@ -118,11 +119,15 @@ fn a_domain_without_our_mark_is_left_alone_whatever_its_name() {
     );
     let lab = lab();
     let refusal = "domain `demo-1` does not carry the lab's metadata any more; it is left alone";
-    for step in [Step::StopNode(1), Step::UndefineNode(1), Step::StartNode(1), Step::ResumeNode(1)]
-    {
+    for step in [
+        NodeStep::Stop.of(1),
+        NodeStep::Undefine.of(1),
+        NodeStep::Start.of(1),
+        NodeStep::Resume.of(1),
+    ] {
         assert_eq!(libvirt.apply(&lab, step).unwrap_err().to_string(), refusal, "{step:?}");
     }
-    let error = libvirt.apply(&lab, Step::DefineNode(1)).unwrap_err();
+    let error = libvirt.apply(&lab, NodeStep::Define.of(1)).unwrap_err();
     assert!(format!("{error:#}").starts_with("defining domain `demo-1`: "), "{error:#}");
     let inventory = libvirt.observe();
     assert!(inventory.labs.is_empty());
@@ -135,8 +140,8 @@ fn a_domain_of_another_lab_of_the_same_name_is_left_alone() {
     let lab = lab();
     let other = Lab { uuid: uuid::Uuid::from_u128(7), ..lab.clone() };
     libvirt.make_node(&other, 1, Some(DomainState::Running));
-    assert!(libvirt.apply(&lab, Step::StopNode(1)).is_err());
-    assert!(libvirt.apply(&lab, Step::UndefineNode(1)).is_err());
+    assert!(libvirt.apply(&lab, NodeStep::Stop.of(1)).is_err());
+    assert!(libvirt.apply(&lab, NodeStep::Undefine.of(1)).is_err());
     assert_eq!(
         libvirt.observe().labs[&other.uuid].domains,
         BTreeMap::from([(1, DomainState::Running)])
@@ -150,9 +155,9 @@ fn a_network_or_pool_without_our_mark_is_left_alone_whatever_its_name() {
          <pool type='dir'><name>virtlab-demo</name><target><path>/x</path></target></pool>",
     );
     let lab = lab();
-    libvirt.apply(&lab, Step::RemoveNetwork).unwrap();
-    libvirt.apply(&lab, Step::DeletePool).unwrap();
-    for step in [Step::DefineNetwork, Step::MakePool] {
+    libvirt.apply(&lab, LabStep::RemoveNetwork).unwrap();
+    libvirt.apply(&lab, LabStep::DeletePool).unwrap();
+    for step in [LabStep::DefineNetwork, LabStep::MakePool] {
         assert!(libvirt.apply(&lab, step).is_err(), "{step:?}");
     }
     let inventory = libvirt.observe();
@@ -166,7 +171,7 @@ fn a_network_that_lost_our_mark_is_left_alone() {
     let network = format!("<network><name>demo</name><uuid>{}</uuid></network>", lab.uuid);
     let libvirt = Libvirt::new(&network);
     assert_eq!(
-        libvirt.apply(&lab, Step::RemoveNetwork).unwrap_err().to_string(),
+        libvirt.apply(&lab, LabStep::RemoveNetwork).unwrap_err().to_string(),
         "network `demo` does not carry the lab's metadata any more; it is left alone"
     );
 }
@@ -271,16 +276,16 @@ impl Libvirt {
 
     fn make_network(&self, lab: &Lab, activity: Option<Activity>) {
         if activity.is_some() {
-            self.apply(lab, Step::DefineNetwork).unwrap();
+            self.apply(lab, LabStep::DefineNetwork).unwrap();
         }
         if activity == Some(Activity::Active) {
-            self.apply(lab, Step::StartNetwork).unwrap();
+            self.apply(lab, LabStep::StartNetwork).unwrap();
         }
     }
 
     fn make_pool(&self, lab: &Lab, activity: Option<Activity>) {
         if activity.is_some() {
-            self.apply(lab, Step::MakePool).unwrap();
+            self.apply(lab, LabStep::MakePool).unwrap();
         }
         if activity == Some(Activity::Inactive) {
             let stop = |connection: &virt::connect::Connect| {
@@ -292,11 +297,11 @@ impl Libvirt {
 
     fn make_node(&self, lab: &Lab, index: u32, state: Option<DomainState>) {
         if state.is_some() {
-            self.apply(lab, Step::DefineNode(index)).unwrap();
+            self.apply(lab, NodeStep::Define.of(index)).unwrap();
         }
         if state == Some(DomainState::Running) {
-            self.apply(lab, Step::StartNode(index)).unwrap();
-            self.apply(lab, Step::ResumeNode(index)).unwrap();
+            self.apply(lab, NodeStep::Start.of(index)).unwrap();
+            self.apply(lab, NodeStep::Resume.of(index)).unwrap();
         }
     }
 
@@ -308,28 +313,29 @@ impl Libvirt {
             .try_for_each(|step| self.apply(lab, step))
     }
 
-    fn apply(&self, lab: &Lab, step: Step) -> Result<()> {
+    fn apply(&self, lab: &Lab, step: impl Into<Step>) -> Result<()> {
+        match step.into() {
+            Step::Lab(step) => self.apply_to_lab(lab, step),
+            Step::Node(index, step) => self.node(index, |c| match step {
+                NodeStep::Define => {
+                    Hypervisor::define_domain(c, &lab.name.node(index), &domain_xml(lab, index))
+                }
+                NodeStep::Start => Hypervisor::start_domain_paused(c, lab, index),
+                NodeStep::Resume => Hypervisor::resume_domain(c, lab, index),
+                NodeStep::Stop => Hypervisor::stop_domain(c, lab, index),
+                NodeStep::Undefine => Hypervisor::undefine_domain(c, lab, index),
+            }),
+        }
+    }
+
+    fn apply_to_lab(&self, lab: &Lab, step: LabStep) -> Result<()> {
         let hypervisor = &self.hypervisor;
         match step {
-            Step::DefineNetwork => hypervisor.define_network(lab, &network_xml(lab)),
-            Step::StartNetwork => hypervisor.start_network(lab),
-            Step::MakePool => hypervisor.make_pool(lab),
-            Step::DeletePool => hypervisor.delete_pool(lab),
-            Step::RemoveNetwork => hypervisor.remove_network(lab),
-            Step::DefineNode(index) => self.node(index, |connection| {
-                let name = lab.name.node(index);
-                Hypervisor::define_domain(connection, &name, &domain_xml(lab, index))
-            }),
-            Step::StartNode(index) => {
-                self.node(index, |c| Hypervisor::start_domain_paused(c, lab, index))
-            }
-            Step::ResumeNode(index) => {
-                self.node(index, |c| Hypervisor::resume_domain(c, lab, index))
-            }
-            Step::StopNode(index) => self.node(index, |c| Hypervisor::stop_domain(c, lab, index)),
-            Step::UndefineNode(index) => {
-                self.node(index, |c| Hypervisor::undefine_domain(c, lab, index))
-            }
+            LabStep::DefineNetwork => hypervisor.define_network(lab, &network_xml(lab)),
+            LabStep::StartNetwork => hypervisor.start_network(lab),
+            LabStep::MakePool => hypervisor.make_pool(lab),
+            LabStep::DeletePool => hypervisor.delete_pool(lab),
+            LabStep::RemoveNetwork => hypervisor.remove_network(lab),
             other => panic!("{other:?} has nothing to do with libvirt"),
         }
     }

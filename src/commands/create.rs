@@ -6,7 +6,7 @@ use crate::cli::CreateArgs;
 use crate::cluster::etcd;
 use crate::error::Interrupted;
 use crate::hypervisor::Hypervisor;
-use crate::lab::plan::{self, Goal, Observed, Step};
+use crate::lab::plan::{self, Goal, LabStep, Observed, Step};
 use crate::provision::apply::Applier;
 use crate::provision::discovery_url;
 use crate::provision::draft::{self, Draft, Wishes};
@@ -56,7 +56,7 @@ pub(super) fn run(session: &Session, args: &CreateArgs) -> Result<()> {
         session.printer.note(format!("lab `{name}` is there already, nothing to do"));
     } else {
         // What may not be permitted comes before anything is made.
-        let switches = usize::from(steps[0] == Step::ClaimKsm);
+        let switches = usize::from(steps[0] == Step::Lab(LabStep::ClaimKsm));
         let (switch, steps) = steps.split_at(switches);
         applier.apply(switch)?;
         applier.state.save(lab, &prepared.content)?;

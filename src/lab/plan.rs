@@ -60,6 +60,15 @@ pub enum Goal {
 /// One thing to do. Each is idempotent: it succeeds where it was done already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
+    /// Something that is done once for the lab.
+    Lab(LabStep),
+    /// Something that is done for the node with this index, at the same time as for the others.
+    Node(u32, NodeStep),
+}
+
+/// What is done once for the lab.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LabStep {
     /// Switch the host's kernel samepage merging on for the lab.
     ClaimKsm,
     /// Define the lab's network.
@@ -72,20 +81,10 @@ pub enum Step {
     StartNetwork,
     /// Start the lab's boot server.
     StartBootServer,
-    /// Define the domain of a node.
-    DefineNode(u32),
-    /// Start a node with its processors stopped.
-    StartNode(u32),
-    /// Let a node run.
-    ResumeNode(u32),
     /// End the lab's boot server.
     StopBootServer,
-    /// Take a node's power away.
-    StopNode(u32),
     /// Delete the pool with all its volumes.
     DeletePool,
-    /// Remove the domain of a node with all that libvirt keeps of it.
-    UndefineNode(u32),
     /// Stop and undefine the lab's network.
     RemoveNetwork,
     /// Delete the lab's folder of configs and logs on this machine.
@@ -94,22 +93,39 @@ pub enum Step {
     ReleaseKsm,
 }
 
-impl Step {
-    /// Whether steps of this kind that follow one another can be done at the same time.
-    pub fn is_per_node(self) -> bool {
-        matches!(
-            self,
-            Self::DefineNode(_)
-                | Self::StartNode(_)
-                | Self::ResumeNode(_)
-                | Self::StopNode(_)
-                | Self::UndefineNode(_)
-        )
-    }
+/// What is done for a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodeStep {
+    /// Define its domain.
+    Define,
+    /// Start it with its processors stopped.
+    Start,
+    /// Let it run.
+    Resume,
+    /// Take its power away.
+    Stop,
+    /// Remove its domain with all that libvirt keeps of it.
+    Undefine,
+}
 
+impl Step {
     /// The step as a person would say it.
     pub fn describe(self, lab: &Lab) -> String {
-        let node = |index| lab.name.node(index);
+        match self {
+            Self::Lab(step) => step.describe(lab),
+            Self::Node(index, step) => step.describe(&lab.name.node(index)),
+        }
+    }
+}
+
+impl From<LabStep> for Step {
+    fn from(step: LabStep) -> Self {
+        Self::Lab(step)
+    }
+}
+
+impl LabStep {
+    fn describe(self, lab: &Lab) -> String {
         match self {
             Self::ClaimKsm => "switch on the host's kernel samepage merging".to_owned(),
             Self::DefineNetwork => format!("define network `{}` ({})", lab.name, lab.spec.network),
@@ -119,16 +135,28 @@ impl Step {
             Self::UploadBootFiles => format!("upload boot files to `{}`", lab.pool_name()),
             Self::StartNetwork => format!("start network `{}`", lab.name),
             Self::StartBootServer => format!("start boot server at {}", lab.boot_url()),
-            Self::DefineNode(index) => format!("define domain `{}`", node(index)),
-            Self::StartNode(index) => format!("start domain `{}` paused", node(index)),
-            Self::ResumeNode(index) => format!("resume domain `{}`", node(index)),
             Self::StopBootServer => "stop boot server".to_owned(),
-            Self::StopNode(index) => format!("destroy domain `{}`", node(index)),
             Self::DeletePool => format!("delete storage pool `{}`", lab.pool_name()),
-            Self::UndefineNode(index) => format!("undefine domain `{}`", node(index)),
             Self::RemoveNetwork => format!("remove network `{}`", lab.name),
             Self::RemoveState => "remove configs and logs".to_owned(),
             Self::ReleaseKsm => "give up kernel samepage merging".to_owned(),
+        }
+    }
+}
+
+impl NodeStep {
+    /// The step for the node with this index.
+    pub fn of(self, index: u32) -> Step {
+        Step::Node(index, self)
+    }
+
+    fn describe(self, domain: &str) -> String {
+        match self {
+            Self::Define => format!("define domain `{domain}`"),
+            Self::Start => format!("start domain `{domain}` paused"),
+            Self::Resume => format!("resume domain `{domain}`"),
+            Self::Stop => format!("destroy domain `{domain}`"),
+            Self::Undefine => format!("undefine domain `{domain}`"),
         }
     }
 }
@@ -157,20 +185,20 @@ fn plan_up(lab: &Lab, running: u32, observed: &Observed) -> Vec<Step> {
     let nodes = || 1..=lab.spec.nodes;
 
     // Before anything is made, since it may not be permitted.
-    add(lab.spec.ksm && !observed.ksm, Step::ClaimKsm);
-    add(managed && observed.network.is_none(), Step::DefineNetwork);
+    add(lab.spec.ksm && !observed.ksm, LabStep::ClaimKsm.into());
+    add(managed && observed.network.is_none(), LabStep::DefineNetwork.into());
     // Without a network of ours the domains are what leads to the pool.
-    nodes().for_each(|index| add(!managed && state(index).is_none(), Step::DefineNode(index)));
-    add(observed.pool != Some(Activity::Active), Step::MakePool);
-    add(managed && !observed.boot_files, Step::UploadBootFiles);
-    add(managed && observed.network != Some(Activity::Active), Step::StartNetwork);
-    add(!observed.boot_server, Step::StartBootServer);
-    nodes().for_each(|index| add(managed && state(index).is_none(), Step::DefineNode(index)));
+    nodes().for_each(|index| add(!managed && state(index).is_none(), NodeStep::Define.of(index)));
+    add(observed.pool != Some(Activity::Active), LabStep::MakePool.into());
+    add(managed && !observed.boot_files, LabStep::UploadBootFiles.into());
+    add(managed && observed.network != Some(Activity::Active), LabStep::StartNetwork.into());
+    add(!observed.boot_server, LabStep::StartBootServer.into());
+    nodes().for_each(|index| add(managed && state(index).is_none(), NodeStep::Define.of(index)));
     (1..=running).for_each(|index| {
-        add(matches!(state(index), None | Some(DomainState::Off)), Step::StartNode(index));
+        add(matches!(state(index), None | Some(DomainState::Off)), NodeStep::Start.of(index));
     });
     (1..=running).for_each(|index| {
-        add(state(index) != Some(&DomainState::Running), Step::ResumeNode(index));
+        add(state(index) != Some(&DomainState::Running), NodeStep::Resume.of(index));
     });
     steps
 }
@@ -178,22 +206,22 @@ fn plan_up(lab: &Lab, running: u32, observed: &Observed) -> Vec<Step> {
 fn plan_gone(observed: &Observed) -> Vec<Step> {
     let mut steps = Vec::new();
     if observed.boot_server {
-        steps.push(Step::StopBootServer);
+        steps.push(LabStep::StopBootServer.into());
     }
     let active = observed.domains.iter().filter(|(_, state)| **state != DomainState::Off);
-    steps.extend(active.map(|(index, _)| Step::StopNode(*index)));
+    steps.extend(active.map(|(index, _)| NodeStep::Stop.of(*index)));
     if observed.pool.is_some() {
-        steps.push(Step::DeletePool);
+        steps.push(LabStep::DeletePool.into());
     }
-    steps.extend(observed.domains.keys().map(|index| Step::UndefineNode(*index)));
+    steps.extend(observed.domains.keys().map(|index| NodeStep::Undefine.of(*index)));
     if observed.network.is_some() {
-        steps.push(Step::RemoveNetwork);
+        steps.push(LabStep::RemoveNetwork.into());
     }
     if observed.state {
-        steps.push(Step::RemoveState);
+        steps.push(LabStep::RemoveState.into());
     }
     if observed.ksm {
-        steps.push(Step::ReleaseKsm);
+        steps.push(LabStep::ReleaseKsm.into());
     }
     steps
 }
@@ -220,17 +248,17 @@ mod tests {
         assert_eq!(
             plan(&lab(2), Goal::Up, &Observed::default()),
             [
-                Step::DefineNetwork,
-                Step::MakePool,
-                Step::UploadBootFiles,
-                Step::StartNetwork,
-                Step::StartBootServer,
-                Step::DefineNode(1),
-                Step::DefineNode(2),
-                Step::StartNode(1),
-                Step::StartNode(2),
-                Step::ResumeNode(1),
-                Step::ResumeNode(2),
+                LabStep::DefineNetwork.into(),
+                LabStep::MakePool.into(),
+                LabStep::UploadBootFiles.into(),
+                LabStep::StartNetwork.into(),
+                LabStep::StartBootServer.into(),
+                NodeStep::Define.of(1),
+                NodeStep::Define.of(2),
+                NodeStep::Start.of(1),
+                NodeStep::Start.of(2),
+                NodeStep::Resume.of(1),
+                NodeStep::Resume.of(2),
             ]
         );
     }
@@ -242,11 +270,11 @@ mod tests {
         assert_eq!(
             plan(&lab, Goal::Up, &Observed::default()),
             [
-                Step::DefineNode(1),
-                Step::MakePool,
-                Step::StartBootServer,
-                Step::StartNode(1),
-                Step::ResumeNode(1),
+                NodeStep::Define.of(1),
+                LabStep::MakePool.into(),
+                LabStep::StartBootServer.into(),
+                NodeStep::Start.of(1),
+                NodeStep::Resume.of(1),
             ]
         );
     }
@@ -267,13 +295,13 @@ mod tests {
         assert_eq!(
             plan(&lab(3), Goal::Up, &observed),
             [
-                Step::StartBootServer,
-                Step::DefineNode(3),
-                Step::StartNode(1),
-                Step::StartNode(3),
-                Step::ResumeNode(1),
-                Step::ResumeNode(2),
-                Step::ResumeNode(3),
+                LabStep::StartBootServer.into(),
+                NodeStep::Define.of(3),
+                NodeStep::Start.of(1),
+                NodeStep::Start.of(3),
+                NodeStep::Resume.of(1),
+                NodeStep::Resume.of(2),
+                NodeStep::Resume.of(3),
             ]
         );
     }
@@ -283,12 +311,12 @@ mod tests {
         assert_eq!(
             plan(&lab(1), Goal::Gone, &complete(1)),
             [
-                Step::StopBootServer,
-                Step::StopNode(1),
-                Step::DeletePool,
-                Step::UndefineNode(1),
-                Step::RemoveNetwork,
-                Step::RemoveState,
+                LabStep::StopBootServer.into(),
+                NodeStep::Stop.of(1),
+                LabStep::DeletePool.into(),
+                NodeStep::Undefine.of(1),
+                LabStep::RemoveNetwork.into(),
+                LabStep::RemoveState.into(),
             ]
         );
     }
@@ -298,12 +326,15 @@ mod tests {
         let mut lab = lab(1);
         lab.spec.ksm = true;
         let first = plan(&lab, Goal::Up, &Observed::default())[0];
-        assert_eq!(first, Step::ClaimKsm);
+        assert_eq!(first, LabStep::ClaimKsm.into());
         let claimed = Observed { ksm: true, ..complete(1) };
         assert_eq!(plan(&lab, Goal::Up, &claimed), []);
-        assert_eq!(plan(&lab, Goal::Up, &complete(1)), [Step::ClaimKsm]);
+        assert_eq!(plan(&lab, Goal::Up, &complete(1)), [LabStep::ClaimKsm.into()]);
         let gone = plan(&lab, Goal::Gone, &claimed);
-        assert_eq!(gone[gone.len() - 2..], [Step::RemoveState, Step::ReleaseKsm]);
+        assert_eq!(
+            gone[gone.len() - 2..],
+            [LabStep::RemoveState.into(), LabStep::ReleaseKsm.into()]
+        );
     }
 
     #[test]
@@ -311,7 +342,12 @@ mod tests {
         let mut observed = complete(1);
         assert_eq!(
             plan(&lab(3), Goal::Grown(2), &observed),
-            [Step::DefineNode(2), Step::DefineNode(3), Step::StartNode(2), Step::ResumeNode(2)]
+            [
+                NodeStep::Define.of(2),
+                NodeStep::Define.of(3),
+                NodeStep::Start.of(2),
+                NodeStep::Resume.of(2)
+            ]
         );
         observed.domains.insert(2, DomainState::Running);
         observed.domains.insert(3, DomainState::Off);
@@ -342,14 +378,18 @@ mod tests {
             }
             let up = plan(&lab(2), Goal::Up, &observed);
             assert_eq!(
-                up.contains(&Step::StartNetwork),
+                up.contains(&LabStep::StartNetwork.into()),
                 observed.network != Some(Activity::Active)
             );
-            assert_eq!(up.iter().filter(|step| matches!(step, Step::ResumeNode(_))).count(), 2);
+            assert_eq!(
+                up.iter().filter(|step| matches!(step, Step::Node(_, NodeStep::Resume))).count(),
+                2
+            );
             let gone = plan(&lab(2), Goal::Gone, &observed);
-            assert_eq!(gone.contains(&Step::RemoveNetwork), observed.network.is_some());
-            assert_eq!(gone.contains(&Step::DeletePool), observed.pool.is_some());
-            let undefined = gone.iter().filter(|step| matches!(step, Step::UndefineNode(_)));
+            assert_eq!(gone.contains(&LabStep::RemoveNetwork.into()), observed.network.is_some());
+            assert_eq!(gone.contains(&LabStep::DeletePool.into()), observed.pool.is_some());
+            let undefined =
+                gone.iter().filter(|step| matches!(step, Step::Node(_, NodeStep::Undefine)));
             assert_eq!(undefined.count(), observed.domains.len());
         }
     }

@@ -15,7 +15,7 @@ use crate::hypervisor::{Connection, Found, Hypervisor};
 use crate::ksm::Settings;
 use crate::ksm::claims::Claims;
 use crate::lab::Lab;
-use crate::lab::plan::{Observed, Step};
+use crate::lab::plan::{LabStep, NodeStep, Observed, Step};
 use crate::session::Session;
 use crate::state::StateDir;
 
@@ -59,75 +59,78 @@ impl<'a> Applier<'a> {
     pub(crate) fn apply(&self, steps: &[Step]) -> Result<()> {
         for group in groups(steps) {
             self.session.refuse_interrupt()?;
-            self.apply_group(group)?;
+            self.apply_group(&group)?;
         }
         Ok(())
     }
 
     /// Does all of `steps`, whatever happens to one of them, and then says what went wrong.
     pub(crate) fn apply_all(&self, steps: &[Step]) -> Result<()> {
-        let results = groups(steps).map(|group| self.apply_group(group)).collect();
-        all_errors(results)
+        all_errors(groups(steps).iter().map(|group| self.apply_group(group)).collect())
     }
 
-    fn apply_group(&self, group: &[Step]) -> Result<()> {
-        for step in group {
-            tracing::info!("{}", step.describe(self.lab));
+    fn apply_group(&self, group: &Group) -> Result<()> {
+        match group {
+            Group::Lab(step) => {
+                tracing::info!("{}", Step::Lab(*step).describe(self.lab));
+                self.apply_to_lab(*step)
+            }
+            Group::Nodes(step, nodes) => {
+                for index in nodes {
+                    tracing::info!("{}", step.of(*index).describe(self.lab));
+                }
+                if *step == NodeStep::Resume && self.lab.spec.stagger_ms > 0 {
+                    return self.resume_staggered(nodes);
+                }
+                self.apply_to_nodes(*step, nodes)
+            }
         }
-        let [first, ..] = group else { return Ok(()) };
-        if matches!(first, Step::ResumeNode(_)) && self.lab.spec.stagger_ms > 0 {
-            return self.resume_staggered(group);
-        }
-        if first.is_per_node() {
-            let each = |connection: &Connection, step: &Step| self.apply_node(connection, *step);
-            return all_errors(self.hypervisor.in_parallel(group, each));
-        }
-        self.apply_one(*first)
     }
 
-    fn apply_one(&self, step: Step) -> Result<()> {
+    fn apply_to_lab(&self, step: LabStep) -> Result<()> {
         let (hypervisor, lab) = (self.hypervisor, self.lab);
         match step {
-            Step::ClaimKsm => merging::claim(self.session.printer, hypervisor, lab, Settings::on()),
-            Step::DefineNetwork => hypervisor.define_network(lab, &self.network()?.with_ipv6),
-            Step::MakePool => hypervisor.make_pool(lab),
-            Step::UploadBootFiles => self.upload(),
-            Step::StartNetwork => self.start_network(),
-            Step::StartBootServer => self.start_boot_server(),
-            Step::StopBootServer => process::stop(self.state.path()),
-            Step::DeletePool => hypervisor.delete_pool(lab),
-            Step::RemoveNetwork => hypervisor.remove_network(lab),
-            Step::RemoveState => self.state.remove(),
-            Step::ReleaseKsm => {
+            LabStep::ClaimKsm => {
+                merging::claim(self.session.printer, hypervisor, lab, Settings::on())
+            }
+            LabStep::DefineNetwork => hypervisor.define_network(lab, &self.network()?.with_ipv6),
+            LabStep::MakePool => hypervisor.make_pool(lab),
+            LabStep::UploadBootFiles => self.upload(),
+            LabStep::StartNetwork => self.start_network(),
+            LabStep::StartBootServer => self.start_boot_server(),
+            LabStep::StopBootServer => process::stop(self.state.path()),
+            LabStep::DeletePool => hypervisor.delete_pool(lab),
+            LabStep::RemoveNetwork => hypervisor.remove_network(lab),
+            LabStep::RemoveState => self.state.remove(),
+            LabStep::ReleaseKsm => {
                 merging::report(self.session.printer, Claims::host().release(lab.uuid));
                 Ok(())
             }
-            Step::DefineNode(_)
-            | Step::StartNode(_)
-            | Step::ResumeNode(_)
-            | Step::StopNode(_)
-            | Step::UndefineNode(_) => unreachable!("these are done for many nodes at once"),
         }
     }
 
-    fn apply_node(&self, connection: &Connection, step: Step) -> Result<()> {
+    fn apply_to_nodes(&self, step: NodeStep, nodes: &[u32]) -> Result<()> {
+        let each = |connection: &Connection, index: &u32| self.apply_node(connection, step, *index);
+        all_errors(self.hypervisor.in_parallel(nodes, each))
+    }
+
+    fn apply_node(&self, connection: &Connection, step: NodeStep, index: u32) -> Result<()> {
         let lab = self.lab;
         match step {
-            Step::DefineNode(index) => {
+            NodeStep::Define => {
                 let xml = self.prepared()?.domains.get(index as usize - 1);
                 let xml = xml.context("the lab has no such node")?;
                 Hypervisor::define_domain(connection, &lab.name.node(index), xml)
             }
-            Step::StartNode(index) => {
+            NodeStep::Start => {
                 if let Some(size) = lab.spec.hardware.disk {
                     Hypervisor::make_disk(connection, lab, &lab.node(index), size)?;
                 }
                 Hypervisor::start_domain_paused(connection, lab, index)
             }
-            Step::ResumeNode(index) => self.resume(connection, index),
-            Step::StopNode(index) => Hypervisor::stop_domain(connection, lab, index),
-            Step::UndefineNode(index) => Hypervisor::undefine_domain(connection, lab, index),
-            other => unreachable!("{other:?} is not per node"),
+            NodeStep::Resume => self.resume(connection, index),
+            NodeStep::Stop => Hypervisor::stop_domain(connection, lab, index),
+            NodeStep::Undefine => Hypervisor::undefine_domain(connection, lab, index),
         }
     }
 
@@ -141,14 +144,13 @@ impl<'a> Applier<'a> {
     }
 
     /// The article's way: one node after the other, with a pause between.
-    fn resume_staggered(&self, group: &[Step]) -> Result<()> {
-        for (position, step) in group.iter().enumerate() {
+    fn resume_staggered(&self, nodes: &[u32]) -> Result<()> {
+        for (position, index) in nodes.iter().enumerate() {
             if position > 0 {
                 thread::sleep(self.lab.spec.stagger());
             }
             self.session.refuse_interrupt()?;
-            let each = |connection: &Connection, step: &Step| self.apply_node(connection, *step);
-            all_errors(self.hypervisor.in_parallel(std::slice::from_ref(step), each))?;
+            self.apply_to_nodes(NodeStep::Resume, &[*index])?;
         }
         Ok(())
     }
@@ -200,9 +202,27 @@ impl<'a> Applier<'a> {
     }
 }
 
-/// Steps that can be done at the same time: those of a kind that follow one another.
-fn groups(steps: &[Step]) -> impl Iterator<Item = &[Step]> {
-    steps.chunk_by(|a, b| a.is_per_node() && std::mem::discriminant(a) == std::mem::discriminant(b))
+/// What is done in one go.
+#[derive(Debug, PartialEq, Eq)]
+enum Group {
+    Lab(LabStep),
+    /// For all of these nodes at the same time.
+    Nodes(NodeStep, Vec<u32>),
+}
+
+/// The same step for nodes that follow one another is done for all of them at once.
+fn groups(steps: &[Step]) -> Vec<Group> {
+    let mut groups = Vec::new();
+    for step in steps {
+        match (step, groups.last_mut()) {
+            (Step::Node(index, step), Some(Group::Nodes(last, nodes))) if step == last => {
+                nodes.push(*index);
+            }
+            (Step::Node(index, step), _) => groups.push(Group::Nodes(*step, vec![*index])),
+            (Step::Lab(step), _) => groups.push(Group::Lab(*step)),
+        }
+    }
+    groups
 }
 
 #[cfg(test)]
@@ -212,14 +232,21 @@ mod tests {
     #[test]
     fn what_is_per_node_is_done_at_once_and_the_rest_in_turn() {
         let steps = [
-            Step::DefineNetwork,
-            Step::MakePool,
-            Step::DefineNode(1),
-            Step::DefineNode(2),
-            Step::StartNode(1),
-            Step::StartNode(2),
+            LabStep::DefineNetwork.into(),
+            LabStep::MakePool.into(),
+            NodeStep::Define.of(1),
+            NodeStep::Define.of(2),
+            NodeStep::Start.of(1),
+            NodeStep::Start.of(2),
         ];
-        let groups: Vec<usize> = groups(&steps).map(<[Step]>::len).collect();
-        assert_eq!(groups, [1, 1, 2, 2]);
+        assert_eq!(
+            groups(&steps),
+            [
+                Group::Lab(LabStep::DefineNetwork),
+                Group::Lab(LabStep::MakePool),
+                Group::Nodes(NodeStep::Define, vec![1, 2]),
+                Group::Nodes(NodeStep::Start, vec![1, 2]),
+            ]
+        );
     }
 }

@@ -1,88 +1,127 @@
 //! Where a lab that is there is not what was asked for.
 
+use std::fmt::Display;
 use std::path::Path;
 
-use super::{LabOptions, NetworkChoice, VirtTypeChoice};
-use crate::lab::hardware::{DiskSize, Nic};
+use super::{LabOptions, NetworkChoice, Span, VirtTypeChoice};
+use crate::lab::hardware::Nic;
 use crate::lab::{Lab, Network};
 
 impl LabOptions {
     /// Where these options ask for something else than `lab` is, one line for each difference.
     pub fn differences(&self, lab: &Lab) -> Vec<String> {
+        // Every option has a name here, so that a new one is not forgotten.
+        let Self {
+            // The lab file's form; what the lab was found by; what only a new lab has.
+            version: _,
+            name: _,
+            ssh_key: _,
+            discovery: _,
+            nodes,
+            memory,
+            vcpus,
+            image,
+            config,
+            ready,
+            network,
+            bridge,
+            subnet,
+            mac_prefix,
+            virt_type,
+            stagger,
+            boot_port,
+            boot_address,
+            ksm,
+            loader,
+            firmware,
+            transport,
+            secure_boot,
+            graphics,
+            disk,
+            nics,
+            machine,
+            cpu,
+            hugepages,
+            no_share_pages,
+            domain_template,
+            network_template,
+            description,
+        } = self;
         let spec = &lab.spec;
-        let mut differences = Vec::new();
-        let mut compare = |flag: &str, wanted: Option<String>, there: String| {
-            if let Some(wanted) = wanted.filter(|wanted| *wanted != there) {
-                differences.push(format!("{flag} {wanted} (it has {there})"));
-            }
+        let mut found = Differences::default();
+        found.compare("--nodes", nodes.as_ref(), spec.nodes);
+        found.compare("--memory", memory.as_ref(), spec.memory);
+        found.compare("--vcpus", vcpus.as_ref(), spec.vcpus);
+        found.compare("--image", image.as_ref(), &spec.image.name);
+        let config = config.as_ref().map(|path| path.display());
+        found.compare("--config", config, &spec.config.source);
+        found.compare("--ready", ready.as_ref(), spec.ready);
+        let (kind, there_bridge) = match &spec.network {
+            Network::Managed(network) => (network.mode.to_string(), None),
+            Network::Bridge(name) => (NetworkChoice::Bridge.to_string(), Some(name)),
+            Network::Existing(name) => (name.clone(), None),
         };
-        compare("--nodes", self.nodes.map(|n| n.to_string()), spec.nodes.to_string());
-        compare("--memory", self.memory.map(|m| m.to_string()), spec.memory.to_string());
-        compare("--vcpus", self.vcpus.map(|n| n.to_string()), spec.vcpus.to_string());
-        compare("--image", self.image.clone(), spec.image.name.clone());
-        let config = self.config.as_ref().map(|path| path.display().to_string());
-        compare("--config", config, spec.config.source.clone());
-        compare("--ready", self.ready.map(|r| r.to_string()), spec.ready.to_string());
-        let kind = match &spec.network {
-            Network::Managed(network) => network.mode.to_string(),
-            Network::Bridge(_) => NetworkChoice::Bridge.to_string(),
-            Network::Existing(name) => name.clone(),
-        };
-        compare("--network", self.network.as_ref().map(ToString::to_string), kind);
-        if let Network::Bridge(bridge) = &spec.network {
-            compare("--bridge", self.bridge.clone(), bridge.clone());
+        found.compare("--network", network.as_ref(), kind);
+        if let Some(there) = there_bridge {
+            found.compare("--bridge", bridge.as_ref(), there);
         }
-        if let Some(network) = spec.network.managed() {
-            compare(
-                "--subnet",
-                self.subnet.map(|s| s.trunc().to_string()),
-                network.subnet.to_string(),
-            );
+        if let Some(there) = spec.network.managed() {
+            found.compare("--subnet", subnet.map(|subnet| subnet.trunc()), there.subnet);
         }
-        let prefix = self.mac_prefix.as_ref().map(ToString::to_string);
-        compare("--mac-prefix", prefix, spec.mac_prefix.to_string());
-        let virt_type = self.virt_type.filter(|choice| *choice != VirtTypeChoice::Auto);
-        compare(
-            "--virt-type",
-            virt_type.map(|choice| choice.to_string()),
-            spec.virt_type.to_string(),
-        );
-        compare("--boot-port", self.boot_port.map(|n| n.to_string()), spec.boot_port.to_string());
-        let address = self.boot_address.map(|ip| ip.to_string());
-        compare("--boot-address", address, spec.boot_address.to_string());
-        let switch = |on: bool| if on { "on" } else { "off" }.to_owned();
-        compare("--ksm", self.ksm.map(switch), switch(spec.ksm));
-        let (boot, wanted) = (spec.boot, self.boot_choice());
-        let text = |value: Option<bool>| value.map(|value| value.to_string());
-        compare("--loader", wanted.loader.map(|l| l.to_string()), boot.loader.to_string());
-        compare("--firmware", wanted.firmware.map(|f| f.to_string()), boot.firmware.to_string());
-        compare("--transport", wanted.transport.map(|t| t.to_string()), boot.transport.to_string());
-        compare("--secure-boot", text(wanted.secure_boot), boot.secure_boot.to_string());
+        found.compare("--mac-prefix", mac_prefix.as_ref(), &spec.mac_prefix);
+        let virt_type = virt_type.filter(|choice| *choice != VirtTypeChoice::Auto);
+        found.compare("--virt-type", virt_type, spec.virt_type);
+        found.compare("--stagger", stagger.as_ref(), Span(spec.stagger_ms));
+        found.compare("--boot-port", boot_port.as_ref(), spec.boot_port);
+        found.compare("--boot-address", boot_address.as_ref(), spec.boot_address);
+        let switch = |on: bool| if on { "on" } else { "off" };
+        found.compare("--ksm", ksm.map(switch), switch(spec.ksm));
+        found.compare("--loader", loader.as_ref(), spec.boot.loader);
+        found.compare("--firmware", firmware.as_ref(), spec.boot.firmware);
+        found.compare("--transport", transport.as_ref(), spec.boot.transport);
+        found.compare("--secure-boot", secure_boot.as_ref(), spec.boot.secure_boot);
         let there = &spec.hardware;
-        let or_none = |text: Option<String>| text.unwrap_or_else(|| "none".to_owned());
-        compare("--graphics", self.graphics.map(|g| g.to_string()), there.graphics.to_string());
-        let disk = |size: Option<DiskSize>| size.map(|size| size.to_string());
-        compare("--disk", disk(self.disk), or_none(disk(there.disk)));
-        let nics = |nics: &[Nic]| {
-            let names: Vec<String> = nics.iter().map(ToString::to_string).collect();
-            (!names.is_empty()).then(|| names.join(" "))
-        };
-        compare("--nic", nics(&self.nics), or_none(nics(&there.nics)));
-        compare("--machine", self.machine.clone(), or_none(there.machine.clone()));
-        compare("--cpu", self.cpu.clone(), or_none(there.cpu.clone()));
-        compare("--hugepages", text(self.hugepages), there.hugepages.to_string());
-        compare("--no-share-pages", text(self.no_share_pages), there.no_share_pages.to_string());
+        found.compare("--graphics", graphics.as_ref(), there.graphics);
+        found.compare("--disk", disk.as_ref(), or_none(there.disk.as_ref()));
+        found.compare("--nic", listed(nics), or_none(listed(&there.nics)));
+        found.compare("--machine", machine.as_ref(), or_none(there.machine.as_ref()));
+        found.compare("--cpu", cpu.as_ref(), or_none(there.cpu.as_ref()));
+        found.compare("--hugepages", hugepages.as_ref(), there.hugepages);
+        found.compare("--no-share-pages", no_share_pages.as_ref(), there.no_share_pages);
         for (flag, wanted, there) in [
-            ("--domain-template", &self.domain_template, &spec.domain_template),
-            ("--network-template", &self.network_template, &spec.network_template),
+            ("--domain-template", domain_template, &spec.domain_template),
+            ("--network-template", network_template, &spec.network_template),
         ] {
-            let wanted = wanted.as_ref().map(|path| absolute(path));
-            compare(flag, wanted, or_none(there.as_ref().map(|there| there.source.clone())));
+            let there = there.as_ref().map(|there| &there.source);
+            found.compare(flag, wanted.as_deref().map(absolute), or_none(there));
         }
-        let description = spec.description.clone().unwrap_or_default();
-        compare("--description", self.description.clone(), description);
-        differences
+        let there = spec.description.as_deref().unwrap_or_default();
+        found.compare("--description", description.as_ref(), there);
+        found.lines
     }
+}
+
+#[derive(Default)]
+struct Differences {
+    lines: Vec<String>,
+}
+
+impl Differences {
+    fn compare(&mut self, flag: &str, wanted: Option<impl Display>, there: impl Display) {
+        let there = there.to_string();
+        if let Some(wanted) = wanted.map(|it| it.to_string()).filter(|wanted| *wanted != there) {
+            self.lines.push(format!("{flag} {wanted} (it has {there})"));
+        }
+    }
+}
+
+fn or_none(there: Option<impl Display>) -> String {
+    there.map_or_else(|| "none".to_owned(), |there| there.to_string())
+}
+
+fn listed(nics: &[Nic]) -> Option<String> {
+    let names: Vec<String> = nics.iter().map(ToString::to_string).collect();
+    (!names.is_empty()).then(|| names.join(" "))
 }
 
 /// As the lab keeps the path of a template.
@@ -95,6 +134,16 @@ mod tests {
     use super::*;
     use crate::lab::spec::NetworkMode;
     use crate::lab::tests::lab;
+
+    #[test]
+    fn another_pause_between_the_nodes_is_a_difference() {
+        let options = |text: &str| {
+            let text = format!("version = 1\nstagger = '{text}'");
+            LabOptions::from_toml(&text, Path::new("lab.toml")).unwrap()
+        };
+        assert_eq!(options("1.5s").differences(&lab(3)), ["--stagger 1500ms (it has 0s)"]);
+        assert_eq!(options("0s").differences(&lab(3)), Vec::<String>::new());
+    }
 
     #[test]
     fn differences_from_an_existing_lab_are_told_by_flag() {

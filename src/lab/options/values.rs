@@ -1,5 +1,6 @@
 //! Values of flags and of the lab file: what text each takes, and what it says of one that it does not.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
 
@@ -107,6 +108,15 @@ impl FromStr for Span {
             reason = "checked above"
         )]
         Ok(Self(milliseconds.round() as u64))
+    }
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            whole if whole % 1000 == 0 => write!(f, "{}s", whole / 1000),
+            milliseconds => write!(f, "{milliseconds}ms"),
+        }
     }
 }
 
