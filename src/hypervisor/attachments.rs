@@ -54,7 +54,7 @@ impl Hypervisor {
     /// If libvirt does not answer.
     pub fn network(&self, name: &str) -> Result<Option<SeenNetwork>> {
         let doing = || format!("looking up network `{name}`");
-        let network = self.connection.lookup_network_by_name(name);
+        let network = self.connection()?.lookup_network_by_name(name);
         let network = network.already(&[ErrorNumber::NoNetwork]).doing(doing)?;
         let Some(network) = network else { return Ok(None) };
         let active = network.is_active().doing(doing)?;

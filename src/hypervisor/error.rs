@@ -21,6 +21,21 @@ impl LibvirtError {
     }
 }
 
+/// Whether nothing is wrong but that the connection to libvirt was lost, or cannot be had now.
+pub fn is_connection_lost(error: &anyhow::Error) -> bool {
+    let cause = error.chain().find_map(|cause| cause.downcast_ref::<LibvirtError>());
+    cause.is_some_and(|error| error.is_from_transport() && !error.is_any(&REFUSALS))
+}
+
+/// What the transport says of who may not connect, and of what it cannot carry.
+const REFUSALS: [ErrorNumber; 5] = [
+    ErrorNumber::AuthFailed,
+    ErrorNumber::AuthUnavailable,
+    ErrorNumber::AuthCancelled,
+    ErrorNumber::NoSupport,
+    ErrorNumber::Rpc,
+];
+
 /// Says what was being done when libvirt gave an error.
 pub(super) trait Doing<T> {
     /// `what` is a gerund: "starting domain `demo-1`".

@@ -52,9 +52,9 @@ impl Hypervisor {
     pub fn ksm_status(&self) -> Result<Option<KsmStatus>> {
         let doing = || "asking libvirt for its host's memory".to_owned();
         let unknown = [ErrorNumber::NoSupport];
-        let parameters = raw::node_memory_parameters(&self.connection).already(&unknown);
+        let parameters = raw::node_memory_parameters(&self.connection()?).already(&unknown);
         let Some(parameters) = parameters.doing(doing)? else { return Ok(None) };
-        let Some(xml) = self.connection.capabilities().already(&unknown).doing(doing)? else {
+        let Some(xml) = self.connection()?.capabilities().already(&unknown).doing(doing)? else {
             return Ok(None);
         };
         let page_size = page_size(&xml)?;

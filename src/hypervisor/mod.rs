@@ -4,8 +4,10 @@
 //! are success, told by libvirt's error code. Nothing that does not carry our mark is changed.
 
 mod attachments;
+mod connection;
 mod domains;
 mod error;
+mod event_loop;
 mod memory;
 mod networks;
 mod observe;
@@ -23,15 +25,15 @@ pub use virt::connect::Connect as Connection;
 pub use virt::error::ErrorNumber;
 
 pub use self::attachments::{Attachment, SeenNetwork};
+use self::connection::KeptConnection;
 use self::error::Doing;
-pub use self::error::LibvirtError;
+pub use self::error::{LibvirtError, is_connection_lost};
 pub use self::observe::{Foreign, Found, Inventory};
 
 /// A connection to libvirt, which opens more of them when there is much to do at once.
 #[derive(Debug)]
 pub struct Hypervisor {
-    uri: Option<String>,
-    connection: Connect,
+    connection: KeptConnection,
 }
 
 impl Hypervisor {
@@ -42,8 +44,12 @@ impl Hypervisor {
     /// If nobody answers or we may not connect.
     pub fn open(uri: Option<&str>) -> Result<Self> {
         virt::error::clear_error_callback();
-        let connection = open(uri)?;
-        Ok(Self { uri: uri.map(ToOwned::to_owned), connection })
+        Ok(Self { connection: KeptConnection::open(uri)? })
+    }
+
+    /// The connection, opened anew if it was lost.
+    fn connection(&self) -> Result<Connect> {
+        self.connection.current()
     }
 
     /// The version of the libvirt library, such as `11.3.0`.
@@ -60,7 +66,7 @@ impl Hypervisor {
     /// # Errors
     /// If the connection is gone.
     pub fn uri(&self) -> Result<String> {
-        self.connection.uri().doing(|| "asking libvirt for its URI".to_owned())
+        self.connection()?.uri().doing(|| "asking libvirt for its URI".to_owned())
     }
 
     /// Whether libvirt and we are on the same computer.
@@ -84,15 +90,16 @@ impl Hypervisor {
     /// # Errors
     /// If the connection is gone.
     pub fn hostname(&self) -> Result<String> {
-        self.connection.hostname().doing(|| "asking libvirt for its host's name".to_owned())
+        self.connection()?.hostname().doing(|| "asking libvirt for its host's name".to_owned())
     }
 
     /// The memory of libvirt's host that is free, in bytes; `None` where the driver cannot tell.
     pub fn free_memory(&self) -> Option<u64> {
-        self.connection.free_memory().ok()
+        self.connection().ok()?.free_memory().ok()
     }
 
-    /// Does `work` for each of `items`, several at a time, and gives all results in their order.
+    /// Does `work` for each of `items`, several at a time, and gives all results in their order; one
+    /// error alone if there is no connection.
     ///
     /// libvirtd serves at most five calls of one connection at a time, so many items are spread
     /// over several connections; a few do not pay for opening them.
@@ -102,9 +109,13 @@ impl Hypervisor {
         work: impl Fn(&Connect, &T) -> Result<R> + Sync,
     ) -> Vec<Result<R>> {
         let wanted = items.len().div_ceil(CALLS_PER_CONNECTION).clamp(1, MAX_CONNECTIONS);
-        let mut connections = vec![self.connection.clone()];
+        let first = match self.connection() {
+            Ok(first) => first,
+            Err(error) => return vec![Err(error)],
+        };
+        let mut connections = vec![first];
         // Fewer connections are slower, not wrong.
-        connections.extend((1..wanted).map_while(|_| open(self.uri.as_deref()).ok()));
+        connections.extend((1..wanted).map_while(|_| self.connection.another().ok()));
 
         let queue = Mutex::new(items.iter().enumerate());
         let results = Mutex::new(Vec::with_capacity(items.len()));
@@ -133,13 +144,6 @@ fn names_no_host(uri: &str) -> bool {
     let host =
         uri.split_once("://").map_or("", |(_, rest)| rest.split(['/', '?']).next().unwrap_or(""));
     host.is_empty()
-}
-
-fn open(uri: Option<&str>) -> Result<Connect> {
-    Connect::open(uri).doing(|| match uri {
-        Some(uri) => format!("connecting to libvirt at `{uri}`"),
-        None => "connecting to libvirt".to_owned(),
-    })
 }
 
 /// libvirtd's `max_client_requests` is 5; one is left for others.

@@ -16,10 +16,10 @@ impl Hypervisor {
     /// If libvirt refuses the XML or the name is somebody else's.
     pub fn define_network(&self, lab: &Lab, xml: &str) -> Result<()> {
         let doing = || format!("defining network `{}`", lab.name);
-        match raw::define_network_validated(&self.connection, xml) {
+        match raw::define_network_validated(&self.connection()?, xml) {
             // Before 7.7 libvirt did not check.
             Err(error) if is_any(&error, &[ErrorNumber::NoSupport, ErrorNumber::InvalidArg]) => {
-                self.connection.define_network_xml(xml).doing(doing)?;
+                self.connection()?.define_network_xml(xml).doing(doing)?;
             }
             other => {
                 other.doing(doing)?;
@@ -62,7 +62,7 @@ impl Hypervisor {
     /// If libvirt cannot tell.
     pub fn network_is_active(&self, name: &str) -> Result<Option<bool>> {
         let doing = || format!("looking up network `{name}`");
-        let network = self.connection.lookup_network_by_name(name);
+        let network = self.connection()?.lookup_network_by_name(name);
         let network = network.already(&[ErrorNumber::NoNetwork]).doing(doing)?;
         network.map(|network| network.is_active().doing(doing)).transpose()
     }
@@ -70,7 +70,7 @@ impl Hypervisor {
     /// The network of the lab's UUID, if it carries the lab's mark.
     fn own_network(&self, lab: &Lab) -> Result<Option<Network>> {
         let doing = || format!("looking up network `{}`", lab.name);
-        let network = self.connection.lookup_network_by_uuid(lab.uuid);
+        let network = self.connection()?.lookup_network_by_uuid(lab.uuid);
         let Some(network) = network.already(&[ErrorNumber::NoNetwork]).doing(doing)? else {
             return Ok(None);
         };

@@ -95,11 +95,12 @@ impl Hypervisor {
     pub fn observe(&self) -> Result<Inventory> {
         let mut inventory = Inventory::default();
         let networks =
-            self.connection.list_all_networks(0).doing(|| "listing networks".to_owned())?;
+            self.connection()?.list_all_networks(0).doing(|| "listing networks".to_owned())?;
         for network in networks {
             observe_network(&mut inventory, &network)?;
         }
-        let domains = self.connection.list_all_domains(0).doing(|| "listing domains".to_owned())?;
+        let domains =
+            self.connection()?.list_all_domains(0).doing(|| "listing domains".to_owned())?;
         for domain in domains {
             observe_domain(&mut inventory, &domain)?;
         }
@@ -108,7 +109,7 @@ impl Hypervisor {
     }
 
     fn observe_pools(&self, inventory: &mut Inventory) -> Result<()> {
-        let pools = self.connection.list_all_storage_pools(0);
+        let pools = self.connection()?.list_all_storage_pools(0);
         // A driver may know no storage at all.
         let pools =
             pools.already(&[ErrorNumber::NoSupport]).doing(|| "listing pools".to_owned())?;

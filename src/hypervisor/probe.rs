@@ -24,14 +24,14 @@ impl Hypervisor {
     /// # Errors
     /// If the connection is gone.
     pub fn probe_virt_type(&self) -> Result<VirtProbe> {
-        let driver = self.connection.driver_type();
+        let driver = self.connection()?.driver_type();
         let driver = driver.doing(|| "asking libvirt for its driver".to_owned())?;
         if driver.eq_ignore_ascii_case("test") {
             return Ok(VirtProbe { virt_type: VirtType::Test, reason: None });
         }
         let xml = PROBE.replace("NAME", &format!("virtlab-probe-{}", std::process::id()));
         let flags = sys::VIR_DOMAIN_START_PAUSED | sys::VIR_DOMAIN_START_AUTODESTROY;
-        Ok(match self.connection.create_domain_xml(&xml, flags) {
+        Ok(match self.connection()?.create_domain_xml(&xml, flags) {
             Ok(domain) => {
                 let destroyed = domain.destroy();
                 destroyed.doing(|| "removing the KVM probe".to_owned())?;

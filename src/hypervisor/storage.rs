@@ -25,7 +25,7 @@ impl Hypervisor {
         let doing = || format!("making storage pool `{}`", lab.pool_name());
         let pool = match self.own_pool(lab)? {
             Some(pool) => pool,
-            None => self.connection.define_storage_pool_xml(&xml::pool(lab), 0).doing(doing)?,
+            None => self.connection()?.define_storage_pool_xml(&xml::pool(lab), 0).doing(doing)?,
         };
         if pool.is_active().doing(doing)? {
             return Ok(());
@@ -55,7 +55,7 @@ impl Hypervisor {
         if size == 0 {
             return Ok(());
         }
-        let stream = Stream::new(&self.connection, 0).doing(doing)?;
+        let stream = Stream::new(&self.connection()?, 0).doing(doing)?;
         volume.upload(&stream, 0, size, 0).doing(doing)?;
         send_all(&stream, content.take(size)).with_context(doing)?;
         stream.finish().doing(doing)
@@ -103,7 +103,7 @@ impl Hypervisor {
         if length == 0 {
             return Ok(String::new());
         }
-        let stream = Stream::new(&self.connection, 0).doing(doing)?;
+        let stream = Stream::new(&self.connection()?, 0).doing(doing)?;
         volume.download(&stream, size - length, length, 0).doing(doing)?;
         let text = receive_all(&stream).with_context(doing)?;
         stream.finish().doing(doing)?;
@@ -142,7 +142,7 @@ impl Hypervisor {
 
     /// The pool whose UUID only this lab's UUID leads to.
     fn own_pool(&self, lab: &Lab) -> Result<Option<StoragePool>> {
-        let pool = self.connection.lookup_storage_pool_by_uuid(lab.pool_uuid());
+        let pool = self.connection()?.lookup_storage_pool_by_uuid(lab.pool_uuid());
         pool.already(&[ErrorNumber::NoStoragePool])
             .doing(|| format!("looking up storage pool `{}`", lab.pool_name()))
     }

@@ -1,0 +1,97 @@
+//! The connection to libvirt. One that is lost (libvirtd was restarted, the network failed) is opened anew.
+
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use virt::connect::Connect;
+
+use super::error::{Doing, is_connection_lost};
+use super::{Hypervisor, event_loop};
+
+/// A connection that is there again after it was lost.
+#[derive(Debug)]
+pub(super) struct KeptConnection {
+    uri: Option<String>,
+    current: Mutex<Connect>,
+}
+
+impl KeptConnection {
+    pub(super) fn open(uri: Option<&str>) -> Result<Self> {
+        Ok(Self { uri: uri.map(ToOwned::to_owned), current: Mutex::new(open(uri)?) })
+    }
+
+    /// The connection, opened anew if it was lost.
+    pub(super) fn current(&self) -> Result<Connect> {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        // This asks nobody: it is what the last call, or keepalive, found out.
+        if !current.is_alive().unwrap_or(false) {
+            *current = open(self.uri.as_deref())?;
+        }
+        Ok(current.clone())
+    }
+
+    /// One more connection, for what is done at the same time.
+    pub(super) fn another(&self) -> Result<Connect> {
+        open(self.uri.as_deref())
+    }
+}
+
+impl Hypervisor {
+    /// Does `work`, and does it again if the connection was lost meanwhile, so it has to be idempotent. `lost` is
+    /// told each time.
+    ///
+    /// # Errors
+    /// What `work` gives; that the connection was lost, if it does not come back soon.
+    pub fn persistently<T>(
+        &self,
+        lost: impl Fn(&anyhow::Error),
+        work: impl Fn() -> Result<T>,
+    ) -> Result<T> {
+        for _ in 0..RETRIES {
+            match work() {
+                Err(error) if is_connection_lost(&error) => {
+                    lost(&error);
+                    self.wait_for_connection()?;
+                }
+                other => return other,
+            }
+        }
+        work()
+    }
+
+    fn wait_for_connection(&self) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.connection() {
+                Err(error) if is_connection_lost(&error) && Instant::now() < deadline => {
+                    thread::sleep(POLL);
+                }
+                other => return other.map(drop),
+            }
+        }
+    }
+}
+
+fn open(uri: Option<&str>) -> Result<Connect> {
+    event_loop::start().doing(|| "starting libvirt's event loop".to_owned())?;
+    let connection = Connect::open(uri).doing(|| match uri {
+        Some(uri) => format!("connecting to libvirt at `{uri}`"),
+        None => "connecting to libvirt".to_owned(),
+    })?;
+    // Drivers without a daemon have nobody to ask.
+    if let Err(error) = connection.set_keep_alive(KEEPALIVE_SECONDS, KEEPALIVE_MISSES) {
+        tracing::debug!("no keepalive: {}", error.message());
+    }
+    Ok(connection)
+}
+
+/// As virsh has them: a connection on which nothing was heard for half a minute is lost.
+const KEEPALIVE_SECONDS: i32 = 5;
+const KEEPALIVE_MISSES: u32 = 6;
+/// How long a libvirtd may take to come back.
+const PATIENCE: Duration = Duration::from_secs(30);
+const POLL: Duration = Duration::from_millis(200);
+/// A libvirtd that goes away more often than this does so because of what it is asked.
+const RETRIES: u32 = 5;
