@@ -1,34 +1,36 @@
 #!/usr/bin/env bash
 # Installs what is missing, and only that. Says what it installs.
 #
-#   scripts/setup.sh GROUP…      groups: build, run, images, test
+#   scripts/setup.sh GROUP…      groups: build, run, images, test, hosts
 #
 # Debian and Ubuntu: by apt. Fedora and Arch: prints the one command to type.
 set -euo pipefail
 
 packages() {
     case $1 in
-    build) echo gcc make pkg-config libvirt-dev ;;
+    build) echo gcc libc6-dev make pkg-config libvirt-dev ;;
     # `libvirt-clients` brings virsh, `ipxe` the EFI boot loader, `pxelinux` and
     # `syslinux-common` the classic one.
     run) echo libvirt-daemon-system libvirt-clients qemu-system-x86 qemu-utils dnsmasq-base iproute2 \
         iptables ipxe ipxe-qemu ovmf pxelinux syslinux-common ;;
     # The kernel, busybox, etcd and ignition of the micro image are only
     # unpacked into it by its recipe, so they are not in this list.
-    images) echo cpio gzip lz4 zstd kmod busybox-static curl mmdebstrap squashfs-tools ;;
+    images) echo cpio gzip lz4 xz-utils zstd kmod busybox-static curl mmdebstrap squashfs-tools ;;
     test) echo libxml2-utils gpg gpgv openssl nginx-light etcd-server etcd-client etcd-discovery \
         ignition openssh-client jq zsh fish debian-installer-12-netboot-amd64 ;;
+    # What scripts/host.sh makes plain Debian hosts with.
+    hosts) echo systemd-container mmdebstrap nginx-light git procps ;;
     *)
-        echo "setup: unknown group '$1' (build, run, images, test)" >&2
+        echo "setup: unknown group '$1' (build, run, images, test, hosts)" >&2
         exit 2
         ;;
     esac
 }
 
 fedora_packages="gcc make pkgconf-pkg-config libvirt-devel libvirt-daemon-kvm libvirt-client qemu-kvm dnsmasq \
-iproute ipxe-bootimgs-x86 edk2-ovmf syslinux-tftpboot cpio lz4 zstd kmod busybox curl squashfs-tools libxml2 gnupg2 \
+iproute ipxe-bootimgs-x86 edk2-ovmf syslinux-tftpboot cpio lz4 xz zstd kmod busybox curl squashfs-tools libxml2 gnupg2 \
 openssl nginx etcd ignition jq"
-arch_packages="gcc make pkgconf libvirt qemu-base dnsmasq iproute2 iptables-nft ipxe edk2-ovmf syslinux cpio lz4 zstd kmod \
+arch_packages="gcc make pkgconf libvirt qemu-base dnsmasq iproute2 iptables-nft ipxe edk2-ovmf syslinux cpio lz4 xz zstd kmod \
 busybox curl squashfs-tools libxml2 gnupg openssl nginx jq"
 
 as_root() {
@@ -141,7 +143,9 @@ main() {
     done
     [ ${#missing[@]} = 0 ] || apt_install "${missing[@]}"
     local for_tests=()
-    case " $* " in *" test "*) mapfile -t for_tests < <(missing_of test) ;; esac
+    for group in test hosts; do
+        case " $* " in *" $group "*) mapfile -t -O ${#for_tests[@]} for_tests < <(missing_of "$group") ;; esac
+    done
     [ ${#for_tests[@]} = 0 ] || without_services apt_install "${for_tests[@]}"
     [ $((${#missing[@]} + ${#for_tests[@]})) != 0 ] || echo "setup: nothing is missing"
 }

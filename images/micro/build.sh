@@ -21,10 +21,11 @@ die() {
     exit 1
 }
 
+# As PROGRAM:PACKAGE.
 check_tools() {
     local tool
-    for tool in apt-get:apt dpkg-deb:dpkg cpio:cpio depmod:kmod "${compress%% *}:${compress%% *}"; do
-        PATH=$PATH:/sbin:/usr/sbin command -v "${tool%:*}" >/dev/null ||
+    for tool; do
+        command -v "${tool%:*}" >/dev/null ||
             die "\`${tool%:*}\` is missing (package ${tool#*:}): scripts/setup.sh images"
     done
 }
@@ -90,6 +91,8 @@ add_modules() {
         modprobe -d "$work/tree" -S "$release" --show-depends "$module" 2>"$work/modprobe.log" ||
             die "resolving module \`$module\`: $(cat "$work/modprobe.log")"
     done | sed -n 's/^insmod \([^ ]*\).*/\1/p' | sort -u >"$work/modules"
+    # The kernel's packages of Debian 13 and later have them so.
+    if grep -q '\.xz$' "$work/modules"; then check_tools xz:xz-utils; fi
     while read -r path; do
         target=$root/lib/modules/$release/$(basename "${path%.ko*}").ko
         mkdir -p "$(dirname "$target")"
@@ -151,7 +154,7 @@ pack() {
 PATH=$PATH:/sbin:/usr/sbin
 umask 022
 output=$1
-check_tools
+check_tools apt-get:apt dpkg-deb:dpkg cpio:cpio depmod:kmod "${compress%% *}:${compress%% *}"
 mkdir -p "$output"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
