@@ -266,7 +266,7 @@ wait_for_boot() {
 run_as() {
     local login=$1 command=$2 terminal=--pipe
     [ -t 0 ] && [ -t 1 ] && terminal=--pty
-    inside systemd-run --quiet --wait --collect $terminal --service-type=exec --property=PAMName=login \
+    inside systemd-run --quiet --wait --collect $terminal --property=PAMName=login \
         --property=User="$login" --property=WorkingDirectory='~' \
         --setenv=TERM="${TERM:-dumb}" /bin/bash -lc "$command"
 }
