@@ -9,7 +9,8 @@ use crate::hypervisor::Hypervisor;
 use crate::lab::plan::{self, Goal, LabStep, Observed, Step};
 use crate::provision::apply::Applier;
 use crate::provision::discovery_url;
-use crate::provision::draft::{self, Draft, Wishes};
+use crate::provision::draft::{self, Draft};
+use crate::provision::survey::CreateMode;
 use crate::provision::teardown::{destroy, stop_unknown_server, undo};
 use crate::session::Session;
 use crate::status::{no_lab, wait};
@@ -21,13 +22,13 @@ pub(super) fn run(session: &Session, args: &CreateArgs) -> Result<()> {
     let hypervisor = session.hypervisor()?;
     draft::refuse_remote(&hypervisor, &name)?;
 
-    let mut wishes = Wishes {
+    let mode = CreateMode {
         pin: args.pin.clone(),
         overcommit: args.overcommit,
         dry_run: args.dry_run,
         replaces: args.recreate,
     };
-    let mut draft = draft::draft(session, &hypervisor, &options, &wishes)?;
+    let draft = draft::draft(session, &hypervisor, &options, &mode)?;
     if args.dry_run {
         if args.recreate {
             destroy(session, &hypervisor, &name, args.dry_run)?;
@@ -38,12 +39,9 @@ pub(super) fn run(session: &Session, args: &CreateArgs) -> Result<()> {
     // Until here nothing was made or removed, and Ctrl-C just ended the program.
     session.catch_signals()?;
     if args.recreate {
-        // Nothing is wrong with the new one that can be known before the old one is gone.
+        // Everything that can be checked while the old lab exists has passed.
         destroy(session, &hypervisor, &name, false)?;
         session.refuse_interrupt()?;
-        wishes.replaces = false;
-        drop(draft.lock);
-        draft = draft::draft(session, &hypervisor, &options, &wishes)?;
     }
     let Draft { mut prepared, found, lock, .. } = draft;
     stop_unknown_server(&prepared.lab)?;

@@ -14,8 +14,9 @@ use crate::lab::options::LabOptions;
 use crate::memory::{Analysis, Curve, CurveFiles, End, Event, Growth, Measured, Sample};
 use crate::output::Table;
 use crate::provision::apply::Applier;
-use crate::provision::draft::{self, Draft, Wishes};
+use crate::provision::draft::{self, Draft};
 use crate::provision::growing::GrowingLab;
+use crate::provision::survey::CreateMode;
 use crate::provision::{discovery_url, merging, teardown};
 use crate::session::Session;
 use crate::units::{human_bytes, human_signed_bytes};
@@ -28,8 +29,8 @@ pub(super) fn run(session: &Session, args: &CurveArgs) -> Result<()> {
     refuse_existing(session, &hypervisor, &args.name)?;
     let options = draft::read_options(&options(args), None)?;
     // It is to find out how many nodes fit.
-    let wishes = Wishes { overcommit: true, ..Wishes::default() };
-    let Draft { mut prepared, lock, .. } = draft::draft(session, &hypervisor, &options, &wishes)?;
+    let mode = CreateMode { overcommit: true, ..CreateMode::default() };
+    let Draft { mut prepared, lock, .. } = draft::draft(session, &hypervisor, &options, &mode)?;
     // Until here nothing was made, and Ctrl-C just ended the program.
     session.catch_signals()?;
     discovery_url::put(&mut prepared, None)?;

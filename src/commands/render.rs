@@ -4,25 +4,27 @@
 use anyhow::{Result, bail};
 
 use crate::cli::{RenderArgs, RenderPart};
+use crate::config;
 use crate::lab::boot::Transport;
-use crate::provision::prepare::{self, BootFile, Prepared};
+use crate::provision::prepare::{BootFile, ConfigTemplate, OwnTemplates, Prepared};
 use crate::provision::{draft, facts};
 use crate::render::boot;
 use crate::render::config::ConfigInput;
 use crate::session::Session;
-use crate::state::StateDir;
 
 pub(super) fn run(session: &Session, args: &RenderArgs) -> Result<()> {
     let options = draft::read_options(&args.lab, args.file.as_deref())?;
     let spec = session.catalogue()?.find(options.image_name())?;
     let templates = session.templates()?;
-    let (_, template) = prepare::config_template(&templates, options.config.as_deref(), &spec)?;
-    let lab = facts::decide_without_libvirt(session, &options, &spec, true)?;
+    let config = ConfigTemplate::read(&templates, options.config.as_deref(), &spec)?;
+    let own = OwnTemplates::read(&options)?;
+    let lab = facts::decide_without_libvirt(&options, &spec, &config, &own, true)?;
     if args.node > lab.spec.nodes {
         bail!("--node {} is not one of the lab's {} nodes", args.node, lab.spec.nodes);
     }
-    let (templates, _) = prepare::own_templates(templates, &lab, &StateDir::of(&lab.name)?)?;
-    let input = ConfigInput { template, ssh_keys: draft::ssh_keys(&options)? };
+    let templates = own.put_into(templates, &lab)?;
+    let input =
+        ConfigInput { template: config.text, ssh_keys: config::keys_of_user(&options.ssh_key)? };
     let prepared = Prepared::new(&templates, lab, &spec, None, &input)?;
     let index = args.node as usize - 1;
     let node = &prepared.content.nodes[index];

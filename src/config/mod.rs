@@ -10,7 +10,7 @@ use std::process::{Command, Output, Stdio};
 
 pub use self::butane::{is_butane, to_ignition};
 pub use self::check::check;
-pub use self::ssh_keys::public_keys;
+pub use self::ssh_keys::keys_of_user;
 
 /// Runs `command` with `input` on its standard input; `None` if there is no such program.
 fn filter(command: &mut Command, input: &str) -> std::io::Result<Option<Output>> {

@@ -10,11 +10,20 @@ use fs_err as fs;
 use crate::error::hinted;
 use crate::output::sanitize;
 
+/// The public keys that may log in to nodes: those in the files that were `named`, or else the user's own.
+///
+/// # Errors
+/// If a file that was named cannot be read or holds no key.
+pub fn keys_of_user(named: &[PathBuf]) -> Result<Vec<String>> {
+    let home = etcetera::home_dir().context("looking for the home directory")?;
+    public_keys(named, &home.join(".ssh"))
+}
+
 /// The keys of `files`, or those of the user's own `*.pub` files in `ssh_folder` if none is named.
 ///
 /// # Errors
 /// If a named file cannot be read or holds no public key; of the user's own, those are left out.
-pub fn public_keys(files: &[PathBuf], ssh_folder: &Path) -> Result<Vec<String>> {
+fn public_keys(files: &[PathBuf], ssh_folder: &Path) -> Result<Vec<String>> {
     let mut keys = Vec::new();
     for file in files {
         let text = fs::read_to_string(file).context("reading an SSH key (--ssh-key)")?;

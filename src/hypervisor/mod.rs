@@ -29,6 +29,7 @@ use self::connection::KeptConnection;
 use self::error::Doing;
 pub use self::error::{LibvirtError, is_connection_lost};
 pub use self::observe::{Foreign, Found, Inventory};
+pub use self::probe::VirtProbe;
 
 /// A connection to libvirt, which opens more of them when there is much to do at once.
 #[derive(Debug)]

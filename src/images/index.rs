@@ -64,11 +64,18 @@ impl Record {
 #[derive(Clone, Debug)]
 pub(crate) struct Index {
     folder: PathBuf,
+    /// Whether nothing is to be written: what would be remembered is found out again the next time.
+    read_only: bool,
 }
 
 impl Index {
     pub(crate) fn new(folder: PathBuf) -> Self {
-        Self { folder }
+        Self { folder, read_only: false }
+    }
+
+    /// The same, but nothing is written from now on.
+    pub(crate) fn read_only(self) -> Self {
+        Self { read_only: true, ..self }
     }
 
     /// All records in the order of their references, of one reference the newest first. One that
@@ -94,6 +101,9 @@ impl Index {
     /// Writes a record. Another one of the same reference but with other files stays: a lab may
     /// boot from these.
     pub(crate) fn save(&self, record: &Record) -> Result<()> {
+        if self.read_only {
+            return Ok(());
+        }
         fs::create_dir_all(&self.folder)?;
         let path = self.path(record);
         let text = serde_json::to_vec_pretty(record)?;
@@ -107,6 +117,9 @@ impl Index {
 
     /// Removes what says the same as a record, under whichever name, except `but`.
     fn remove_all(&self, record: &Record, but: Option<&Path>) -> Result<()> {
+        if self.read_only {
+            return Ok(());
+        }
         for (path, item) in self.read()? {
             let is_same = item.is_ok_and(|other| {
                 other.reference == record.reference && other.digest() == record.digest()

@@ -44,6 +44,13 @@ impl Library {
         Ok(Self { store: Store::open(root)?, fetcher })
     }
 
+    /// The same library, of which nothing is written: to see what there is.
+    #[must_use]
+    pub fn read_only(self) -> Self {
+        let Store { root, index } = self.store;
+        Self { store: Store { root, index: index.read_only() }, ..self }
+    }
+
     /// The image if all of its files are here; nothing is fetched or built.
     ///
     /// # Errors

@@ -21,8 +21,12 @@ pub(crate) struct GrowingLab<'a> {
 
 impl<'a> GrowingLab<'a> {
     /// A lab of which nothing is there yet. `lock` is held until its network is.
-    pub(crate) fn new(applier: &'a Applier<'a>, lock: std::fs::File, timeout: Duration) -> Self {
-        Self { applier, lock: Some(lock), nodes: 0, timeout }
+    pub(crate) fn new(
+        applier: &'a Applier<'a>,
+        lock: Option<std::fs::File>,
+        timeout: Duration,
+    ) -> Self {
+        Self { applier, lock, nodes: 0, timeout }
     }
 }
 

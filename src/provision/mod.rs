@@ -9,5 +9,6 @@ pub(crate) mod merging;
 mod preflight;
 pub(crate) mod prepare;
 pub(crate) mod pxe_tree;
+pub(crate) mod survey;
 pub(crate) mod teardown;
 pub(crate) mod wire;

@@ -2,10 +2,9 @@
 
 use anyhow::Result;
 
+use super::survey::{CreateMode, Survey};
 use crate::error::hinted;
-use crate::host;
 use crate::hypervisor::{Found, Inventory};
-use crate::images::ImageSpec;
 use crate::lab::plan::DomainState;
 use crate::lab::spec::VirtType;
 use crate::lab::{Lab, Network};
@@ -40,29 +39,23 @@ pub(crate) fn conflicts(lab: &Lab, inventory: &Inventory) -> Result<()> {
     Ok(())
 }
 
-/// The nodes' memory against what the host has left: a warning where it may become tight. Guests take
-/// what they use, not what they have, and may share what is the same: so only what can hardly work at
-/// all is refused. Of nodes that are `there` already, none is started; if they make `room`, they give
-/// back at most all that they have.
-pub(crate) fn memory(
-    lab: &Lab,
-    there: Option<&Found>,
-    room: bool,
-    spec: &ImageSpec,
-) -> Result<Option<String>> {
-    if lab.spec.virt_type == VirtType::Test {
+/// The nodes' memory against what the host has left: a warning where it may become tight. Guests take what
+/// they use, not what they have, and may share what is the same: so only what can hardly work at all is
+/// refused. Nodes that run already are not started; those of a lab that is replaced give back at most all
+/// the memory that they have.
+pub(crate) fn memory(lab: &Lab, survey: &Survey, mode: &CreateMode) -> Result<Option<String>> {
+    if mode.overcommit || lab.spec.virt_type == VirtType::Test {
         return Ok(None);
     }
-    let running = there.map_or(0, |found| {
+    let running = |found: &Found| {
         found.domains.values().filter(|state| **state != DomainState::Off).count() as u64
-    });
-    let mut available = host::available_memory()?;
-    let mut starting = u64::from(lab.spec.nodes);
-    match there {
-        Some(found) if room => available += running * found.lab.spec.memory.bytes(),
-        _ => starting = starting.saturating_sub(running),
-    }
-    match judge(starting, lab, u64::from(spec.memory_mib) << 20, available) {
+    };
+    let there = survey.found.as_ref().map_or(0, running);
+    let starting = u64::from(lab.spec.nodes).saturating_sub(there);
+    let given_back = survey.replaced.as_ref();
+    let given_back = given_back.map_or(0, |old| running(old) * old.lab.spec.memory.bytes());
+    let available = survey.available_memory + given_back;
+    match judge(starting, lab, u64::from(survey.spec.memory_mib) << 20, available) {
         Memory::Enough => Ok(None),
         Memory::Tight(text) => Ok(Some(text)),
         Memory::TooLittle(text) => Err(hinted(

@@ -12,7 +12,7 @@ use crate::hypervisor::{Attachment, Inventory, SeenNetwork};
 use crate::lab::{Lab, MacAddr, Network};
 
 /// A wire that was found fit for a lab.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Wire {
     /// The host's bridge, if there is one.
     pub(crate) bridge: Option<String>,
@@ -28,7 +28,7 @@ pub(crate) struct Wire {
 /// If nodes cannot be attached to it, with what to do about it.
 pub(crate) fn find(network: &Network, inventory: &Inventory, session: bool) -> Result<Wire> {
     match network {
-        Network::Managed(_) => Ok(Wire { bridge: None, address: None, lacks: None }),
+        Network::Managed(_) => Ok(Wire::default()),
         Network::Bridge(name) => {
             bridge::check(name, session)?;
             let address = host::interface_address(name)?;

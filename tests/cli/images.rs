@@ -136,7 +136,7 @@ fn a_file_of_the_users_own_that_has_changed_is_read_again_and_not_called_damaged
         "image-kept-changed",
         user.session(&[
             &["image", "verify"],
-            &["create", "demo", "--image", "tiny.toml", "--dry-run"],
+            &["image", "pull", "tiny.toml"],
             &["image", "verify"],
         ])
     );

@@ -8,6 +8,7 @@ mod help;
 mod images;
 mod listings;
 mod login;
+mod looks;
 mod options;
 mod past;
 mod plans;

@@ -5,14 +5,14 @@ use std::path::Path;
 use uuid::Uuid;
 use virtlab::images::Readiness;
 use virtlab::lab::Lab;
-use virtlab::lab::options::{LabOptions, Surroundings};
+use virtlab::lab::options::{HostFacts, LabOptions};
 use virtlab::lab::spec::{ConfigRef, ImageRef, VirtType};
 
 /// The lab `demo` of what `text` says, lines of a lab file.
 pub(crate) fn lab(text: &str, virt_type: VirtType) -> Lab {
     let text = format!("version = 1\nname = 'demo'\n{text}");
     let options = LabOptions::from_toml(&text, Path::new("lab.toml")).unwrap();
-    let surroundings = Surroundings {
+    let facts = HostFacts {
         uuid: Uuid::new_v5(&Uuid::NAMESPACE_DNS, b"demo.virtlab"),
         hostname: "host".to_owned(),
         occupied: Vec::new(),
@@ -29,5 +29,5 @@ pub(crate) fn lab(text: &str, virt_type: VirtType) -> Lab {
         boot_address: Some("192.0.2.1".parse().unwrap()),
         boot_port: 8470,
     };
-    options.resolve(surroundings).unwrap()
+    options.resolve(facts).unwrap()
 }

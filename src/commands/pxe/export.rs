@@ -10,13 +10,13 @@ use reqwest::Url;
 use crate::boot_server::Content;
 use crate::cli::pxe::ExportArgs;
 use crate::cluster::discovery;
+use crate::config;
 use crate::error::hinted;
-use crate::images::ImageSpec;
-use crate::images::Library;
 use crate::images::lock::Pin;
+use crate::images::{ImageSpec, Library};
 use crate::lab::Lab;
 use crate::lab::options::{LabOptions, NetworkChoice};
-use crate::provision::prepare::{self, Prepared};
+use crate::provision::prepare::{ConfigTemplate, OwnTemplates, Prepared};
 use crate::provision::pxe_tree::{Export, write};
 use crate::provision::{draft, facts};
 use crate::render::config::ConfigInput;
@@ -36,9 +36,13 @@ pub(super) fn run(session: &Session, args: &ExportArgs) -> Result<()> {
         .map_or(options.image_name(), |lab| lab.spec.image.name.as_str())
         .to_owned();
     let spec = session.catalogue()?.find(&image_name)?;
-    let lab = match existing {
-        Some(lab) => lab,
-        None => facts::decide_without_libvirt(session, &options, &spec, http_url.is_some())?,
+    let templates = session.templates()?;
+    let lab = if let Some(lab) = existing {
+        lab
+    } else {
+        let config = ConfigTemplate::read(&templates, options.config.as_deref(), &spec)?;
+        let own = OwnTemplates::read(&options)?;
+        facts::decide_without_libvirt(&options, &spec, &config, &own, http_url.is_some())?
     };
     if lab.spec.network.managed().is_some() {
         bail!(
@@ -55,7 +59,7 @@ pub(super) fn run(session: &Session, args: &ExportArgs) -> Result<()> {
         http: http_url.map(|url| http_site(url, &root)).transpose()?,
     };
     let image = Library::open_default()?.ensure(&spec, &Pin::default(), session.printer)?;
-    let export = Export { templates: session.templates()?, lab: &lab, spec: &spec, site: &site };
+    let export = Export { templates, lab: &lab, spec: &spec, site: &site };
     export.write_tftp(&dir.join("tftp"), &image)?;
     if site.http.is_some() {
         let content = content(&export.templates, &options, &lab, &spec, exists)?;
@@ -102,8 +106,9 @@ fn content(
             )
         });
     }
-    let (_, template) = prepare::config_template(templates, options.config.as_deref(), spec)?;
-    let input = ConfigInput { template, ssh_keys: draft::ssh_keys(options)? };
+    let config = ConfigTemplate::read(templates, options.config.as_deref(), spec)?;
+    let input =
+        ConfigInput { template: config.text, ssh_keys: config::keys_of_user(&options.ssh_key)? };
     let mut content = Prepared::new(templates, lab.clone(), spec, None, &input)?.content;
     if let Some(service) = options.discovery.as_ref().filter(|_| content.wants_discovery()) {
         let size = lab.spec.nodes as usize;

@@ -16,7 +16,7 @@ use clap::Args;
 use ipnet::Ipv4Net;
 use serde::Deserialize;
 
-pub use self::resolve::Surroundings;
+pub use self::resolve::HostFacts;
 pub use self::values::{NetworkChoice, Span, VirtTypeChoice};
 use super::address::MacPrefix;
 use super::boot::{Firmware, Loader, Transport};

@@ -17,7 +17,7 @@ use crate::lab::{Lab, LabName, LabSpec, Network};
 
 /// What was found out about the host and the image before a lab is decided.
 #[derive(Clone, Debug)]
-pub struct Surroundings {
+pub struct HostFacts {
     /// A fresh UUID.
     pub uuid: Uuid,
     /// The host's name, so that labs of two hosts on one wire get different MAC addresses.
@@ -44,7 +44,7 @@ pub struct Surroundings {
     pub boot_port: u16,
 }
 
-impl Surroundings {
+impl HostFacts {
     /// What is taken already of this subnet, and by whom.
     fn occupant(&self, subnet: Ipv4Net) -> Option<&(Ipv4Net, String)> {
         let overlaps = |other: &Ipv4Net| other.contains(&subnet) || subnet.contains(other);
@@ -57,7 +57,7 @@ impl LabOptions {
     ///
     /// # Errors
     /// If what was asked for cannot be: each message names the flag and the way out.
-    pub fn resolve(&self, found: Surroundings) -> Result<Lab> {
+    pub fn resolve(&self, found: HostFacts) -> Result<Lab> {
         let name = self.lab_name();
         let nodes = self.nodes.unwrap_or(DEFAULT_NODES);
         self.refuse_control_characters()?;
@@ -109,7 +109,7 @@ impl LabOptions {
         }
     }
 
-    fn resolve_memory(&self, found: &Surroundings) -> Result<MemoryMib> {
+    fn resolve_memory(&self, found: &HostFacts) -> Result<MemoryMib> {
         let Some(memory) = self.memory else {
             let usual = DEFAULT_MEMORY_MIB.try_into().expect("a good size");
             return Ok(found.least_memory.max(usual));
@@ -168,7 +168,7 @@ impl LabOptions {
         }
     }
 
-    fn resolve_network(&self, nodes: u32, found: &Surroundings) -> Result<Network> {
+    fn resolve_network(&self, nodes: u32, found: &HostFacts) -> Result<Network> {
         if let Some(network) = self.foreign_network()? {
             self.refuse_subnet()?;
             return Ok(network);
@@ -202,7 +202,7 @@ impl LabOptions {
 }
 
 /// The subnet that somebody named, if a lab of so many nodes can have it.
-fn checked_subnet(subnet: Ipv4Net, nodes: u32, found: &Surroundings) -> Result<Ipv4Net> {
+fn checked_subnet(subnet: Ipv4Net, nodes: u32, found: &HostFacts) -> Result<Ipv4Net> {
     if let Some((other, owner)) = found.occupant(subnet) {
         bail!(
             "--subnet {subnet} overlaps {other}, which belongs to {owner}; without --subnet a free one is taken"
@@ -224,8 +224,8 @@ mod tests {
     use super::*;
     use std::path::Path;
 
-    fn surroundings() -> Surroundings {
-        Surroundings {
+    fn host_facts() -> HostFacts {
+        HostFacts {
             uuid: Uuid::nil(),
             hostname: "host".to_owned(),
             occupied: vec![("192.168.100.0/24".parse().unwrap(), "network `default`".to_owned())],
@@ -243,7 +243,7 @@ mod tests {
 
     #[test]
     fn the_defaults_are_the_articles() {
-        let lab = LabOptions::default().resolve(surroundings()).unwrap();
+        let lab = LabOptions::default().resolve(host_facts()).unwrap();
         assert_eq!(lab.name.as_str(), "lab");
         assert_eq!((lab.spec.nodes, lab.spec.memory.mib(), lab.spec.vcpus), (3, 1024, 1));
         assert_eq!(lab.spec.network.to_string(), "nat 192.168.101.0/24");
@@ -252,7 +252,7 @@ mod tests {
 
     #[test]
     fn a_large_image_gets_what_it_needs() {
-        let found = Surroundings { least_memory: 3072.try_into().unwrap(), ..surroundings() };
+        let found = HostFacts { least_memory: 3072.try_into().unwrap(), ..host_facts() };
         let lab = LabOptions::default().resolve(found).unwrap();
         assert_eq!(lab.spec.memory.mib(), 3072);
     }
@@ -263,7 +263,7 @@ mod tests {
         let flags = LabOptions { nodes: Some(5), ..LabOptions::default() };
         let options =
             flags.or(from_file("version = 1\nnodes = 2\nmemory = 2048\nstagger = '1s'").unwrap());
-        let lab = options.resolve(surroundings()).unwrap();
+        let lab = options.resolve(host_facts()).unwrap();
         assert_eq!((lab.spec.nodes, lab.spec.memory.mib(), lab.spec.stagger_ms), (5, 2048, 1000));
     }
 
@@ -312,7 +312,7 @@ mod tests {
             ),
         ];
         for (options, message) in cases {
-            assert_eq!(options.resolve(surroundings()).unwrap_err().to_string(), message);
+            assert_eq!(options.resolve(host_facts()).unwrap_err().to_string(), message);
         }
     }
 }

@@ -12,9 +12,7 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 
 pub(crate) use self::served::{boot_files, kernel_args};
-pub(crate) use self::templates::{
-    DOMAIN_TEMPLATE, NETWORK_TEMPLATE, OwnTemplate, config_template, own_templates,
-};
+pub(crate) use self::templates::{ConfigTemplate, OwnTemplates};
 pub(crate) use self::tftp_root::BootFile;
 use crate::boot_server::Content;
 use crate::images::digest::Hasher;

@@ -1,45 +1,77 @@
 //! The templates that a lab is made with: ours, the image's, or the user's own.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use fs_err as fs;
 
+use crate::error::hinted;
 use crate::images::{ConfigFormat, ImageSpec, Sha256};
 use crate::lab::Lab;
+use crate::lab::options::LabOptions;
 use crate::lab::spec::ConfigRef;
 use crate::render::xml;
 use crate::state::StateDir;
 use crate::template::Templates;
 
-/// Reads the config template: the user's file, or the image's own one.
-pub(crate) fn config_template(
-    templates: &Templates,
-    file: Option<&Path>,
-    spec: &ImageSpec,
-) -> Result<(ConfigRef, String)> {
-    let (source, text) = match (file, &spec.config_template) {
-        (Some(path), _) => {
-            let path = std::path::absolute(path)?;
-            let text =
-                fs::read_to_string(&path).context("reading the config template (--config)")?;
-            (path.display().to_string(), text)
+/// The template of the nodes' configs, as the lab knows it and as text.
+#[derive(Clone, Debug)]
+pub(crate) struct ConfigTemplate {
+    pub(crate) reference: ConfigRef,
+    pub(crate) text: String,
+}
+
+impl ConfigTemplate {
+    /// Reads the user's file, or the image's own template.
+    pub(crate) fn read(
+        templates: &Templates,
+        file: Option<&Path>,
+        spec: &ImageSpec,
+    ) -> Result<Self> {
+        let (source, text) = match (file, &spec.config_template) {
+            (Some(path), _) => {
+                let path = std::path::absolute(path)?;
+                let text =
+                    fs::read_to_string(&path).context("reading the config template (--config)")?;
+                (path.display().to_string(), text)
+            }
+            (None, Some(name)) => {
+                let name = format!("config-templates/{name}");
+                let text = templates.source(&name)?;
+                (name, text)
+            }
+            (None, None) if spec.config == ConfigFormat::None => ("none".to_owned(), String::new()),
+            (None, None) => {
+                bail!(
+                    "image `{}` has no config template of its own; name one by --config",
+                    spec.name
+                )
+            }
+        };
+        let digest = digest_of(&text);
+        Ok(Self { reference: ConfigRef { source, digest }, text })
+    }
+
+    /// Reads the one that a lab was made with, if it is still the same.
+    pub(crate) fn of_lab(templates: &Templates, lab: &Lab, spec: &ImageSpec) -> Result<Self> {
+        let made_with = &lab.spec.config;
+        let file = (!made_with.is_ours()).then(|| Path::new(&made_with.source));
+        let template = Self::read(templates, file, spec)?;
+        if template.reference != *made_with {
+            return Err(hinted(
+                format!(
+                    "config template `{}` is not what lab `{}` was made with",
+                    template.reference.source, lab.name
+                ),
+                format!("`virtlab create {} --recreate …` makes the lab anew", lab.name),
+            ));
         }
-        (None, Some(name)) => {
-            let name = format!("config-templates/{name}");
-            let text = templates.source(&name)?;
-            (name, text)
-        }
-        (None, None) if spec.config == ConfigFormat::None => ("none".to_owned(), String::new()),
-        (None, None) => {
-            bail!("image `{}` has no config template of its own; name one by --config", spec.name)
-        }
-    };
-    let digest = digest_of(&text);
-    Ok((ConfigRef { source, digest }, text))
+        Ok(template)
+    }
 }
 
 /// A template of libvirt's XML that a flag named in the place of ours.
+#[derive(Clone, Debug)]
 pub(crate) struct OwnTemplate {
     pub(crate) reference: ConfigRef,
     pub(crate) text: String,
@@ -47,7 +79,7 @@ pub(crate) struct OwnTemplate {
 
 impl OwnTemplate {
     /// Reads the file that the flag `--{flag}` names.
-    pub(crate) fn read(flag: &str, path: &Path) -> Result<Self> {
+    fn read(flag: &str, path: &Path) -> Result<Self> {
         let path = std::path::absolute(path)?;
         let text = fs::read_to_string(&path).with_context(|| format!("reading --{flag}"))?;
         let reference = ConfigRef { source: path.display().to_string(), digest: digest_of(&text) };
@@ -69,24 +101,56 @@ impl OwnTemplate {
     }
 }
 
-/// Puts the lab's own templates in the place of ours.
-pub(crate) fn own_templates(
-    mut templates: Templates,
-    lab: &Lab,
-    state: &StateDir,
-) -> Result<(Templates, Vec<(String, String)>)> {
-    let mut kept = Vec::new();
-    let network = lab.spec.network.managed().map(xml::network_template_name).unwrap_or_default();
-    for (flag, name, reference) in [
-        (DOMAIN_TEMPLATE, xml::DOMAIN_TEMPLATE_NAME, &lab.spec.domain_template),
-        (NETWORK_TEMPLATE, network.as_str(), &lab.spec.network_template),
-    ] {
-        let Some(reference) = reference else { continue };
-        let own = OwnTemplate::of_lab(flag, reference, state)?;
-        templates = templates.instead(name, flag, &reference.source, own.text.clone())?;
-        kept.push((kept_name(flag), own.text));
+/// The user's own templates of libvirt's XML.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct OwnTemplates {
+    pub(crate) domain: Option<OwnTemplate>,
+    pub(crate) network: Option<OwnTemplate>,
+}
+
+impl OwnTemplates {
+    /// Reads those that flags name.
+    pub(crate) fn read(options: &LabOptions) -> Result<Self> {
+        let read = |flag, path: &Option<PathBuf>| {
+            path.as_deref().map(|path| OwnTemplate::read(flag, path)).transpose()
+        };
+        Ok(Self {
+            domain: read(DOMAIN_TEMPLATE, &options.domain_template)?,
+            network: read(NETWORK_TEMPLATE, &options.network_template)?,
+        })
     }
-    Ok((templates, kept))
+
+    /// Reads those that a lab was made with.
+    pub(crate) fn of_lab(lab: &Lab, state: &StateDir) -> Result<Self> {
+        let read = |flag, reference: &Option<ConfigRef>| {
+            let read = |reference| OwnTemplate::of_lab(flag, reference, state);
+            reference.as_ref().map(read).transpose()
+        };
+        Ok(Self {
+            domain: read(DOMAIN_TEMPLATE, &lab.spec.domain_template)?,
+            network: read(NETWORK_TEMPLATE, &lab.spec.network_template)?,
+        })
+    }
+
+    /// Puts them in the place of ours.
+    pub(crate) fn put_into(&self, mut templates: Templates, lab: &Lab) -> Result<Templates> {
+        let network = lab.spec.network.managed().map(xml::network_template_name);
+        for (flag, name, own) in [
+            (DOMAIN_TEMPLATE, Some(xml::DOMAIN_TEMPLATE_NAME.to_owned()), &self.domain),
+            (NETWORK_TEMPLATE, network, &self.network),
+        ] {
+            let (Some(name), Some(own)) = (name, own) else { continue };
+            templates = templates.instead(&name, flag, &own.reference.source, own.text.clone())?;
+        }
+        Ok(templates)
+    }
+
+    /// Their texts, by the names that they are kept under with the lab.
+    pub(crate) fn texts(self) -> Vec<(String, String)> {
+        let named = [(DOMAIN_TEMPLATE, self.domain), (NETWORK_TEMPLATE, self.network)];
+        let kept = |(flag, own): (&str, Option<OwnTemplate>)| Some((kept_name(flag), own?.text));
+        named.into_iter().filter_map(kept).collect()
+    }
 }
 
 fn kept_name(flag: &str) -> String {
@@ -98,5 +162,5 @@ fn digest_of(text: &str) -> String {
 }
 
 /// The flags that name a template, without their dashes.
-pub(crate) const DOMAIN_TEMPLATE: &str = "domain-template";
-pub(crate) const NETWORK_TEMPLATE: &str = "network-template";
+const DOMAIN_TEMPLATE: &str = "domain-template";
+const NETWORK_TEMPLATE: &str = "network-template";

@@ -21,11 +21,11 @@ use crate::lab::tests::lab;
 fn prepare(image: &str, config: Option<&str>) -> Result<Prepared> {
     let templates = Templates::new(vec![]);
     let spec = Catalogue::new(&[])?.find(image)?;
-    let (config, template) = config_template(&templates, config.map(Path::new), &spec)?;
+    let config = ConfigTemplate::read(&templates, config.map(Path::new), &spec)?;
     let mut lab = lab(3);
     lab.spec.image.name = image.to_owned();
-    lab.spec.config = config;
-    let input = ConfigInput { template, ssh_keys: vec![KEY.to_owned()] };
+    lab.spec.config = config.reference;
+    let input = ConfigInput { template: config.text, ssh_keys: vec![KEY.to_owned()] };
     Prepared::new(&templates, lab, &spec, None, &input)
 }
 
@@ -124,11 +124,11 @@ fn where_addresses_are_not_known_the_members_find_each_other() {
     let templates = Templates::new(vec![]);
     for image in ["debian", "fedora-coreos", "flatcar", "micro"] {
         let spec = Catalogue::new(&[]).unwrap().find(image).unwrap();
-        let (config, template) = config_template(&templates, None, &spec).unwrap();
+        let config = ConfigTemplate::read(&templates, None, &spec).unwrap();
         let mut lab = lab(2);
         lab.spec.network = crate::lab::Network::Bridge("br0".to_owned());
-        lab.spec.config = config;
-        let input = ConfigInput { template, ssh_keys: Vec::new() };
+        lab.spec.config = config.reference;
+        let input = ConfigInput { template: config.text, ssh_keys: Vec::new() };
         let prepared = Prepared::new(&templates, lab, &spec, None, &input).unwrap();
         assert!(prepared.content.wants_discovery(), "{image}");
         let text = &prepared.content.nodes[0].config;
