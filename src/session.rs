@@ -10,6 +10,7 @@ use etcetera::BaseStrategy;
 use crate::error::Interrupted;
 use crate::hypervisor::{Hypervisor, Inventory};
 use crate::images::{Catalogue, InUse};
+use crate::lab::Lab;
 use crate::output::Printer;
 use crate::signals;
 use crate::template::Templates;
@@ -70,7 +71,8 @@ impl<'a> Session<'a> {
             bail!("libvirt has what this virtlab cannot read: {problem}");
         }
         let labs = inventory.labs.values().map(|found| &found.lab);
-        Ok(labs.map(|lab| (lab.spec.image.digest.clone(), lab.name.to_string())).collect())
+        let pair = |lab: &Lab| Some((lab.spec.image.digest?.to_string(), lab.name.to_string()));
+        Ok(labs.filter_map(pair).collect())
     }
 
     /// Where a user's templates and images are; the first folder wins.

@@ -1,5 +1,7 @@
 //! The nodes' domains. These take a connection, since they are called for many nodes at a time.
 
+use std::fmt::Display;
+
 use anyhow::{Result, bail};
 use virt::connect::Connect;
 use virt::domain::{Domain, DomainState};
@@ -12,14 +14,27 @@ use crate::lab::Lab;
 use crate::lab::metadata::Mark;
 
 impl Hypervisor {
-    /// Defines a domain after checking its XML against libvirt's schema.
+    /// Defines the domain of a node after checking its XML against libvirt's schema. One that is there
+    /// keeps its UUID: virtlab 0.1 left it to libvirt to choose.
     ///
     /// # Errors
     /// If libvirt refuses the XML or the name is somebody else's.
-    pub fn define_domain(connection: &Connect, name: &str, xml: &str) -> Result<()> {
-        connection
-            .define_domain_xml_flags(xml, sys::VIR_DOMAIN_DEFINE_VALIDATE)
-            .doing(|| format!("defining domain `{name}`"))?;
+    pub fn define_domain(connection: &Connect, lab: &Lab, index: u32, xml: &str) -> Result<()> {
+        let node = lab.node(index);
+        let doing = || format!("defining domain `{}`", node.name);
+        let define =
+            |xml: &str| connection.define_domain_xml_flags(xml, sys::VIR_DOMAIN_DEFINE_VALIDATE);
+        let defined = define(xml);
+        // The name is taken by a domain with another UUID.
+        if matches!(&defined, Err(error) if is_any(error, &[ErrorNumber::OperationFailed]))
+            && let Ok(Some(domain)) = own_domain(connection, lab, index)
+        {
+            let uuid = domain.uuid().doing(doing)?;
+            let element = |uuid: &dyn Display| format!("<uuid>{uuid}</uuid>");
+            define(&xml.replace(&element(&node.uuid), &element(&uuid))).doing(doing)?;
+            return Ok(());
+        }
+        defined.doing(doing)?;
         Ok(())
     }
 

@@ -120,7 +120,7 @@ impl<'a> Applier<'a> {
             NodeStep::Define => {
                 let xml = self.prepared()?.domains.get(index as usize - 1);
                 let xml = xml.context("the lab has no such node")?;
-                Hypervisor::define_domain(connection, &lab.name.node(index), xml)
+                Hypervisor::define_domain(connection, lab, index, xml)
             }
             NodeStep::Start => {
                 if let Some(size) = lab.spec.hardware.disk {

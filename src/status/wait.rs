@@ -19,6 +19,7 @@ use crate::hypervisor::Hypervisor;
 use crate::images::Readiness;
 use crate::lab::boot::Transport;
 use crate::lab::plan::DomainState;
+use crate::lab::spec::ConfigSource;
 use crate::lab::{Lab, Node};
 use crate::output::{sanitize, seconds};
 use crate::session::Session;
@@ -200,12 +201,13 @@ fn waiting_for(lab: &Lab, node: &NodeTimeline) -> &'static str {
 fn hint(lab: &Lab, timeline: Option<&[NodeTimeline]>) -> Option<String> {
     let has_config = |node: &NodeTimeline| node.stages.contains_key(&Stage::Config);
     let is_up = timeline.is_some_and(|nodes| nodes.iter().any(has_config));
-    let foreign = lab.spec.ready == Readiness::Etcd && !lab.spec.config.is_ours();
+    let foreign =
+        lab.spec.ready == Readiness::Etcd && matches!(lab.spec.config, ConfigSource::File(_));
     (is_up && foreign).then(|| {
         format!(
             "if `{}` starts no etcd, say when a node is ready: `virtlab create {} --recreate --ready ssh …`, \
              or `config`",
-            lab.spec.config.source, lab.name
+            lab.spec.config, lab.name
         )
     })
 }
