@@ -42,11 +42,17 @@ impl<'a> Session<'a> {
 
     /// Everything that libvirt has; what of ours could not be understood is warned of.
     pub(crate) fn observe(&self, hypervisor: &Hypervisor) -> Result<Inventory> {
-        let inventory = hypervisor.observe()?;
+        let lost = |error: &anyhow::Error| self.warn_of_lost_connection(error);
+        let inventory = hypervisor.persistently(lost, || hypervisor.observe())?;
         for problem in &inventory.foreign.unreadable {
             self.printer.warn(format!("leaving alone {problem}"));
         }
         Ok(inventory)
+    }
+
+    /// Says that libvirt went away, and that what was being done is done again.
+    pub(crate) fn warn_of_lost_connection(&self, error: &anyhow::Error) {
+        self.printer.warn(format!("the connection to libvirt was lost, trying again: {error:#}"));
     }
 
     /// The templates, with the user's own in the place of ours.

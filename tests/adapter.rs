@@ -113,6 +113,26 @@ fn what_is_gone_cannot_be_started() {
 }
 
 #[test]
+fn what_is_off_is_not_taken_for_what_runs_already() {
+    let libvirt = Libvirt::new("");
+    let lab = lab();
+    libvirt.make_node(&lab, 1, Some(DomainState::Off));
+    let error = libvirt.apply(&lab, NodeStep::Resume.of(1)).unwrap_err();
+    assert_eq!(error.to_string(), "resuming domain `demo-1`");
+}
+
+#[test]
+fn a_node_that_runs_keeps_its_mark() {
+    let libvirt = Libvirt::new("");
+    let lab = lab();
+    libvirt.make_node(&lab, 1, Some(DomainState::Running));
+    let error = libvirt.apply(&lab, NodeStep::Undefine.of(1)).unwrap_err();
+    assert_eq!(error.to_string(), "undefining domain `demo-1`: it still runs");
+    let domains = &libvirt.observe().labs[&lab.uuid].domains;
+    assert_eq!(domains, &BTreeMap::from([(1, DomainState::Running)]));
+}
+
+#[test]
 fn a_domain_without_our_mark_is_left_alone_whatever_its_name() {
     let libvirt = Libvirt::new(
         "<domain type='test'><name>demo-1</name><memory>65536</memory>\

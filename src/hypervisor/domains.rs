@@ -9,7 +9,7 @@ use virt::error::{Error, ErrorNumber};
 use virt::sys;
 
 use super::Hypervisor;
-use super::error::{Already, Doing, is_any};
+use super::error::{Already, Doing, Unless, is_any};
 use crate::lab::Lab;
 use crate::lab::metadata::Mark;
 
@@ -60,8 +60,7 @@ impl Hypervisor {
             }
             other => other,
         };
-        started.already(&[ErrorNumber::OperationInvalid]).doing(doing)?;
-        Ok(())
+        started.unless(|| domain.is_active()).doing(doing)
     }
 
     /// Lets a domain run.
@@ -74,13 +73,11 @@ impl Hypervisor {
             bail!("resuming domain `{name}`: it is not there any more");
         };
         // Not every driver says by a code of its own that there is nothing to resume.
-        let (state, _) = domain.state().doing(|| format!("looking at domain `{name}`"))?;
-        if state.is(DomainState::Running) {
+        let runs = || Ok(domain.state()?.0.is(DomainState::Running));
+        if runs().doing(|| format!("looking at domain `{name}`"))? {
             return Ok(());
         }
-        let resumed = domain.resume().already(&[ErrorNumber::OperationInvalid]);
-        resumed.doing(|| format!("resuming domain `{name}`"))?;
-        Ok(())
+        domain.resume().unless(runs).doing(|| format!("resuming domain `{name}`"))
     }
 
     /// Takes a domain's power away.
@@ -89,20 +86,24 @@ impl Hypervisor {
     /// If libvirt cannot.
     pub fn stop_domain(connection: &Connect, lab: &Lab, index: u32) -> Result<()> {
         let Some(domain) = own_domain(connection, lab, index)? else { return Ok(()) };
-        let gone = [ErrorNumber::OperationInvalid, ErrorNumber::NoDomain];
-        let stopped = domain.destroy().already(&gone);
+        let stopped = domain.destroy().unless(|| Ok(!domain.is_active()?));
+        let stopped = stopped.already(&[ErrorNumber::NoDomain]);
         stopped.doing(|| format!("destroying domain `{}`", lab.name.node(index)))?;
         Ok(())
     }
 
-    /// Removes a domain with its NVRAM, saved state, and snapshots' and checkpoints' metadata.
+    /// Removes a domain that is off with its NVRAM, saved state, and snapshots' and checkpoints' metadata.
     ///
     /// # Errors
-    /// If libvirt cannot.
+    /// If libvirt cannot, or the domain runs: it would run on without a definition.
     pub fn undefine_domain(connection: &Connect, lab: &Lab, index: u32) -> Result<()> {
+        let doing = || format!("undefining domain `{}`", lab.name.node(index));
+        let gone = [ErrorNumber::NoDomain];
         let Some(domain) = own_domain(connection, lab, index)? else { return Ok(()) };
-        let undefined = undefine_with_all(&domain).already(&[ErrorNumber::NoDomain]);
-        undefined.doing(|| format!("undefining domain `{}`", lab.name.node(index)))?;
+        if domain.is_active().already(&gone).doing(doing)? == Some(true) {
+            bail!("{}: it still runs", doing());
+        }
+        undefine_with_all(&domain).already(&gone).doing(doing)?;
         Ok(())
     }
 }

@@ -15,7 +15,7 @@ use crate::boot_server::process::Client;
 use crate::boot_server::timeline::{NodeTimeline, Stage};
 use crate::cluster::etcd;
 use crate::error::TimedOut;
-use crate::hypervisor::Hypervisor;
+use crate::hypervisor::{Hypervisor, is_connection_lost};
 use crate::images::Readiness;
 use crate::lab::boot::Transport;
 use crate::lab::plan::DomainState;
@@ -82,7 +82,7 @@ pub(crate) fn until_ready(
         }
         if Instant::now() >= next_look {
             next_look = Instant::now() + DOMAIN_CHECK;
-            refuse_dead_nodes(hypervisor, lab, &lab.nodes())?;
+            refuse_dead_nodes(session, hypervisor, lab, &lab.nodes())?;
         }
         thread::sleep(POLL);
     }
@@ -124,7 +124,7 @@ pub(crate) fn until_configured(
         }
         if Instant::now() >= next_look {
             next_look = Instant::now() + DOMAIN_CHECK;
-            refuse_dead_nodes(hypervisor, lab, std::slice::from_ref(node))?;
+            refuse_dead_nodes(session, hypervisor, lab, std::slice::from_ref(node))?;
         }
         thread::sleep(POLL);
     }
@@ -246,8 +246,20 @@ fn last_lines(text: &str) -> impl Iterator<Item = String> {
     lines.into_iter().skip(skip)
 }
 
-fn refuse_dead_nodes(hypervisor: &Hypervisor, lab: &Lab, nodes: &[Node]) -> Result<()> {
-    let inventory = hypervisor.observe()?;
+fn refuse_dead_nodes(
+    session: &Session,
+    hypervisor: &Hypervisor,
+    lab: &Lab,
+    nodes: &[Node],
+) -> Result<()> {
+    let inventory = match hypervisor.observe() {
+        // The nodes may well be running: the next look tells.
+        Err(error) if is_connection_lost(&error) => {
+            session.warn_of_lost_connection(&error);
+            return Ok(());
+        }
+        other => other?,
+    };
     let Some(found) = inventory.labs.get(&lab.uuid) else {
         bail!("lab `{}` was removed while it was waited for", lab.name);
     };
