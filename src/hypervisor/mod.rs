@@ -5,6 +5,7 @@
 
 mod attachments;
 mod connection;
+mod description;
 mod domains;
 mod error;
 mod event_loop;

@@ -4,10 +4,15 @@
 //! because the firmware's own message would be a blank screen.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 
 use anyhow::{Result, bail};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
+
+/// The ports that boot servers choose from. They are registered for nothing that is likely to run
+/// beside libvirt, and few enough to open all of them in a firewall.
+pub const BOOT_PORTS: RangeInclusive<u16> = 8470..=8869;
 
 /// How the nodes boot over the network, with everything decided.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

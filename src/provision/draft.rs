@@ -58,14 +58,12 @@ fn locked_survey(
 ) -> Result<(Option<std::fs::File>, Survey)> {
     let waiting = || session.printer.note("waiting for another virtlab to choose its network");
     let lock = if mode.dry_run { None } else { Some(state::lock(waiting)?) };
-    let lost = |error: &anyhow::Error| session.warn_of_lost_connection(error);
-    let look = || Survey::look(session, hypervisor, options, mode);
-    Ok((lock, hypervisor.persistently(lost, look)?))
+    Ok((lock, Survey::look(session, hypervisor, options, mode)?))
 }
 
 impl Draft {
     /// Decides, prepares and checks; nothing is looked at but what the survey has not seen: the files of
-    /// the lab.
+    /// the lab, and the firewall, for the port that was decided.
     fn new(
         session: &Session,
         options: &LabOptions,
@@ -81,6 +79,7 @@ impl Draft {
         wire::refuse_taken_macs(&lab, replaced, &survey.wire, &survey.inventory.cards)?;
         let prepared = prepare(lab, &survey)?;
         preflight::conflicts(&prepared.lab, &survey.inventory)?;
+        preflight::firewall(&prepared.lab, &survey)?;
         let memory = preflight::memory(&prepared.lab, &survey, mode)?;
         if survey.image.is_some() || mode.dry_run {
             warn(session, &survey, memory.as_deref());

@@ -12,13 +12,14 @@ use crate::host;
 use crate::hypervisor::Inventory;
 use crate::images::ImageSpec;
 use crate::lab::Lab;
+use crate::lab::boot::BOOT_PORTS;
 use crate::lab::options::{HostFacts, LabOptions};
 use crate::lab::spec::{ImageRef, VirtType};
 
 /// Decides everything about a new lab.
 pub(crate) fn decide(options: &LabOptions, survey: &Survey, new: &NewLabFacts) -> Result<Lab> {
     let found = without_libvirt(options, &survey.spec, &new.config, &new.own_templates)?;
-    let digest = survey.image.as_ref().map(|image| image.digest);
+    let digest = survey.image.as_ref().map(|image| image.digest.to_string());
     let freed = survey.replaced.as_ref().and_then(|found| found.lab.spec.network.managed());
     let mut occupied = new.occupied.clone();
     occupied.retain(|(subnet, _)| freed.is_none_or(|network| network.subnet != *subnet));
@@ -27,7 +28,7 @@ pub(crate) fn decide(options: &LabOptions, survey: &Survey, new: &NewLabFacts) -
         uuid: Uuid::new_v4(),
         hostname: new.hostname.clone(),
         occupied,
-        image: ImageRef { digest, ..found.image },
+        image: ImageRef { digest: digest.unwrap_or(found.image.digest), ..found.image },
         // Where somebody named it, `resolve` takes what was named.
         virt_type: new.virt.as_ref().map_or(VirtType::Qemu, |probe| probe.virt_type),
         boot_address: survey.wire.address,
@@ -47,7 +48,7 @@ fn without_libvirt(
         uuid: Uuid::new_v5(&Uuid::NAMESPACE_DNS, options.lab_name().as_str().as_bytes()),
         hostname: host::hostname(),
         occupied: Vec::new(),
-        image: ImageRef { name: options.image_name().to_owned(), digest: None },
+        image: ImageRef { name: options.image_name().to_owned(), digest: "unresolved".to_owned() },
         least_memory: u64::from(spec.memory_mib).try_into().map_err(anyhow::Error::msg)?,
         config: config.reference.clone(),
         domain_template: own.domain.as_ref().map(|own| own.reference.clone()),
@@ -55,7 +56,7 @@ fn without_libvirt(
         ready: spec.ready,
         virt_type: VirtType::Kvm,
         boot_address: None,
-        boot_port: FIRST_PORT,
+        boot_port: *BOOT_PORTS.start(),
     })
 }
 
@@ -88,14 +89,14 @@ fn free_port(inventory: &Inventory, address: Option<IpAddr>) -> Result<u16> {
         inventory.labs.values().any(|found| lab_has(&found.lab))
             || !process::is_free(SocketAddr::new(address.unwrap_or(wildcard), port))
     };
-    let port = (FIRST_PORT..=LAST_PORT).find(|port| !taken(*port));
+    let port = BOOT_PORTS.into_iter().find(|port| !taken(*port));
     port.with_context(|| {
-        format!("no port from {FIRST_PORT} to {LAST_PORT} is free for the boot server; name one by --boot-port")
+        let (first, last) = (BOOT_PORTS.start(), BOOT_PORTS.end());
+        format!(
+            "no port from {first} to {last} is free for the boot server; name one by --boot-port"
+        )
     })
 }
 
-/// Registered for nothing that is likely to run beside libvirt.
-const FIRST_PORT: u16 = 8470;
-const LAST_PORT: u16 = 8869;
 /// A documentation address (RFC 5737), where the bridge's is not known.
 const STAND_IN_ADDRESS: &str = "192.0.2.1";

@@ -4,6 +4,7 @@ use anyhow::Result;
 
 use super::survey::{CreateMode, Survey};
 use crate::error::hinted;
+use crate::host::firewall::{self, Access, Needs};
 use crate::hypervisor::{Found, Inventory};
 use crate::lab::plan::DomainState;
 use crate::lab::spec::VirtType;
@@ -47,13 +48,10 @@ pub(crate) fn memory(lab: &Lab, survey: &Survey, mode: &CreateMode) -> Result<Op
     if mode.overcommit || lab.spec.virt_type == VirtType::Test {
         return Ok(None);
     }
-    let running = |found: &Found| {
-        found.domains.values().filter(|state| **state != DomainState::Off).count() as u64
-    };
-    let there = survey.found.as_ref().map_or(0, running);
+    let there = survey.found.as_ref().map_or(0, running_nodes);
     let starting = u64::from(lab.spec.nodes).saturating_sub(there);
     let given_back = survey.replaced.as_ref();
-    let given_back = given_back.map_or(0, |old| running(old) * old.lab.spec.memory.bytes());
+    let given_back = given_back.map_or(0, |old| running_nodes(old) * old.lab.spec.memory.bytes());
     let available = survey.available_memory + given_back;
     match judge(starting, lab, u64::from(survey.spec.memory_mib) << 20, available) {
         Memory::Enough => Ok(None),
@@ -64,6 +62,32 @@ pub(crate) fn memory(lab: &Lab, survey: &Survey, mode: &CreateMode) -> Result<Op
              --overcommit tries it all the same",
         )),
     }
+}
+
+/// The host's firewall must let the nodes that are to be started reach their boot server. Where this user may
+/// not ask it, the wait for the nodes tells.
+pub(crate) fn firewall(lab: &Lab, survey: &Survey) -> Result<()> {
+    let running = survey.found.as_ref().map_or(0, running_nodes);
+    if lab.spec.virt_type == VirtType::Test || running == u64::from(lab.spec.nodes) {
+        return Ok(());
+    }
+    let dnsmasq = firewall::libvirt_uses_nftables(survey.libvirt_version);
+    let needs = Needs::of(lab, survey.wire.bridge.as_deref(), dnsmasq);
+    let Some(verdict) = needs.map(|needs| firewall::look(&needs)) else { return Ok(()) };
+    if verdict.access != Access::Closed {
+        return Ok(());
+    }
+    Err(hinted(
+        format!(
+            "this host's firewall ({}) keeps nodes from {}, which they boot from",
+            verdict.firewall, verdict.ports
+        ),
+        format!("`{}` opens it for good", verdict.command),
+    ))
+}
+
+fn running_nodes(found: &Found) -> u64 {
+    found.domains.values().filter(|state| **state != DomainState::Off).count() as u64
 }
 
 #[derive(Debug, PartialEq, Eq)]

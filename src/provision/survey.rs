@@ -54,6 +54,8 @@ pub(crate) struct Survey {
     pub(crate) ssh_keys: Vec<String>,
     /// The host's memory that programs may take, in bytes.
     pub(crate) available_memory: u64,
+    /// The version of libvirt, as it counts itself.
+    pub(crate) libvirt_version: u32,
 }
 
 /// What a new lab is decided from.
@@ -123,6 +125,7 @@ impl Survey {
             kept,
             ssh_keys,
             available_memory,
+            libvirt_version: hypervisor.version_number()?,
         })
     }
 
@@ -130,7 +133,8 @@ impl Survey {
     pub(crate) fn existing_lab(&self, options: &LabOptions) -> Result<Option<Lab>> {
         let Some(Found { lab, .. }) = &self.found else { return Ok(None) };
         let mut differences = options.differences(lab);
-        if self.image.as_ref().is_some_and(|image| Some(image.digest) != lab.spec.image.digest) {
+        let digest = self.image.as_ref().map(|image| image.digest.to_string());
+        if digest.is_some_and(|digest| digest != lab.spec.image.digest) {
             differences.push(format!("image `{}` is another one by now", lab.spec.image.name));
         }
         if differences.is_empty() {
@@ -176,8 +180,7 @@ fn image_here(
 ) -> Result<Option<Image>> {
     if let Some(lab) = existing
         && *pin == Pin::default()
-        && let Some(digest) = lab.spec.image.digest
-        && let Some(image) = library.with_digest(spec, &digest.to_string())?
+        && let Some(image) = library.with_digest(spec, &lab.spec.image.digest)?
     {
         return Ok(Some(image));
     }

@@ -1,0 +1,18 @@
+//! What libvirt says of itself.
+
+use anyhow::Result;
+
+use super::Hypervisor;
+use super::error::Doing;
+
+impl Hypervisor {
+    /// The version of the libvirt that we are connected to, as `major * 1,000,000 + minor * 1,000 +
+    /// release`.
+    ///
+    /// # Errors
+    /// If the connection is gone.
+    pub fn version_number(&self) -> Result<u32> {
+        let version = self.connection()?.lib_version();
+        version.doing(|| "asking libvirt for its version".to_owned())
+    }
+}
