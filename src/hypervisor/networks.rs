@@ -4,10 +4,10 @@ use anyhow::{Result, bail};
 use virt::error::ErrorNumber;
 use virt::network::Network;
 
-use super::error::{Already, Doing, Unless, is_any};
+use super::error::{Already, Doing, is_any};
 use super::{Hypervisor, raw};
-use crate::lab::Lab;
 use crate::lab::metadata::Mark;
+use crate::lab::{Lab, MacAddr};
 
 impl Hypervisor {
     /// Defines the lab's network, or defines it anew if it exists.
@@ -37,7 +37,7 @@ impl Hypervisor {
         let Some(network) = self.own_network(lab)? else {
             bail!("starting network `{}`: it is not there any more", lab.name);
         };
-        network.create().unless(|| network.is_active()).doing(doing)?;
+        network.create().already(&[ErrorNumber::OperationInvalid]).doing(doing)?;
         // So that the lab can be started after the host was.
         network.set_autostart(true).already(&[ErrorNumber::NoSupport]).doing(doing)?;
         Ok(())
@@ -50,9 +50,8 @@ impl Hypervisor {
     pub fn remove_network(&self, lab: &Lab) -> Result<()> {
         let doing = || format!("removing network `{}`", lab.name);
         let Some(network) = self.own_network(lab)? else { return Ok(()) };
-        let gone = [ErrorNumber::NoNetwork];
-        let stopped = network.destroy().unless(|| Ok(!network.is_active()?));
-        stopped.already(&gone).doing(doing)?;
+        let gone = [ErrorNumber::NoNetwork, ErrorNumber::OperationInvalid];
+        network.destroy().already(&gone).doing(doing)?;
         network.undefine().already(&gone).doing(doing)?;
         Ok(())
     }
@@ -66,6 +65,17 @@ impl Hypervisor {
         let network = self.connection()?.lookup_network_by_name(name);
         let network = network.already(&[ErrorNumber::NoNetwork]).doing(doing)?;
         network.map(|network| network.is_active().doing(doing)).transpose()
+    }
+
+    /// Who has a lease of the DHCP server of the lab's own network.
+    ///
+    /// # Errors
+    /// If libvirt cannot tell.
+    pub fn leases(&self, lab: &Lab) -> Result<Vec<MacAddr>> {
+        let Some(network) = self.own_network(lab)? else { return Ok(Vec::new()) };
+        let leases = raw::leases(&network);
+        let leases = leases.doing(|| format!("asking network `{}` for its leases", lab.name))?;
+        Ok(leases.iter().filter_map(|mac| mac.parse().ok()).collect())
     }
 
     /// The network of the lab's UUID, if it carries the lab's mark.

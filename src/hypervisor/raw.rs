@@ -1,7 +1,7 @@
 //! libvirt calls that the `virt` crate does not wrap. The only unsafe code there is.
 #![expect(unsafe_code, reason = "see the module's first line")]
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, c_void};
 use std::ptr;
 
 use virt::connect::Connect;
@@ -51,6 +51,36 @@ pub(super) fn node_memory_parameters(connection: &Connect) -> Result<Vec<(String
     }
     parameters.truncate(usize::try_from(count).unwrap_or(0));
     Ok(parameters.iter().filter_map(whole_number).collect())
+}
+
+/// The MAC addresses of those who have a lease of libvirt's own DHCP server in this network.
+/// <https://libvirt.org/html/libvirt-libvirt-network.html#virNetworkGetDHCPLeases>
+pub(super) fn leases(network: &Network) -> Result<Vec<String>, Error> {
+    let mut array: *mut sys::virNetworkDHCPLeasePtr = ptr::null_mut();
+    // SAFETY: the network is a reference of ours; libvirt writes an array that is ours to free.
+    let count =
+        unsafe { sys::virNetworkGetDHCPLeases(network.as_ptr(), ptr::null(), &raw mut array, 0) };
+    let Ok(count) = usize::try_from(count) else { return Err(Error::last_error()) };
+    let mut macs = Vec::with_capacity(count);
+    for index in 0..count {
+        // SAFETY: libvirt gave `count` leases; each is ours to free, once; a MAC address is either
+        // missing or ends with a zero.
+        unsafe {
+            let lease = *array.add(index);
+            if !(*lease).mac.is_null() {
+                macs.push(CStr::from_ptr((*lease).mac).to_string_lossy().into_owned());
+            }
+            sys::virNetworkDHCPLeaseFree(lease);
+        }
+    }
+    // SAFETY: the array itself came from malloc(3), or is null.
+    unsafe { free(array.cast()) };
+    Ok(macs)
+}
+
+unsafe extern "C" {
+    /// free(3)
+    fn free(pointer: *mut c_void);
 }
 
 fn whole_number(parameter: &sys::virTypedParameter) -> Option<(String, u64)> {

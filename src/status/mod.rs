@@ -2,6 +2,7 @@
 
 pub(crate) mod addresses;
 pub(crate) mod discovery;
+pub(crate) mod first_steps;
 pub(crate) mod memory;
 pub(crate) mod readiness;
 pub(crate) mod wait;

@@ -10,16 +10,16 @@ use anyhow::{Result, bail};
 use indicatif::ProgressBar;
 
 use super::addresses;
+use super::first_steps::{self, FirstStep};
 use super::readiness::{self, endpoints, last_seen_stage};
 use crate::boot_server::process::Client;
 use crate::boot_server::timeline::{NodeTimeline, Stage};
 use crate::cluster::etcd;
 use crate::error::TimedOut;
-use crate::hypervisor::{Hypervisor, is_connection_lost};
+use crate::hypervisor::Hypervisor;
 use crate::images::Readiness;
 use crate::lab::boot::Transport;
 use crate::lab::plan::DomainState;
-use crate::lab::spec::ConfigSource;
 use crate::lab::{Lab, Node};
 use crate::output::{sanitize, seconds};
 use crate::session::Session;
@@ -54,6 +54,7 @@ pub(crate) fn until_ready(
     let mut next_look = Instant::now() + DOMAIN_CHECK;
     let mut next_search = Instant::now() + SEARCH;
     let mut problems = Vec::new();
+    let mut patience = Patience::new();
     loop {
         session.refuse_interrupt()?;
         let timeline = client.status().map(|status| status.timeline.nodes);
@@ -68,6 +69,7 @@ pub(crate) fn until_ready(
             if problems.is_empty() {
                 break;
             }
+            patience.report_unheard(session, hypervisor, lab, nodes);
         }
         if Instant::now() >= deadline {
             progress.finish();
@@ -78,11 +80,12 @@ pub(crate) fn until_ready(
                 seconds(wait.timeout),
                 lines.join("\n")
             );
-            return Err(TimedOut { message, hint: hint(lab, timeline.as_deref()) }.into());
+            let hint = patience.hint.or_else(|| hint(lab, timeline.as_deref()));
+            return Err(TimedOut { message, hint }.into());
         }
         if Instant::now() >= next_look {
             next_look = Instant::now() + DOMAIN_CHECK;
-            refuse_dead_nodes(session, hypervisor, lab, &lab.nodes())?;
+            refuse_dead_nodes(hypervisor, lab, &lab.nodes())?;
         }
         thread::sleep(POLL);
     }
@@ -124,7 +127,7 @@ pub(crate) fn until_configured(
         }
         if Instant::now() >= next_look {
             next_look = Instant::now() + DOMAIN_CHECK;
-            refuse_dead_nodes(session, hypervisor, lab, std::slice::from_ref(node))?;
+            refuse_dead_nodes(hypervisor, lab, std::slice::from_ref(node))?;
         }
         thread::sleep(POLL);
     }
@@ -189,7 +192,7 @@ fn waiting_for(lab: &Lab, node: &NodeTimeline) -> &'static str {
         Some(Stage::PowerOn) if lab.spec.boot.transport == Transport::Tftp => {
             "no config was asked for yet; what goes by TFTP before it is not seen"
         }
-        Some(Stage::PowerOn) => "no DHCP lease or boot script was asked for yet",
+        Some(Stage::PowerOn) => "no boot script was asked for yet",
         Some(Stage::Script) => "boot script fetched, kernel not",
         Some(Stage::Kernel) => "kernel fetched, initrd not",
         Some(Stage::Initrd | Stage::Rootfs) => "kernel and initrd fetched, config not",
@@ -201,13 +204,12 @@ fn waiting_for(lab: &Lab, node: &NodeTimeline) -> &'static str {
 fn hint(lab: &Lab, timeline: Option<&[NodeTimeline]>) -> Option<String> {
     let has_config = |node: &NodeTimeline| node.stages.contains_key(&Stage::Config);
     let is_up = timeline.is_some_and(|nodes| nodes.iter().any(has_config));
-    let foreign =
-        lab.spec.ready == Readiness::Etcd && matches!(lab.spec.config, ConfigSource::File(_));
+    let foreign = lab.spec.ready == Readiness::Etcd && !lab.spec.config.is_ours();
     (is_up && foreign).then(|| {
         format!(
             "if `{}` starts no etcd, say when a node is ready: `virtlab create {} --recreate --ready ssh …`, \
              or `config`",
-            lab.spec.config, lab.name
+            lab.spec.config.source, lab.name
         )
     })
 }
@@ -223,9 +225,17 @@ fn missing(
     }
     let mut lines = Vec::new();
     for problem in problems {
-        lines.push(format!("  {}", sanitize(problem)));
         let node =
             lab.nodes().into_iter().find(|node| problem.starts_with(&format!("{}:", node.name)));
+        let unheard = node.as_ref().filter(|node| is_unheard(timeline.unwrap_or_default(), node));
+        let problem = match unheard {
+            Some(node) => {
+                let step = first_steps::of(hypervisor, lab, node);
+                format!("{}: {}", node.name, step.describe(lab))
+            }
+            None => problem.clone(),
+        };
+        lines.push(format!("  {}", sanitize(&problem)));
         let Some(node) = node else { continue };
         match hypervisor.console_tail(lab, &node, CONSOLE_TAIL) {
             Ok(text) => lines.extend(last_lines(&text).map(|line| format!("    | {line}"))),
@@ -233,6 +243,74 @@ fn missing(
         }
     }
     lines
+}
+
+/// Whether a node is on and has asked the boot server for nothing yet.
+fn is_unheard(timeline: &[NodeTimeline], node: &Node) -> bool {
+    let seen = timeline.iter().find(|seen| seen.index == node.index);
+    seen.and_then(NodeTimeline::stage) == Some(Stage::PowerOn)
+}
+
+/// Looks, after some time, why the boot server hears nothing of a node.
+struct Patience {
+    next_look: Instant,
+    asked_before: BTreeSet<u32>,
+    /// The way out, once it is known.
+    hint: Option<String>,
+}
+
+impl Patience {
+    fn new() -> Self {
+        let next_look = Instant::now() + UNHEARD;
+        Self { next_look, asked_before: BTreeSet::new(), hint: None }
+    }
+
+    /// Warns, once, of a firewall that keeps nodes from the boot server. Whoever asks at two looks does not
+    /// just ask at this moment.
+    fn report_unheard(
+        &mut self,
+        session: &Session,
+        hypervisor: &Hypervisor,
+        lab: &Lab,
+        timeline: &[NodeTimeline],
+    ) {
+        if self.hint.is_some() || Instant::now() < self.next_look {
+            return;
+        }
+        self.next_look = Instant::now() + UNHEARD_AGAIN;
+        let unheard = lab.nodes().into_iter().filter(|node| is_unheard(timeline, node));
+        let Some((node, step)) = unheard
+            .map(|node| (first_steps::of(hypervisor, lab, &node), node))
+            .max_by_key(|(step, _)| *step)
+            .map(|(step, node)| (node, step))
+        else {
+            return;
+        };
+        if self.asked_before.insert(node.index) {
+            return;
+        }
+        let suspect = first_steps::suspect(hypervisor, lab, step);
+        let what = step.describe(lab);
+        let (reason, hint) = match (suspect, step) {
+            (Some(verdict), _) => (
+                format!(
+                    "this host's firewall ({}) may keep it from {}",
+                    verdict.firewall, verdict.ports
+                ),
+                format!("`{}` opens it for good, and the nodes go on", verdict.command),
+            ),
+            (None, FirstStep::Asking) => (
+                "a firewall on this host?".to_owned(),
+                format!(
+                    "`sudo nft list ruleset` shows what keeps nodes from port {}",
+                    lab.spec.boot_port
+                ),
+            ),
+            (None, _) => return,
+        };
+        session.printer.warn(format!("{}: {what}: {reason}; {hint}", node.name));
+        self.hint = Some(hint);
+    }
 }
 
 /// The last lines of a console that say something.
@@ -246,20 +324,8 @@ fn last_lines(text: &str) -> impl Iterator<Item = String> {
     lines.into_iter().skip(skip)
 }
 
-fn refuse_dead_nodes(
-    session: &Session,
-    hypervisor: &Hypervisor,
-    lab: &Lab,
-    nodes: &[Node],
-) -> Result<()> {
-    let inventory = match hypervisor.observe() {
-        // The nodes may well be running: the next look tells.
-        Err(error) if is_connection_lost(&error) => {
-            session.warn_of_lost_connection(&error);
-            return Ok(());
-        }
-        other => other?,
-    };
+fn refuse_dead_nodes(hypervisor: &Hypervisor, lab: &Lab, nodes: &[Node]) -> Result<()> {
+    let inventory = hypervisor.observe()?;
     let Some(found) = inventory.labs.get(&lab.uuid) else {
         bail!("lab `{}` was removed while it was waited for", lab.name);
     };
@@ -335,6 +401,9 @@ fn stages(node: &NodeTimeline) -> String {
 }
 
 const POLL: Duration = Duration::from_millis(250);
+/// After this time nodes have asked for their script, unless they are emulated on a busy host.
+const UNHEARD: Duration = Duration::from_secs(15);
+const UNHEARD_AGAIN: Duration = Duration::from_secs(5);
 const DOMAIN_CHECK: Duration = Duration::from_secs(5);
 /// How often all addresses of a foreign network are asked for nodes.
 const SEARCH: Duration = Duration::from_secs(5);

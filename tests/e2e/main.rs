@@ -8,7 +8,6 @@ mod harness;
 mod wire;
 
 mod boot_matrix;
-mod daemon;
 #[cfg(feature = "e2e-full")]
 mod debian;
 mod debian_installer;

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use virtlab::images::Readiness;
 use virtlab::lab::Lab;
 use virtlab::lab::options::{HostFacts, LabOptions};
-use virtlab::lab::spec::{ConfigSource, ImageRef, TemplateRef, VirtType};
+use virtlab::lab::spec::{ConfigRef, ImageRef, VirtType};
 
 /// The lab `demo` of what `text` says, lines of a lab file.
 pub(crate) fn lab(text: &str, virt_type: VirtType) -> Lab {
@@ -16,9 +16,12 @@ pub(crate) fn lab(text: &str, virt_type: VirtType) -> Lab {
         uuid: Uuid::new_v5(&Uuid::NAMESPACE_DNS, b"demo.virtlab"),
         hostname: "host".to_owned(),
         occupied: Vec::new(),
-        image: ImageRef { name: "micro".to_owned(), digest: None },
+        image: ImageRef { name: "micro".to_owned(), digest: "sha256:abc".to_owned() },
         least_memory: 512.try_into().unwrap(),
-        config: ConfigSource::of(TemplateRef::new("config-templates/etcd-micro.ign.j2", "")),
+        config: ConfigRef {
+            source: "config-templates/etcd-micro.ign.j2".to_owned(),
+            digest: "sha256:def".to_owned(),
+        },
         domain_template: None,
         network_template: None,
         ready: Readiness::Etcd,
