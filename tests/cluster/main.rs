@@ -5,3 +5,4 @@
 mod discovery;
 mod etcd;
 mod health;
+mod membership;

@@ -49,6 +49,11 @@ impl Api {
         Ok(())
     }
 
+    /// Whether anybody listens there, whatever is answered.
+    pub(super) fn answers(&self, endpoint: &Endpoint) -> bool {
+        self.http.get(endpoint.url("/version")).send().is_ok()
+    }
+
     /// All members. Which API `endpoint` has is found out by that, for all that is asked later.
     pub(super) fn members(&mut self, endpoint: &Endpoint) -> Result<Vec<Member>> {
         #[derive(Deserialize)]
@@ -66,6 +71,8 @@ impl Api {
             peer_urls: Vec<String>,
             #[serde(default, rename = "clientURLs")]
             client_urls: Vec<String>,
+            #[serde(default, rename = "isLearner")]
+            learner: bool,
         }
         let v3 = self.http.post(endpoint.url(MEMBERS_V3)).json(&json!({}));
         let mut answer = v3.send().context("no answer")?;
@@ -84,8 +91,42 @@ impl Api {
             name: answer.name,
             peer_urls: answer.peer_urls,
             client_urls: answer.client_urls,
+            learner: answer.learner,
         };
         Ok(answer.members.into_iter().map(member).collect())
+    }
+
+    /// Adds a member that gets all data and has no vote yet; since etcd 3.4. Earlier ones do not know what
+    /// a learner is and add a full member.
+    pub(super) fn add_learner(&self, endpoint: &Endpoint, peer_url: &str) -> Result<()> {
+        self.require_v3()?;
+        let body = json!({"peerURLs": [peer_url], "isLearner": true});
+        let _: Value = self.post(endpoint, "/v3/cluster/member/add", &body)?;
+        Ok(())
+    }
+
+    /// Takes a member out of the cluster.
+    pub(super) fn remove_member(&self, endpoint: &Endpoint, id: &str) -> Result<()> {
+        self.require_v3()?;
+        let _: Value =
+            self.post(endpoint, "/v3/cluster/member/remove", &json!({"ID": decimal(id)}))?;
+        Ok(())
+    }
+
+    /// Gives a learner its vote.
+    pub(super) fn promote(&self, endpoint: &Endpoint, id: &str) -> Result<()> {
+        self.require_v3()?;
+        let _: Value =
+            self.post(endpoint, "/v3/cluster/member/promote", &json!({"ID": decimal(id)}))?;
+        Ok(())
+    }
+
+    fn require_v3(&self) -> Result<()> {
+        ensure!(
+            self.version == Version::V3,
+            "members are changed by etcd's v3 API, which it has not"
+        );
+        Ok(())
     }
 
     /// The id of the member that `endpoint` calls its leader.
@@ -228,6 +269,11 @@ fn key_v2(key: &str) -> String {
 
 fn hex(id: String) -> String {
     id.parse::<u64>().map_or(id, |id| format!("{id:x}"))
+}
+
+/// As v3 takes an id.
+fn decimal(id: &str) -> String {
+    u64::from_str_radix(id, 16).map_or_else(|_| id.to_owned(), |id| id.to_string())
 }
 
 const MEMBERS_V3: &str = "/v3/cluster/member/list";

@@ -2,6 +2,7 @@
 //! they agree on one leader, and what is written on one is read on the others.
 
 mod api;
+pub mod membership;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -27,6 +28,11 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
+    /// Where the other members reach it.
+    fn peer_url(&self) -> String {
+        format!("http://{}", std::net::SocketAddr::new(self.ip, PEER_PORT))
+    }
+
     fn url(&self, path: &str) -> String {
         format!("http://{}{path}", std::net::SocketAddr::new(self.ip, self.port))
     }
@@ -75,6 +81,9 @@ pub struct Member {
     pub peer_urls: Vec<String>,
     /// Where clients reach it.
     pub client_urls: Vec<String>,
+    /// It gets all data and has no vote yet.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub learner: bool,
 }
 
 impl Member {
@@ -233,6 +242,8 @@ fn short(error: &anyhow::Error) -> String {
 
 /// The port on which etcd listens for clients unless it is told otherwise.
 pub const CLIENT_PORT: u16 = 2379;
+/// The port on which etcd listens for other members unless it is told otherwise.
+pub const PEER_PORT: u16 = 2380;
 /// An emulated node that is electing a leader is slow to answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
