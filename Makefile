@@ -2,7 +2,9 @@
 
 CARGO ?= cargo
 PREFIX ?= /usr/local
-BIN := target/debug/virtlab
+# Where cargo builds, asked for when it is needed.
+TARGET = $(shell scripts/target-dir.sh)
+BIN = $(TARGET)/debug/virtlab
 SANDBOX := scripts/sandbox.sh
 
 .PHONY: help demo test build check unit e2e e2e-full bench sandbox install uninstall clean setup-%
@@ -15,7 +17,7 @@ demo: setup-build,run,images build ## Bring up a lab of three nodes that ends in
 
 test: setup-build,run,images,test unit e2e ## Run every test, the ones with real guests in a sandbox
 
-build:            ## Build the program (target/debug/virtlab)
+build:            ## Build the program (debug/virtlab in cargo's target folder)
 	$(CARGO) build --locked
 
 check:            ## Formatting, lints, documentation
@@ -41,11 +43,11 @@ bench: build      ## Repeat the measurements of docs/performance.md
 	scripts/bench.sh
 
 sandbox: build    ## A shell beside a libvirtd of its own; nothing is left when it ends
-	PATH="$(CURDIR)/target/debug:$$PATH" $(SANDBOX) bash
+	PATH="$(TARGET)/debug:$$PATH" $(SANDBOX) bash
 
 install:          ## Build for speed and install below $(PREFIX)
 	$(CARGO) build --locked --release
-	install -D -m 755 target/release/virtlab $(DESTDIR)$(PREFIX)/bin/virtlab
+	install -D -m 755 $(TARGET)/release/virtlab $(DESTDIR)$(PREFIX)/bin/virtlab
 
 uninstall:        ## Remove what install put there
 	rm -f $(DESTDIR)$(PREFIX)/bin/virtlab

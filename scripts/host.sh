@@ -54,11 +54,15 @@ check_tools() {
 
 # --- packages -------------------------------------------------------------------
 
-# The folders of this machine's mirror, as `NAME URI`: apt itself reads its sources.
+# The folders of this machine's mirror, as `NAME URI`; one that has none (Ubuntu) asks Debian's own.
 mirrors() {
-    apt-get indextargets --format '$(REPO_URI) $(RELEASE) $(COMPONENT)' 'Created-By: Packages' |
-        awk '$3 == "main" && $2 ~ /^[a-z]+$/ && $1 ~ /debian\/$/ && !seen["debian"]++ { print "debian", $1 }
-             $3 == "main" && $2 ~ /-security$/ && !seen["debian-security"]++ { print "debian-security", $1 }'
+    local kind name entry
+    for kind in main security; do
+        name=debian
+        [ $kind = main ] || name=debian-$kind
+        entry=$("$repository/images/debian/apt-mirror" $kind any) || entry="URIs: http://deb.debian.org/$name/"
+        sed -n "s/^URIs:/$name/p" <<<"$entry"
+    done
 }
 
 # The lines of sources.list for a suite, from this machine's mirror or from BASE.

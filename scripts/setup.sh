@@ -6,6 +6,9 @@
 # Debian and Ubuntu: by apt. Fedora and Arch: prints the one command to type.
 set -euo pipefail
 
+here=$(cd "$(dirname "$0")" && pwd)
+readonly here
+
 packages() {
     case $1 in
     build) echo gcc libc6-dev make pkg-config libvirt-dev ;;
@@ -62,14 +65,12 @@ backports_suite() {
 enable_suite() {
     local suite=$1 list=/etc/apt/sources.list.d/virtlab-backports.sources
     apt-cache policy | grep -q "n=$suite" && return
+    "$here/../images/debian/apt-mirror" main "$suite" >/dev/null || {
+        echo "setup: QEMU or libvirt is here from backports, and apt knows no mirror of Debian: add the suite $suite" >&2
+        exit 1
+    }
     echo "setup: adding the suite $suite in $list"
-    as_root tee "$list" >/dev/null <<LIST
-Types: deb
-URIs: http://deb.debian.org/debian
-Suites: $suite
-Components: main
-Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
-LIST
+    "$here/../images/debian/apt-mirror" main "$suite" | as_root tee "$list" >/dev/null
     as_root apt-get update -q
 }
 
@@ -109,6 +110,16 @@ without_services() {
     as_root rm -f $policy
 }
 
+# Who has just installed a libvirtd is to use it, and may at once: polkit asks for the group's list,
+# not for what this login has. Where one was before, that is its administrator's to decide.
+join_libvirt() {
+    local user
+    user=$(id -un)
+    if [ "$user" = root ] || id -nG "$user" | grep -qw libvirt; then return; fi
+    echo "setup: libvirt is new here: adding you to its group (to undo: sudo gpasswd -d $user libvirt)"
+    as_root usermod -aG libvirt "$user"
+}
+
 check_rust() {
     command -v cargo >/dev/null && return
     cat >&2 <<'TEXT'
@@ -142,6 +153,7 @@ main() {
         case " $* " in *" $group "*) mapfile -t -O ${#missing[@]} missing < <(missing_of "$group") ;; esac
     done
     [ ${#missing[@]} = 0 ] || apt_install "${missing[@]}"
+    case " ${missing[*]-} " in *" libvirt-daemon-system "*) join_libvirt ;; esac
     local for_tests=()
     for group in test hosts; do
         case " $* " in *" $group "*) mapfile -t -O ${#for_tests[@]} for_tests < <(missing_of "$group") ;; esac

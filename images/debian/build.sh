@@ -4,14 +4,13 @@
 #
 #   images/debian/build.sh OUTPUT_DIR     writes vmlinuz, initrd.img, filesystem.squashfs
 #
-# DEBIAN_SUITE and DEBIAN_MIRROR choose another release or mirror; SOURCE_DATE_EPOCH
-# sets the files' time. As root, or as anybody where user namespaces are allowed.
+# DEBIAN_SUITE and DEBIAN_MIRROR choose another release or mirror than the one that apt
+# uses; SOURCE_DATE_EPOCH sets the files' time. As root, or as anybody where user namespaces are allowed.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
 readonly here
 readonly suite=${DEBIAN_SUITE:-bookworm}
-readonly mirror=${DEBIAN_MIRROR:-http://deb.debian.org/debian}
 readonly keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 readonly packages="systemd-sysv systemd-resolved dbus udev netbase iproute2 login sudo linux-image-cloud-amd64 live-boot \
 live-boot-initramfs-tools initramfs-tools busybox lz4 cloud-init openssh-server etcd-server etcd-client curl"
@@ -35,12 +34,27 @@ check_tools() {
     fi
 }
 
+# The mirrors of the computer that builds; one that has none (Ubuntu) asks Debian's own.
 sources() {
-    echo "deb [signed-by=$keyring] $mirror $suite main"
-    echo "deb [signed-by=$keyring] $mirror $suite-updates main"
-    # The security archive lies beside the main one on every mirror that has it.
-    [ "$mirror" != http://deb.debian.org/debian ] ||
-        echo "deb [signed-by=$keyring] http://deb.debian.org/debian-security $suite-security main"
+    local suites="$suite $suite-updates" known
+    if [ "${DEBIAN_MIRROR-}" ]; then
+        entry "$DEBIAN_MIRROR" "$suites"
+    elif known=$("$here/apt-mirror" main "$suites"); then
+        signed "$known"
+        if known=$("$here/apt-mirror" security "$suite-security"); then signed "$known"; fi
+    else
+        entry http://deb.debian.org/debian "$suites"
+        entry http://deb.debian.org/debian-security "$suite-security"
+    fi
+}
+
+entry() { signed "$(printf 'Types: deb\nURIs: %s\nSuites: %s\nComponents: main' "$1" "$2")"; }
+
+# What says nothing of a key is signed by Debian.
+signed() {
+    echo "$1"
+    grep -qE '^(Signed-By|Trusted):' <<<"$1" || echo "Signed-By: $keyring"
+    echo
 }
 
 bootstrap() {

@@ -3,7 +3,7 @@
 # in turn, in one sandbox. Run by `make bench`.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-readonly virtlab=$PWD/target/debug/virtlab image=$PWD/scripts/bench/micro-loud.toml runs=${RUNS:-3}
+readonly virtlab=$(scripts/target-dir.sh)/debug/virtlab image=$PWD/scripts/bench/micro-loud.toml runs=${RUNS:-3}
 
 # Seconds from the start of the domain to a line on its serial console.
 seconds_to() {

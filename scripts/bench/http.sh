@@ -7,12 +7,12 @@
 # BENCH_MIB      size of the file (512)
 # BENCH_ROUNDS   rounds, of which the best counts (5): others on this computer only make it worse
 # BENCH_LEAST    least share of nginx's throughput that is accepted (0.9)
-# VIRTLAB        the program (target/release/virtlab, which is built if it is missing)
+# VIRTLAB        the program (cargo's release build, which is built if it is missing)
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 readonly mib=${BENCH_MIB:-512} rounds=${BENCH_ROUNDS:-5} least=${BENCH_LEAST:-0.9}
-readonly virtlab=${VIRTLAB:-target/release/virtlab}
+readonly virtlab=${VIRTLAB:-$(scripts/target-dir.sh)/release/virtlab}
 readonly our_port=18470 nginx_port=18471
 readonly uuid=00000000-0000-4000-8000-000000000000
 

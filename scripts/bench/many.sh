@@ -3,7 +3,7 @@
 # `virtlab destroy`. Run by `make bench`.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-readonly virtlab=$PWD/target/debug/virtlab nodes=${NODES:-20} runs=${RUNS:-3}
+readonly virtlab=$(scripts/target-dir.sh)/debug/virtlab nodes=${NODES:-20} runs=${RUNS:-3}
 
 timed() {
     local start=${EPOCHREALTIME/./} took

@@ -197,6 +197,7 @@ const RECIPES: &[(&str, Files)] = &[
     (
         "debian",
         &[
+            ("apt-mirror", include_str!("../../images/debian/apt-mirror")),
             ("build.sh", include_str!("../../images/debian/build.sh")),
             ("customize", include_str!("../../images/debian/customize")),
             ("initramfs-hook", include_str!("../../images/debian/initramfs-hook")),
