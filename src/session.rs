@@ -10,6 +10,7 @@ use etcetera::BaseStrategy;
 use crate::error::Interrupted;
 use crate::hypervisor::{Hypervisor, Inventory};
 use crate::images::{Catalogue, InUse};
+use crate::lab::Lab;
 use crate::output::Printer;
 use crate::signals;
 use crate::template::Templates;
@@ -41,11 +42,17 @@ impl<'a> Session<'a> {
 
     /// Everything that libvirt has; what of ours could not be understood is warned of.
     pub(crate) fn observe(&self, hypervisor: &Hypervisor) -> Result<Inventory> {
-        let inventory = hypervisor.observe()?;
+        let lost = |error: &anyhow::Error| self.warn_of_lost_connection(error);
+        let inventory = hypervisor.persistently(lost, || hypervisor.observe())?;
         for problem in &inventory.foreign.unreadable {
             self.printer.warn(format!("leaving alone {problem}"));
         }
         Ok(inventory)
+    }
+
+    /// Says that libvirt went away, and that what was being done is done again.
+    pub(crate) fn warn_of_lost_connection(&self, error: &anyhow::Error) {
+        self.printer.warn(format!("the connection to libvirt was lost, trying again: {error:#}"));
     }
 
     /// The templates, with the user's own in the place of ours.
@@ -70,7 +77,8 @@ impl<'a> Session<'a> {
             bail!("libvirt has what this virtlab cannot read: {problem}");
         }
         let labs = inventory.labs.values().map(|found| &found.lab);
-        Ok(labs.map(|lab| (lab.spec.image.digest.clone(), lab.name.to_string())).collect())
+        let pair = |lab: &Lab| Some((lab.spec.image.digest?.to_string(), lab.name.to_string()));
+        Ok(labs.filter_map(pair).collect())
     }
 
     /// Where a user's templates and images are; the first folder wins.

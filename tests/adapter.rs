@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use fs_err as fs;
 use tempfile::TempDir;
+use uuid::Uuid;
 use virt::error::ErrorNumber;
 use virtlab::hint::hints;
 use virtlab::hypervisor::{Foreign, Found, Hypervisor, Inventory, LibvirtError};
@@ -112,6 +113,26 @@ fn what_is_gone_cannot_be_started() {
 }
 
 #[test]
+fn what_is_off_is_not_taken_for_what_runs_already() {
+    let libvirt = Libvirt::new("");
+    let lab = lab();
+    libvirt.make_node(&lab, 1, Some(DomainState::Off));
+    let error = libvirt.apply(&lab, NodeStep::Resume.of(1)).unwrap_err();
+    assert_eq!(error.to_string(), "resuming domain `demo-1`");
+}
+
+#[test]
+fn a_node_that_runs_keeps_its_mark() {
+    let libvirt = Libvirt::new("");
+    let lab = lab();
+    libvirt.make_node(&lab, 1, Some(DomainState::Running));
+    let error = libvirt.apply(&lab, NodeStep::Undefine.of(1)).unwrap_err();
+    assert_eq!(error.to_string(), "undefining domain `demo-1`: it still runs");
+    let domains = &libvirt.observe().labs[&lab.uuid].domains;
+    assert_eq!(domains, &BTreeMap::from([(1, DomainState::Running)]));
+}
+
+#[test]
 fn a_domain_without_our_mark_is_left_alone_whatever_its_name() {
     let libvirt = Libvirt::new(
         "<domain type='test'><name>demo-1</name><memory>65536</memory>\
@@ -138,7 +159,7 @@ fn a_domain_without_our_mark_is_left_alone_whatever_its_name() {
 fn a_domain_of_another_lab_of_the_same_name_is_left_alone() {
     let libvirt = Libvirt::new("");
     let lab = lab();
-    let other = Lab { uuid: uuid::Uuid::from_u128(7), ..lab.clone() };
+    let other = Lab { uuid: Uuid::from_u128(7), ..lab.clone() };
     libvirt.make_node(&other, 1, Some(DomainState::Running));
     assert!(libvirt.apply(&lab, NodeStep::Stop.of(1)).is_err());
     assert!(libvirt.apply(&lab, NodeStep::Undefine.of(1)).is_err());
@@ -177,12 +198,34 @@ fn a_network_that_lost_our_mark_is_left_alone() {
 }
 
 #[test]
+fn a_domain_has_the_uuid_that_follows_from_lab_and_index_and_one_of_today_keeps_its_own() {
+    let lab = lab();
+    let old = Uuid::from_u128(9);
+    let of_today = domain_xml(&lab, 2).replace(&lab.node(2).uuid.to_string(), &old.to_string());
+    let libvirt = Libvirt::new(&of_today);
+    for index in [1, 2] {
+        // Twice, as two runs at the same time would.
+        libvirt.apply(&lab, NodeStep::Define.of(index)).unwrap();
+        libvirt.apply(&lab, NodeStep::Define.of(index)).unwrap();
+    }
+    for (name, uuid) in [("demo-1", lab.node(1).uuid), ("demo-2", old)] {
+        let found = |c: &virt::connect::Connect| Ok(c.lookup_domain_by_name(name)?.uuid()?);
+        let found = libvirt.hypervisor.in_parallel(&[()], |c, ()| found(c)).remove(0);
+        assert_eq!(found.unwrap(), uuid, "{name}");
+    }
+    assert_eq!(libvirt.observe().labs[&lab.uuid].domains.len(), 2);
+}
+
+#[test]
 fn copies_that_somebody_made_of_our_objects_are_theirs() {
     let libvirt = Libvirt::new("");
     let lab = lab();
     libvirt.make_all(&lab);
-    let copy = domain_xml(&lab, 1).replace("<name>demo-1</name>", "<name>demo-1-clone</name>");
-    libvirt.node(1, |c| Hypervisor::define_domain(c, "demo-1-clone", &copy)).unwrap();
+    // As virt-clone does it.
+    let copy = domain_xml(&lab, 1)
+        .replace("<name>demo-1</name>", "<name>demo-1-clone</name>")
+        .replace(&lab.node(1).uuid.to_string(), &Uuid::from_u128(5).to_string());
+    libvirt.node(1, |c| Hypervisor::define_domain(c, &lab, 1, &copy)).unwrap();
     let inventory = libvirt.observe();
     // The clone is off; the node itself runs.
     assert_eq!(inventory.labs[&lab.uuid].domains[&1], DomainState::Running);
@@ -231,7 +274,7 @@ fn errors_are_told_apart_by_code() {
 
     let libvirt = Libvirt::new("");
     let lab = lab();
-    let nonsense = libvirt.node(1, |c| Hypervisor::define_domain(c, "demo-1", "<domain/>"));
+    let nonsense = libvirt.node(1, |c| Hypervisor::define_domain(c, &lab, 1, "<domain/>"));
     let nonsense = nonsense.unwrap_err();
     assert!(nonsense.to_string() == "defining domain `demo-1`", "{nonsense:#}");
     assert!(!libvirt_error(&nonsense).is_from_transport());
@@ -318,7 +361,7 @@ impl Libvirt {
             Step::Lab(step) => self.apply_to_lab(lab, step),
             Step::Node(index, step) => self.node(index, |c| match step {
                 NodeStep::Define => {
-                    Hypervisor::define_domain(c, &lab.name.node(index), &domain_xml(lab, index))
+                    Hypervisor::define_domain(c, lab, index, &domain_xml(lab, index))
                 }
                 NodeStep::Start => Hypervisor::start_domain_paused(c, lab, index),
                 NodeStep::Resume => Hypervisor::resume_domain(c, lab, index),

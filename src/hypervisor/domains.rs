@@ -1,5 +1,7 @@
 //! The nodes' domains. These take a connection, since they are called for many nodes at a time.
 
+use std::fmt::Display;
+
 use anyhow::{Result, bail};
 use virt::connect::Connect;
 use virt::domain::{Domain, DomainState};
@@ -7,19 +9,32 @@ use virt::error::{Error, ErrorNumber};
 use virt::sys;
 
 use super::Hypervisor;
-use super::error::{Already, Doing, is_any};
+use super::error::{Already, Doing, Unless, is_any};
 use crate::lab::Lab;
 use crate::lab::metadata::Mark;
 
 impl Hypervisor {
-    /// Defines a domain after checking its XML against libvirt's schema.
+    /// Defines the domain of a node after checking its XML against libvirt's schema. One that is there
+    /// keeps its UUID: virtlab 0.1 left it to libvirt to choose.
     ///
     /// # Errors
     /// If libvirt refuses the XML or the name is somebody else's.
-    pub fn define_domain(connection: &Connect, name: &str, xml: &str) -> Result<()> {
-        connection
-            .define_domain_xml_flags(xml, sys::VIR_DOMAIN_DEFINE_VALIDATE)
-            .doing(|| format!("defining domain `{name}`"))?;
+    pub fn define_domain(connection: &Connect, lab: &Lab, index: u32, xml: &str) -> Result<()> {
+        let node = lab.node(index);
+        let doing = || format!("defining domain `{}`", node.name);
+        let define =
+            |xml: &str| connection.define_domain_xml_flags(xml, sys::VIR_DOMAIN_DEFINE_VALIDATE);
+        let defined = define(xml);
+        // The name is taken by a domain with another UUID.
+        if matches!(&defined, Err(error) if is_any(error, &[ErrorNumber::OperationFailed]))
+            && let Ok(Some(domain)) = own_domain(connection, lab, index)
+        {
+            let uuid = domain.uuid().doing(doing)?;
+            let element = |uuid: &dyn Display| format!("<uuid>{uuid}</uuid>");
+            define(&xml.replace(&element(&node.uuid), &element(&uuid))).doing(doing)?;
+            return Ok(());
+        }
+        defined.doing(doing)?;
         Ok(())
     }
 
@@ -45,8 +60,7 @@ impl Hypervisor {
             }
             other => other,
         };
-        started.already(&[ErrorNumber::OperationInvalid]).doing(doing)?;
-        Ok(())
+        started.unless(|| domain.is_active()).doing(doing)
     }
 
     /// Lets a domain run.
@@ -59,13 +73,11 @@ impl Hypervisor {
             bail!("resuming domain `{name}`: it is not there any more");
         };
         // Not every driver says by a code of its own that there is nothing to resume.
-        let (state, _) = domain.state().doing(|| format!("looking at domain `{name}`"))?;
-        if state.is(DomainState::Running) {
+        let runs = || Ok(domain.state()?.0.is(DomainState::Running));
+        if runs().doing(|| format!("looking at domain `{name}`"))? {
             return Ok(());
         }
-        let resumed = domain.resume().already(&[ErrorNumber::OperationInvalid]);
-        resumed.doing(|| format!("resuming domain `{name}`"))?;
-        Ok(())
+        domain.resume().unless(runs).doing(|| format!("resuming domain `{name}`"))
     }
 
     /// Takes a domain's power away.
@@ -74,20 +86,24 @@ impl Hypervisor {
     /// If libvirt cannot.
     pub fn stop_domain(connection: &Connect, lab: &Lab, index: u32) -> Result<()> {
         let Some(domain) = own_domain(connection, lab, index)? else { return Ok(()) };
-        let gone = [ErrorNumber::OperationInvalid, ErrorNumber::NoDomain];
-        let stopped = domain.destroy().already(&gone);
+        let stopped = domain.destroy().unless(|| Ok(!domain.is_active()?));
+        let stopped = stopped.already(&[ErrorNumber::NoDomain]);
         stopped.doing(|| format!("destroying domain `{}`", lab.name.node(index)))?;
         Ok(())
     }
 
-    /// Removes a domain with its NVRAM, saved state, and snapshots' and checkpoints' metadata.
+    /// Removes a domain that is off with its NVRAM, saved state, and snapshots' and checkpoints' metadata.
     ///
     /// # Errors
-    /// If libvirt cannot.
+    /// If libvirt cannot, or the domain runs: it would run on without a definition.
     pub fn undefine_domain(connection: &Connect, lab: &Lab, index: u32) -> Result<()> {
+        let doing = || format!("undefining domain `{}`", lab.name.node(index));
+        let gone = [ErrorNumber::NoDomain];
         let Some(domain) = own_domain(connection, lab, index)? else { return Ok(()) };
-        let undefined = undefine_with_all(&domain).already(&[ErrorNumber::NoDomain]);
-        undefined.doing(|| format!("undefining domain `{}`", lab.name.node(index)))?;
+        if domain.is_active().already(&gone).doing(doing)? == Some(true) {
+            bail!("{}: it still runs", doing());
+        }
+        undefine_with_all(&domain).already(&gone).doing(doing)?;
         Ok(())
     }
 }

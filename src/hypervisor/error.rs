@@ -9,6 +9,12 @@ use virt::error::{Error, ErrorDomain, ErrorNumber};
 #[error("{}", .0.message())]
 pub struct LibvirtError(Error);
 
+impl From<Error> for LibvirtError {
+    fn from(error: Error) -> Self {
+        Self(error)
+    }
+}
+
 impl LibvirtError {
     /// Whether this is one of these errors.
     pub fn is_any(&self, codes: &[ErrorNumber]) -> bool {
@@ -44,7 +50,7 @@ pub(super) trait Doing<T> {
 
 impl<T> Doing<T> for Result<T, Error> {
     fn doing(self, what: impl FnOnce() -> String) -> Result<T> {
-        self.map_err(LibvirtError).with_context(what)
+        self.map_err(LibvirtError::from).with_context(what)
     }
 }
 
@@ -64,6 +70,50 @@ impl<T> Already<T> for Result<T, Error> {
     }
 }
 
+/// Turns "it is not in the state for that" into "was done already", if it was.
+pub(super) trait Unless {
+    /// libvirt says `OperationInvalid` of what was done already as of what cannot be done now; so whether the goal is
+    /// `met` is looked at.
+    fn unless(self, met: impl FnOnce() -> Result<bool, Error>) -> Result<(), Error>;
+}
+
+impl<T> Unless for Result<T, Error> {
+    fn unless(self, met: impl FnOnce() -> Result<bool, Error>) -> Result<(), Error> {
+        match self {
+            Err(error) if is_any(&error, &[ErrorNumber::OperationInvalid]) => {
+                if met()? {
+                    Ok(())
+                } else {
+                    Err(error)
+                }
+            }
+            other => other.map(drop),
+        }
+    }
+}
+
 pub(super) fn is_any(error: &Error, codes: &[ErrorNumber]) -> bool {
     codes.iter().any(|code| error.code().is(*code))
+}
+
+#[cfg(test)]
+mod tests {
+    use virt::connect::Connect;
+
+    use super::*;
+
+    #[test]
+    fn what_libvirt_will_not_do_is_done_already_only_if_it_is_so() {
+        virt::error::clear_error_callback();
+        let connection = Connect::open(Some("test:///default")).unwrap();
+        let pool = connection.lookup_storage_pool_by_name("default-pool").unwrap();
+        // It is active from the start.
+        let refused = || pool.create(0);
+        assert!(is_any(&refused().unwrap_err(), &[ErrorNumber::OperationInvalid]));
+        assert!(refused().unless(|| pool.is_active()).is_ok());
+        let error = refused().unless(|| Ok(false)).unwrap_err();
+        assert!(is_any(&error, &[ErrorNumber::OperationInvalid]));
+        let other = connection.lookup_domain_by_name("none").unless(|| Ok(true)).unwrap_err();
+        assert!(is_any(&other, &[ErrorNumber::NoDomain]));
+    }
 }

@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 use virt::error::ErrorNumber;
 use virt::network::Network;
 
-use super::error::{Already, Doing, is_any};
+use super::error::{Already, Doing, Unless, is_any};
 use super::{Hypervisor, raw};
 use crate::lab::metadata::Mark;
 use crate::lab::{Lab, MacAddr};
@@ -37,7 +37,7 @@ impl Hypervisor {
         let Some(network) = self.own_network(lab)? else {
             bail!("starting network `{}`: it is not there any more", lab.name);
         };
-        network.create().already(&[ErrorNumber::OperationInvalid]).doing(doing)?;
+        network.create().unless(|| network.is_active()).doing(doing)?;
         // So that the lab can be started after the host was.
         network.set_autostart(true).already(&[ErrorNumber::NoSupport]).doing(doing)?;
         Ok(())
@@ -50,8 +50,9 @@ impl Hypervisor {
     pub fn remove_network(&self, lab: &Lab) -> Result<()> {
         let doing = || format!("removing network `{}`", lab.name);
         let Some(network) = self.own_network(lab)? else { return Ok(()) };
-        let gone = [ErrorNumber::NoNetwork, ErrorNumber::OperationInvalid];
-        network.destroy().already(&gone).doing(doing)?;
+        let gone = [ErrorNumber::NoNetwork];
+        let stopped = network.destroy().unless(|| Ok(!network.is_active()?));
+        stopped.already(&gone).doing(doing)?;
         network.undefine().already(&gone).doing(doing)?;
         Ok(())
     }

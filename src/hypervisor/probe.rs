@@ -5,7 +5,7 @@ use anyhow::Result;
 use virt::sys;
 
 use super::Hypervisor;
-use super::error::Doing;
+use super::error::{Doing, is_connection_lost};
 use crate::lab::spec::VirtType;
 
 /// What guests can run on, and why it is not KVM if it is not.
@@ -31,17 +31,21 @@ impl Hypervisor {
         }
         let xml = PROBE.replace("NAME", &format!("virtlab-probe-{}", std::process::id()));
         let flags = sys::VIR_DOMAIN_START_PAUSED | sys::VIR_DOMAIN_START_AUTODESTROY;
-        Ok(match self.connection()?.create_domain_xml(&xml, flags) {
+        let started = self.connection()?.create_domain_xml(&xml, flags);
+        match started.doing(|| "starting the KVM probe".to_owned()) {
             Ok(domain) => {
                 let destroyed = domain.destroy();
                 destroyed.doing(|| "removing the KVM probe".to_owned())?;
-                VirtProbe { virt_type: VirtType::Kvm, reason: None }
+                Ok(VirtProbe { virt_type: VirtType::Kvm, reason: None })
             }
+            // This says nothing of KVM.
+            Err(error) if is_connection_lost(&error) => Err(error),
             Err(error) => {
-                let reason = error.message().lines().last().unwrap_or_default().trim().to_owned();
-                VirtProbe { virt_type: VirtType::Qemu, reason: Some(reason) }
+                let message = error.root_cause().to_string();
+                let reason = message.lines().last().unwrap_or_default().trim().to_owned();
+                Ok(VirtProbe { virt_type: VirtType::Qemu, reason: Some(reason) })
             }
-        })
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::io::Read;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use virt::connect::Connect;
 use virt::error::ErrorNumber;
 use virt::storage_pool::StoragePool;
@@ -11,7 +11,7 @@ use virt::storage_vol::StorageVol;
 use virt::stream::Stream;
 
 use super::Hypervisor;
-use super::error::{Already, Doing, is_any};
+use super::error::{Already, Doing, LibvirtError, Unless, is_any};
 use crate::lab::hardware::DiskSize;
 use crate::lab::{Lab, Node};
 use crate::render::xml;
@@ -27,11 +27,10 @@ impl Hypervisor {
             Some(pool) => pool,
             None => self.connection()?.define_storage_pool_xml(&xml::pool(lab), 0).doing(doing)?,
         };
-        if pool.is_active().doing(doing)? {
-            return Ok(());
+        if !pool.is_active().doing(doing)? {
+            pool.build(0).doing(doing)?;
+            pool.create(0).unless(|| pool.is_active()).doing(doing)?;
         }
-        pool.build(0).doing(doing)?;
-        pool.create(0).already(&[ErrorNumber::OperationInvalid]).doing(doing)?;
         pool.set_autostart(true).already(&[ErrorNumber::NoSupport]).doing(doing)?;
         Ok(())
     }
@@ -80,9 +79,12 @@ impl Hypervisor {
     /// If libvirt cannot tell.
     pub fn pool_files(&self, lab: &Lab) -> Result<Vec<String>> {
         let Some(pool) = self.own_pool(lab)? else { return Ok(Vec::new()) };
-        let volumes = pool.list_volumes().already(&[ErrorNumber::OperationInvalid]);
-        let volumes = volumes.doing(|| format!("listing storage pool `{}`", lab.pool_name()))?;
-        Ok(volumes.unwrap_or_default())
+        let doing = || format!("listing storage pool `{}`", lab.pool_name());
+        // An inactive pool does not know its files.
+        if !pool.is_active().doing(doing)? {
+            return Ok(Vec::new());
+        }
+        pool.list_volumes().doing(doing)
     }
 
     /// The end of a node's console log, at most `bytes` bytes of it; empty if there is none yet.
@@ -116,7 +118,7 @@ impl Hypervisor {
     /// If libvirt cannot.
     pub fn delete_pool(&self, lab: &Lab) -> Result<()> {
         let doing = || format!("deleting storage pool `{}`", lab.pool_name());
-        let gone = [ErrorNumber::NoStoragePool, ErrorNumber::OperationInvalid];
+        let gone = [ErrorNumber::NoStoragePool];
         let Some(pool) = self.own_pool(lab)? else { return Ok(()) };
         // An inactive pool does not know its files; one whose folder is gone cannot be started.
         if pool.is_active().doing(doing)? || (pool.build(0).is_ok() && pool.create(0).is_ok()) {
@@ -124,7 +126,8 @@ impl Hypervisor {
             for volume in pool.list_all_volumes(0).doing(doing)? {
                 volume.delete(0).already(&[ErrorNumber::NoStorageVolume]).doing(doing)?;
             }
-            pool.destroy().already(&gone).doing(doing)?;
+            let stopped = pool.destroy().unless(|| Ok(!pool.is_active()?));
+            stopped.already(&gone).doing(doing)?;
         }
         pool.delete(0)
             .already(&[ErrorNumber::NoStoragePool, ErrorNumber::NoSupport])
@@ -157,7 +160,7 @@ fn send_all(stream: &Stream, mut content: impl Read) -> Result<()> {
         }
         let mut chunk = &buffer[..read];
         while !chunk.is_empty() {
-            let sent = stream.send(chunk).map_err(|error| anyhow!("{}", error.message()))?;
+            let sent = stream.send(chunk).map_err(LibvirtError::from)?;
             chunk = &chunk[usize::try_from(sent)?..];
         }
     }
@@ -167,7 +170,7 @@ fn receive_all(stream: &Stream) -> Result<Vec<u8>> {
     let mut text = Vec::new();
     let mut buffer = vec![0; CHUNK];
     loop {
-        let received = stream.recv(&mut buffer).map_err(|error| anyhow!("{}", error.message()))?;
+        let received = stream.recv(&mut buffer).map_err(LibvirtError::from)?;
         if received <= 0 {
             return Ok(text);
         }

@@ -18,6 +18,12 @@ impl MacAddr {
     pub fn hyphenated(self) -> String {
         self.to_string().replace(':', "-")
     }
+
+    /// The lowest 48 bits.
+    fn from_number(number: u64) -> Self {
+        let [_, _, octets @ ..] = number.to_be_bytes();
+        Self(octets)
+    }
 }
 
 impl FromStr for MacAddr {
@@ -50,34 +56,54 @@ impl<'de> Deserialize<'de> for MacAddr {
     }
 }
 
-/// The first three to five octets of all MAC addresses of a lab; the rest holds the node's index.
+/// How all MAC addresses of a lab begin; the rest holds the node's index.
 ///
-/// With four octets the index fits whatever the lab's size; the article's `52:54:00:12:34` leaves
-/// room for 255 nodes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// It is three to five octets, such as the article's `52:54:00:12:34`, which leaves room for 255
+/// nodes, or written like a subnet where it does not end with an octet: `52:54:00:a1:b4:00/38`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct MacPrefix(Vec<u8>);
+pub struct MacPrefix {
+    /// The address with the index 0, its first octet the highest of 48 bits.
+    base: u64,
+    /// How many bits of it are the prefix.
+    length: u8,
+}
 
 impl MacPrefix {
-    /// QEMU's own prefix 52:54:00 and an octet that depends on `seed`, so that labs that share a
-    /// wire seldom meet. The same seed always gives the same addresses: an external DHCP server
-    /// may have reservations for them.
+    /// QEMU's own prefix 52:54:00, 14 bits that depend on `seed`, and 10 for the index: of a hundred
+    /// labs that share a wire, two meet in one of four cases; with 8 bits they always would. The same
+    /// seed always gives the same addresses: an external DHCP server may have reservations for them.
     pub fn derived(seed: &str) -> Self {
         let digest = Sha256::digest(seed);
-        Self(vec![0x52, 0x54, 0x00, digest[0]])
+        let hash = u64::from(u16::from_be_bytes([digest[0], digest[1]]) >> 2);
+        Self { base: QEMU << 24 | hash << INDEX_BITS, length: 48 - INDEX_BITS }
     }
 
     /// The MAC address of the node with this index, which must be within [`Self::capacity`].
-    pub fn mac(&self, index: u32) -> MacAddr {
-        let mut mac = [0; 6];
-        mac[2..].copy_from_slice(&index.to_be_bytes());
-        mac[..self.0.len()].copy_from_slice(&self.0);
-        MacAddr(mac)
+    pub fn mac(self, index: u32) -> MacAddr {
+        MacAddr::from_number(self.base | u64::from(index))
     }
 
     /// The largest index that fits behind the prefix.
-    pub fn capacity(&self) -> u32 {
-        (1 << (8 * (6 - self.0.len()))) - 1
+    pub fn capacity(self) -> u32 {
+        (1 << (48 - self.length)) - 1
+    }
+
+    fn from_octets(text: &str, lengths: std::ops::RangeInclusive<usize>) -> Option<Self> {
+        let octets = parse_octets(text).filter(|octets| lengths.contains(&octets.len()))?;
+        let mut number = [0; 8];
+        number[2..2 + octets.len()].copy_from_slice(&octets);
+        let length = u8::try_from(8 * octets.len()).ok()?;
+        Some(Self { base: u64::from_be_bytes(number), length })
+    }
+
+    /// A whole address and how many bits of it count, all others zero.
+    fn from_bits(text: &str) -> Option<Self> {
+        let (address, length) = text.split_once('/')?;
+        let base = Self::from_octets(address, 6..=6)?.base;
+        let length = length.parse().ok().filter(|length| (24..=40).contains(length))?;
+        let prefix = Self { base, length };
+        (base & u64::from(prefix.capacity()) == 0).then_some(prefix)
     }
 }
 
@@ -85,17 +111,17 @@ impl FromStr for MacPrefix {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let octets = parse_octets(text).filter(|octets| (3..=5).contains(&octets.len()));
-        let octets = octets.ok_or_else(|| {
+        let prefix = Self::from_octets(text, 3..=5).or_else(|| Self::from_bits(text));
+        let prefix = prefix.ok_or_else(|| {
             format!("`{text}` is no MAC prefix; write three to five octets, such as 52:54:00:12:34")
         })?;
         // IEEE 802: bit 0 of the first octet marks a group address, which no card can have.
-        if octets[0] & 1 == 1 {
+        if prefix.base & GROUP != 0 {
             return Err(format!(
                 "`{text}` begins a multicast address; the first octet must be even"
             ));
         }
-        Ok(Self(octets))
+        Ok(prefix)
     }
 }
 
@@ -115,9 +141,20 @@ impl From<MacPrefix> for String {
 
 impl fmt::Display for MacPrefix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&join_octets(&self.0))
+        let address = self.mac(0);
+        if self.length.is_multiple_of(8) {
+            f.write_str(&join_octets(&address.0[..usize::from(self.length / 8)]))
+        } else {
+            write!(f, "{address}/{}", self.length)
+        }
     }
 }
+
+/// QEMU's own prefix, 52:54:00.
+const QEMU: u64 = 0x52_54_00;
+/// Room for the largest lab, 1000 nodes.
+const INDEX_BITS: u8 = 10;
+const GROUP: u64 = 1 << 40;
 
 /// The MAC address of a further network card of a node, `position` 0 for the first one. QEMU's
 /// prefix and three octets that only this lab's UUID leads to: its prefix may have no room.
@@ -226,6 +263,22 @@ mod tests {
     }
 
     #[test]
+    fn a_derived_prefix_is_14_bits_of_the_name_and_read_back() {
+        let prefix = MacPrefix::derived("demo");
+        assert_eq!(prefix.to_string(), "52:54:00:2a:94:00/38");
+        assert_eq!(prefix.capacity(), 1023);
+        assert_eq!(prefix.to_string().parse(), Ok(prefix));
+        let prefixes: HashSet<String> =
+            (0..1000).map(|lab| MacPrefix::derived(&format!("lab-{lab}")).to_string()).collect();
+        // 30 of 1000 are expected to meet another one; with 8 bits 744 would.
+        assert!(prefixes.len() > 950, "{}", prefixes.len());
+        // What labs of virtlab 0.1 have.
+        let old: MacPrefix = "52:54:00:cb".parse().unwrap();
+        assert_eq!(old.to_string(), "52:54:00:cb");
+        assert_eq!(old.mac(2).to_string(), "52:54:00:cb:00:02");
+    }
+
+    #[test]
     fn macs_are_read_with_colons_and_hyphens_only() {
         for text in ["52:54:00:12:34:0a", "52-54-00-12-34-0A"] {
             assert_eq!(text.parse::<MacAddr>().unwrap().hyphenated(), "52-54-00-12-34-0a");
@@ -234,7 +287,16 @@ mod tests {
         {
             assert!(text.parse::<MacAddr>().is_err(), "{text}");
         }
-        for text in ["52:54", "52:54:00:12:34:56", "01:54:00", "zz:54:00"] {
+        for text in [
+            "52:54",
+            "52:54:00:12:34:56",
+            "01:54:00",
+            "zz:54:00",
+            "01:54:00:00:00:00/38",
+            "52:54:00:12:34:00/41",
+            "52:54:00:12:35:00/38",
+            "52:54:00:12:34/38",
+        ] {
             assert!(text.parse::<MacPrefix>().is_err(), "{text}");
         }
     }

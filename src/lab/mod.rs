@@ -40,6 +40,8 @@ pub struct Node {
     pub index: u32,
     /// Domain name and host name.
     pub name: String,
+    /// Its domain's UUID, unless an earlier virtlab made the domain and libvirt chose one.
+    pub uuid: Uuid,
     /// The address of its first network card.
     pub mac: MacAddr,
     /// Its reserved address; `None` where an external DHCP server decides.
@@ -57,6 +59,7 @@ impl Lab {
         Node {
             index,
             name: self.name.node(index),
+            uuid: Uuid::new_v5(&self.uuid, format!("node {index}").as_bytes()),
             mac: self.spec.mac_prefix.mac(index),
             ip: self.spec.network.node_ip(index),
         }
@@ -113,6 +116,7 @@ pub(crate) mod tests {
         assert_eq!(nodes[1].name, "demo-2");
         assert_eq!(nodes[1].ip, Some(Ipv4Addr::new(192, 168, 150, 3)));
         assert_eq!(nodes[1].mac.to_string(), "52:54:00:12:34:02");
+        assert_eq!(nodes[1].uuid.to_string(), "459b0cf0-d752-5dd5-a56e-e63a139e4953");
         assert_eq!(nodes, [lab(5).node(1), lab(9).node(2)]);
     }
 }

@@ -109,6 +109,24 @@ pub enum NodeStep {
 }
 
 impl Step {
+    /// Whether this step is left undone where `failed` failed. No mark goes while something that it leads to is left,
+    /// and no disk is deleted under a guest that runs.
+    pub fn waits_for(self, failed: Self) -> bool {
+        self.rank() > failed.rank()
+    }
+
+    /// What is taken away needs all of a lower rank to be gone.
+    fn rank(self) -> u8 {
+        match self {
+            Self::Lab(LabStep::DeletePool) => 1,
+            Self::Node(_, NodeStep::Undefine) => 2,
+            Self::Lab(LabStep::RemoveNetwork) => 3,
+            Self::Lab(LabStep::RemoveState) => 4,
+            Self::Lab(LabStep::ReleaseKsm) => 5,
+            _ => 0,
+        }
+    }
+
     /// The step as a person would say it.
     pub fn describe(self, lab: &Lab) -> String {
         match self {
@@ -277,6 +295,27 @@ mod tests {
                 NodeStep::Resume.of(1),
             ]
         );
+    }
+
+    #[test]
+    fn what_leads_to_something_waits_for_it_to_be_gone() {
+        let steps = plan(&lab(2), Goal::Gone, &complete(2));
+        let left = |failed: Step| -> Vec<Step> {
+            steps.iter().copied().filter(|step| step.waits_for(failed)).collect()
+        };
+        let marks = [
+            NodeStep::Undefine.of(1),
+            NodeStep::Undefine.of(2),
+            LabStep::RemoveNetwork.into(),
+            LabStep::RemoveState.into(),
+        ];
+        for failed in [LabStep::StopBootServer.into(), NodeStep::Stop.of(1)] {
+            let pool = Step::from(LabStep::DeletePool);
+            assert_eq!(left(failed), [&[pool], &marks[..]].concat(), "{failed:?}");
+        }
+        assert_eq!(left(LabStep::DeletePool.into()), marks);
+        assert_eq!(left(NodeStep::Undefine.of(2)), marks[2..]);
+        assert_eq!(left(LabStep::RemoveNetwork.into()), marks[3..]);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::address::{self, MacPrefix};
 use super::boot::Boot;
 use super::hardware::Hardware;
 use super::size::MemoryMib;
-use crate::images::Readiness;
+use crate::images::{Readiness, Sha256};
 
 /// The specification of a lab: enough to make it again, to serve it, and to take it down.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,7 +26,7 @@ pub struct LabSpec {
     /// What the nodes boot.
     pub image: ImageRef,
     /// What the booted system reads about itself.
-    pub config: ConfigRef,
+    pub config: ConfigSource,
     /// When a node counts as ready.
     pub ready: Readiness,
     /// The network that the nodes are on.
@@ -53,10 +53,10 @@ pub struct LabSpec {
     pub hardware: Hardware,
     /// The user's own domain template.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub domain_template: Option<ConfigRef>,
+    pub domain_template: Option<TemplateRef>,
     /// The user's own network template.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub network_template: Option<ConfigRef>,
+    pub network_template: Option<TemplateRef>,
     /// Free text for the people who look at the domains.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
@@ -67,25 +67,133 @@ pub struct LabSpec {
 pub struct ImageRef {
     /// A name of the catalogue or the path of a TOML file.
     pub name: String,
-    /// What was resolved: the digest over all files of the image.
-    pub digest: String,
+    /// What was resolved: the digest over all files of the image. `None` as long as it is not here,
+    /// as for a rehearsal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<Sha256>,
 }
 
 impl fmt::Display for ImageRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}@{}", self.name, self.digest)
+        match self.digest {
+            Some(digest) => write!(f, "{}@{digest}", self.name),
+            None => f.write_str(&self.name),
+        }
     }
 }
 
 /// A template of the user's, by name and digest only: its text may hold secrets, and anybody may read a
 /// domain's XML over libvirt's read-only socket.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ConfigRef {
+pub struct TemplateRef {
     /// The name of a template of ours, or the path of the user's file.
     pub source: String,
-    /// SHA-256 of the template's text.
-    pub digest: String,
+    /// Of the template's text.
+    #[serde(with = "digest_text")]
+    pub digest: Sha256,
 }
+
+impl TemplateRef {
+    /// The template of this name or path with this text.
+    pub fn new(source: impl Into<String>, text: &str) -> Self {
+        Self { source: source.into(), digest: Sha256::of(text.as_bytes()) }
+    }
+
+    /// Whether this is still the template's text.
+    pub fn is_of(&self, text: &str) -> bool {
+        self.digest == Sha256::of(text.as_bytes())
+    }
+}
+
+/// What the booted system reads about itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "TemplateText", into = "TemplateText")]
+pub enum ConfigSource {
+    /// The image reads no config.
+    None,
+    /// Rendered from a template of ours.
+    Ours(TemplateRef),
+    /// Rendered from a file of the user's.
+    File(TemplateRef),
+}
+
+impl ConfigSource {
+    /// A config made from this template; those of ours are known by their name.
+    pub fn of(template: TemplateRef) -> Self {
+        if template.source.starts_with(OUR_CONFIGS) {
+            Self::Ours(template)
+        } else {
+            Self::File(template)
+        }
+    }
+
+    /// The template, if there is a config.
+    pub fn template(&self) -> Option<&TemplateRef> {
+        match self {
+            Self::None => None,
+            Self::Ours(template) | Self::File(template) => Some(template),
+        }
+    }
+
+    /// The template's name or path; `none` if there is no config.
+    pub fn name(&self) -> &str {
+        self.template().map_or(NO_CONFIG, |template| &template.source)
+    }
+}
+
+impl fmt::Display for ConfigSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A config as marks have it, since virtlab 0.1.
+#[derive(Serialize, Deserialize)]
+struct TemplateText {
+    source: String,
+    #[serde(with = "digest_text")]
+    digest: Sha256,
+}
+
+impl From<TemplateText> for ConfigSource {
+    fn from(TemplateText { source, digest }: TemplateText) -> Self {
+        match source.as_str() {
+            NO_CONFIG => Self::None,
+            _ => Self::of(TemplateRef { source, digest }),
+        }
+    }
+}
+
+impl From<ConfigSource> for TemplateText {
+    fn from(config: ConfigSource) -> Self {
+        let source = config.name().to_owned();
+        let digest = config.template().map_or_else(|| Sha256::of(b""), |template| template.digest);
+        Self { source, digest }
+    }
+}
+
+/// A digest that says which kind it is.
+mod digest_text {
+    use serde::{Deserialize, Deserializer, Serializer, de};
+
+    use crate::images::Sha256;
+
+    pub(super) fn serialize<S: Serializer>(digest: &Sha256, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&format!("{PREFIX}{digest}"))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Sha256, D::Error> {
+        let text = String::deserialize(from)?;
+        let digits = text.strip_prefix(PREFIX).unwrap_or(&text);
+        digits.parse().map_err(de::Error::custom)
+    }
+
+    const PREFIX: &str = "sha256:";
+}
+
+/// How the names of our config templates begin.
+const OUR_CONFIGS: &str = "config-templates/";
+const NO_CONFIG: &str = "none";
 
 /// The network that the nodes of a lab are on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -177,18 +285,6 @@ impl fmt::Display for VirtType {
     }
 }
 
-impl ConfigRef {
-    /// Whether the image reads no config at all.
-    pub fn is_none(&self) -> bool {
-        self.source == "none"
-    }
-
-    /// Whether it is a template of ours, or none, and not a file of the user's.
-    pub fn is_ours(&self) -> bool {
-        self.is_none() || self.source.starts_with("config-templates/")
-    }
-}
-
 impl LabSpec {
     /// The pause between the starts of two nodes.
     pub fn stagger(&self) -> Duration {
@@ -201,8 +297,8 @@ impl LabSpec {
             nodes,
             memory: 1024.try_into().expect("a good size"),
             vcpus: 1,
-            image: ImageRef { name: "micro".to_owned(), digest: "sha256:abc".to_owned() },
-            config: ConfigRef { source: format!("{name}.ign.j2"), digest: "sha256:def".to_owned() },
+            image: ImageRef { name: "micro".to_owned(), digest: Some(Sha256::of(b"micro")) },
+            config: ConfigSource::of(TemplateRef::new(format!("{name}.ign.j2"), "")),
             ready: Readiness::Etcd,
             network: Network::Managed(ManagedNetwork {
                 mode: NetworkMode::Nat,

@@ -11,7 +11,7 @@ use super::prepare::{BootFile, Prepared};
 use crate::boot_server::process::{self, Client};
 use crate::boot_server::timeline::Stage;
 use crate::error::all_errors;
-use crate::hypervisor::{Connection, Found, Hypervisor};
+use crate::hypervisor::{Connection, Found, Hypervisor, is_connection_lost};
 use crate::ksm::Settings;
 use crate::ksm::claims::Claims;
 use crate::lab::Lab;
@@ -41,7 +41,8 @@ impl<'a> Applier<'a> {
 
     /// What there is of the lab.
     pub(crate) fn observed(&self, found: Option<&Found>) -> Result<Observed> {
-        let files = self.hypervisor.pool_files(self.lab)?;
+        let lost = |error: &anyhow::Error| self.session.warn_of_lost_connection(error);
+        let files = self.hypervisor.persistently(lost, || self.hypervisor.pool_files(self.lab))?;
         let mark = self.prepared.map(Prepared::upload_mark);
         Ok(Observed {
             network: found.and_then(|found| found.network),
@@ -64,21 +65,38 @@ impl<'a> Applier<'a> {
         Ok(())
     }
 
-    /// Does all of `steps`, whatever happens to one of them, and then says what went wrong.
+    /// Does all of `steps` but those that wait for one that failed, and then says what went wrong.
     pub(crate) fn apply_all(&self, steps: &[Step]) -> Result<()> {
-        all_errors(groups(steps).iter().map(|group| self.apply_group(group)).collect())
+        let mut results = Vec::new();
+        let mut failed: Vec<Step> = Vec::new();
+        let mut left = Vec::new();
+        for group in groups(steps) {
+            if failed.iter().any(|failed| group.steps()[0].waits_for(*failed)) {
+                left.extend(group.steps());
+                continue;
+            }
+            let result = self.apply_group(&group);
+            failed.extend(result.is_err().then(|| group.steps()[0]));
+            results.push(result);
+        }
+        for step in left {
+            self.session.printer.note(format!("left undone: {}", step.describe(self.lab)));
+        }
+        all_errors(results)
     }
 
     fn apply_group(&self, group: &Group) -> Result<()> {
+        for step in group.steps() {
+            tracing::info!("{}", step.describe(self.lab));
+        }
+        let lost = |error: &anyhow::Error| self.session.warn_of_lost_connection(error);
+        self.hypervisor.persistently(lost, || self.try_group(group))
+    }
+
+    fn try_group(&self, group: &Group) -> Result<()> {
         match group {
-            Group::Lab(step) => {
-                tracing::info!("{}", Step::Lab(*step).describe(self.lab));
-                self.apply_to_lab(*step)
-            }
+            Group::Lab(step) => self.apply_to_lab(*step),
             Group::Nodes(step, nodes) => {
-                for index in nodes {
-                    tracing::info!("{}", step.of(*index).describe(self.lab));
-                }
                 if *step == NodeStep::Resume && self.lab.spec.stagger_ms > 0 {
                     return self.resume_staggered(nodes);
                 }
@@ -111,7 +129,13 @@ impl<'a> Applier<'a> {
 
     fn apply_to_nodes(&self, step: NodeStep, nodes: &[u32]) -> Result<()> {
         let each = |connection: &Connection, index: &u32| self.apply_node(connection, step, *index);
-        all_errors(self.hypervisor.in_parallel(nodes, each))
+        let mut results = self.hypervisor.in_parallel(nodes, each);
+        // It is worth another try, whatever else went wrong.
+        let lost = |result: &Result<()>| result.as_ref().is_err_and(is_connection_lost);
+        match results.iter().position(lost) {
+            Some(position) => results.swap_remove(position),
+            None => all_errors(results),
+        }
     }
 
     fn apply_node(&self, connection: &Connection, step: NodeStep, index: u32) -> Result<()> {
@@ -120,7 +144,7 @@ impl<'a> Applier<'a> {
             NodeStep::Define => {
                 let xml = self.prepared()?.domains.get(index as usize - 1);
                 let xml = xml.context("the lab has no such node")?;
-                Hypervisor::define_domain(connection, &lab.name.node(index), xml)
+                Hypervisor::define_domain(connection, lab, index, xml)
             }
             NodeStep::Start => {
                 if let Some(size) = lab.spec.hardware.disk {
@@ -208,6 +232,15 @@ enum Group {
     Lab(LabStep),
     /// For all of these nodes at the same time.
     Nodes(NodeStep, Vec<u32>),
+}
+
+impl Group {
+    fn steps(&self) -> Vec<Step> {
+        match self {
+            Self::Lab(step) => vec![Step::Lab(*step)],
+            Self::Nodes(step, nodes) => nodes.iter().map(|index| step.of(*index)).collect(),
+        }
+    }
 }
 
 /// The same step for nodes that follow one another is done for all of them at once.

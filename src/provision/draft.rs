@@ -58,7 +58,9 @@ fn locked_survey(
 ) -> Result<(Option<std::fs::File>, Survey)> {
     let waiting = || session.printer.note("waiting for another virtlab to choose its network");
     let lock = if mode.dry_run { None } else { Some(state::lock(waiting)?) };
-    Ok((lock, Survey::look(session, hypervisor, options, mode)?))
+    let lost = |error: &anyhow::Error| session.warn_of_lost_connection(error);
+    let look = || Survey::look(session, hypervisor, options, mode);
+    Ok((lock, hypervisor.persistently(lost, look)?))
 }
 
 impl Draft {

@@ -19,7 +19,7 @@ use crate::lab::spec::{ImageRef, VirtType};
 /// Decides everything about a new lab.
 pub(crate) fn decide(options: &LabOptions, survey: &Survey, new: &NewLabFacts) -> Result<Lab> {
     let found = without_libvirt(options, &survey.spec, &new.config, &new.own_templates)?;
-    let digest = survey.image.as_ref().map(|image| image.digest.to_string());
+    let digest = survey.image.as_ref().map(|image| image.digest);
     let freed = survey.replaced.as_ref().and_then(|found| found.lab.spec.network.managed());
     let mut occupied = new.occupied.clone();
     occupied.retain(|(subnet, _)| freed.is_none_or(|network| network.subnet != *subnet));
@@ -28,7 +28,7 @@ pub(crate) fn decide(options: &LabOptions, survey: &Survey, new: &NewLabFacts) -
         uuid: Uuid::new_v4(),
         hostname: new.hostname.clone(),
         occupied,
-        image: ImageRef { digest: digest.unwrap_or(found.image.digest), ..found.image },
+        image: ImageRef { digest, ..found.image },
         // Where somebody named it, `resolve` takes what was named.
         virt_type: new.virt.as_ref().map_or(VirtType::Qemu, |probe| probe.virt_type),
         boot_address: survey.wire.address,
@@ -48,7 +48,7 @@ fn without_libvirt(
         uuid: Uuid::new_v5(&Uuid::NAMESPACE_DNS, options.lab_name().as_str().as_bytes()),
         hostname: host::hostname(),
         occupied: Vec::new(),
-        image: ImageRef { name: options.image_name().to_owned(), digest: "unresolved".to_owned() },
+        image: ImageRef { name: options.image_name().to_owned(), digest: None },
         least_memory: u64::from(spec.memory_mib).try_into().map_err(anyhow::Error::msg)?,
         config: config.reference.clone(),
         domain_template: own.domain.as_ref().map(|own| own.reference.clone()),

@@ -133,8 +133,7 @@ impl Survey {
     pub(crate) fn existing_lab(&self, options: &LabOptions) -> Result<Option<Lab>> {
         let Some(Found { lab, .. }) = &self.found else { return Ok(None) };
         let mut differences = options.differences(lab);
-        let digest = self.image.as_ref().map(|image| image.digest.to_string());
-        if digest.is_some_and(|digest| digest != lab.spec.image.digest) {
+        if self.image.as_ref().is_some_and(|image| Some(image.digest) != lab.spec.image.digest) {
             differences.push(format!("image `{}` is another one by now", lab.spec.image.name));
         }
         if differences.is_empty() {
@@ -180,7 +179,8 @@ fn image_here(
 ) -> Result<Option<Image>> {
     if let Some(lab) = existing
         && *pin == Pin::default()
-        && let Some(image) = library.with_digest(spec, &lab.spec.image.digest)?
+        && let Some(digest) = lab.spec.image.digest
+        && let Some(image) = library.with_digest(spec, &digest.to_string())?
     {
         return Ok(Some(image));
     }

@@ -73,7 +73,7 @@ pub(crate) fn undo(session: &Session, applier: &Applier, keep: bool) {
 
 /// Removes everything that there is of the lab.
 pub(crate) fn take_down(applier: &Applier) -> Result<()> {
-    let inventory = applier.hypervisor.observe()?;
+    let inventory = applier.session.observe(applier.hypervisor)?;
     let observed = applier.observed(inventory.labs.get(&applier.lab.uuid))?;
     applier.apply_all(&plan::plan(applier.lab, Goal::Gone, &observed))
 }

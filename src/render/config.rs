@@ -38,7 +38,7 @@ pub fn config(
         boot_url: lab.boot_url(),
         ssh_keys: &input.ssh_keys,
     };
-    templates.render_text(&lab.spec.config.source, &input.template, context)
+    templates.render_text(lab.spec.config.name(), &input.template, context)
 }
 
 /// Whether a config wants an etcd discovery URL.

@@ -40,6 +40,7 @@ impl<'a> LabContext<'a> {
 pub(crate) struct NodeContext {
     index: u32,
     name: String,
+    uuid: Uuid,
     mac: MacAddr,
     ip: Option<Ipv4Addr>,
     pxelinux_cfg: String,
@@ -47,8 +48,8 @@ pub(crate) struct NodeContext {
 
 impl From<Node> for NodeContext {
     fn from(node: Node) -> Self {
-        let Node { index, name, mac, ip } = node;
-        Self { index, name, mac, ip, pxelinux_cfg: boot::pxelinux_cfg_name(mac) }
+        let Node { index, name, uuid, mac, ip } = node;
+        Self { index, name, uuid, mac, ip, pxelinux_cfg: boot::pxelinux_cfg_name(mac) }
     }
 }
 

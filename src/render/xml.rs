@@ -17,6 +17,9 @@ use crate::template::Templates;
 
 /// The domain XML of a node. <https://libvirt.org/formatdomain.html>
 ///
+/// The node's UUID is put in where the template has none, so that a domain that is defined twice is
+/// the same.
+///
 /// # Errors
 /// If the template is wrong, or drops what virtlab needs: its metadata or the MAC address.
 pub fn domain(templates: &Templates, lab: &Lab, node: &Node) -> Result<String> {
@@ -50,6 +53,9 @@ pub fn domain(templates: &Templates, lab: &Lab, node: &Node) -> Result<String> {
     if named.name != node.name {
         bail!("template `{name}` makes a domain of another name; use {{{{ node.name }}}}");
     }
+    if named.uuid.is_some_and(|uuid| uuid != node.uuid) {
+        bail!("template `{name}` makes a domain of another UUID; use {{{{ node.uuid }}}}");
+    }
     let mac = node.mac.to_string();
     let nics = domain.devices.unwrap_or_default().interface;
     if !nics
@@ -60,7 +66,15 @@ pub fn domain(templates: &Templates, lab: &Lab, node: &Node) -> Result<String> {
             "template `{name}` makes a domain without the node's MAC address; use {{{{ node.mac }}}}"
         );
     }
-    Ok(xml)
+    Ok(if named.uuid.is_some() { xml } else { with_uuid(&xml, node.uuid) })
+}
+
+/// The same with a UUID as the domain's last element; libvirt reads them in any order.
+fn with_uuid(xml: &str, uuid: Uuid) -> String {
+    match xml.rsplit_once("</domain>") {
+        Some((domain, rest)) => format!("{domain}  <uuid>{uuid}</uuid>\n</domain>{rest}"),
+        None => xml.to_owned(),
+    }
 }
 
 /// The XML of the lab's own network. <https://libvirt.org/formatnetwork.html>
@@ -302,6 +316,11 @@ mod tests {
                 "<domain><name>{{ node.name }}</name><metadata>{{ metadata }}</metadata></domain>",
                 "without the node's MAC address",
             ),
+            (
+                "<domain><name>{{ node.name }}</name><uuid>{{ lab.uuid }}</uuid>\
+                 <metadata>{{ metadata }}</metadata></domain>",
+                "makes a domain of another UUID; use {{ node.uuid }}",
+            ),
             ("<domain><metadata>{{ metadata }}</metadata>", "checking what template"),
         ] {
             let lab = lab(1);
@@ -309,6 +328,18 @@ mod tests {
             assert!(format!("{error:#}").contains(expected), "{error:#}");
         }
     }
+
+    #[test]
+    fn a_template_without_a_uuid_gets_the_nodes() {
+        let name = "domain-templates/domain.xml.j2";
+        let text = "<domain><name>{{ node.name }}</name><metadata>{{ metadata }}</metadata>\
+                    <devices><interface><mac address='{{ node.mac }}'/></interface></devices></domain>";
+        let (lab, node) = (lab(1), lab(1).node(1));
+        let xml = domain(&with_template(name, text), &lab, &node).unwrap();
+        let named: Named = quick_xml::de::from_str(&xml).unwrap();
+        assert_eq!(named.uuid, Some(node.uuid), "{xml}");
+    }
+
     #[test]
     fn a_network_template_that_drops_what_virtlab_needs_is_refused() {
         let lab = lab(1);

@@ -11,11 +11,12 @@ use crate::cluster::ssh;
 use crate::images::Readiness;
 use crate::lab::Lab;
 use crate::lab::boot::Transport;
+use crate::lab::spec::ConfigSource;
 
 /// The last stage of a boot that the boot server sees; what comes after it, the node itself has to
 /// tell. An image without a config asks for none, and what goes by TFTP is not seen.
 pub(crate) fn last_seen_stage(lab: &Lab) -> Stage {
-    match (lab.spec.config.is_none(), lab.spec.boot.transport) {
+    match (lab.spec.config == ConfigSource::None, lab.spec.boot.transport) {
         (false, _) => Stage::Config,
         (true, Transport::Http) => Stage::Kernel,
         (true, Transport::Tftp) => Stage::PowerOn,

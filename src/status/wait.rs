@@ -16,10 +16,11 @@ use crate::boot_server::process::Client;
 use crate::boot_server::timeline::{NodeTimeline, Stage};
 use crate::cluster::etcd;
 use crate::error::TimedOut;
-use crate::hypervisor::Hypervisor;
+use crate::hypervisor::{Hypervisor, is_connection_lost};
 use crate::images::Readiness;
 use crate::lab::boot::Transport;
 use crate::lab::plan::DomainState;
+use crate::lab::spec::ConfigSource;
 use crate::lab::{Lab, Node};
 use crate::output::{sanitize, seconds};
 use crate::session::Session;
@@ -85,7 +86,7 @@ pub(crate) fn until_ready(
         }
         if Instant::now() >= next_look {
             next_look = Instant::now() + DOMAIN_CHECK;
-            refuse_dead_nodes(hypervisor, lab, &lab.nodes())?;
+            refuse_dead_nodes(session, hypervisor, lab, &lab.nodes())?;
         }
         thread::sleep(POLL);
     }
@@ -127,7 +128,7 @@ pub(crate) fn until_configured(
         }
         if Instant::now() >= next_look {
             next_look = Instant::now() + DOMAIN_CHECK;
-            refuse_dead_nodes(hypervisor, lab, std::slice::from_ref(node))?;
+            refuse_dead_nodes(session, hypervisor, lab, std::slice::from_ref(node))?;
         }
         thread::sleep(POLL);
     }
@@ -204,12 +205,13 @@ fn waiting_for(lab: &Lab, node: &NodeTimeline) -> &'static str {
 fn hint(lab: &Lab, timeline: Option<&[NodeTimeline]>) -> Option<String> {
     let has_config = |node: &NodeTimeline| node.stages.contains_key(&Stage::Config);
     let is_up = timeline.is_some_and(|nodes| nodes.iter().any(has_config));
-    let foreign = lab.spec.ready == Readiness::Etcd && !lab.spec.config.is_ours();
+    let foreign =
+        lab.spec.ready == Readiness::Etcd && matches!(lab.spec.config, ConfigSource::File(_));
     (is_up && foreign).then(|| {
         format!(
             "if `{}` starts no etcd, say when a node is ready: `virtlab create {} --recreate --ready ssh …`, \
              or `config`",
-            lab.spec.config.source, lab.name
+            lab.spec.config, lab.name
         )
     })
 }
@@ -324,8 +326,20 @@ fn last_lines(text: &str) -> impl Iterator<Item = String> {
     lines.into_iter().skip(skip)
 }
 
-fn refuse_dead_nodes(hypervisor: &Hypervisor, lab: &Lab, nodes: &[Node]) -> Result<()> {
-    let inventory = hypervisor.observe()?;
+fn refuse_dead_nodes(
+    session: &Session,
+    hypervisor: &Hypervisor,
+    lab: &Lab,
+    nodes: &[Node],
+) -> Result<()> {
+    let inventory = match hypervisor.observe() {
+        // The nodes may well be running: the next look tells.
+        Err(error) if is_connection_lost(&error) => {
+            session.warn_of_lost_connection(&error);
+            return Ok(());
+        }
+        other => other?,
+    };
     let Some(found) = inventory.labs.get(&lab.uuid) else {
         bail!("lab `{}` was removed while it was waited for", lab.name);
     };

@@ -44,10 +44,7 @@ fn the_documented_image_of_ones_own_is_made_as_documented() {
 /// A user whose lab `demo` boots from tiny.toml, which is in the cache.
 fn with_a_lab() -> User {
     let user = User::new();
-    let shown = user.virtlab(&["image", "show", "tiny.toml", "-o", "json"]).output().unwrap();
-    let shown: Value = serde_json::from_slice(&shown.stdout).unwrap();
-    let lab = user.lab("demo", &[RUNNING]);
-    user.seed(&lab.replace("\"unresolved\"", &shown["digest"].to_string()));
+    user.seed_with_image(&user.lab("demo", &[RUNNING]));
     user
 }
 

@@ -70,7 +70,10 @@ fn a_copy_of_a_node_is_not_a_node() {
     let user = User::new();
     let lab = user.lab("demo", &[SHUT_OFF]);
     let (_, domain) = lab.split_at(lab.find("<domain type='kvm'").unwrap());
+    let uuid = &domain[domain.find("<uuid>").unwrap()..domain.find("</uuid>").unwrap()];
+    // As virt-clone does it: another name, UUID and MAC address.
     let copy = domain
+        .replace(uuid, "<uuid>11111111-2222-4333-8444-555555555555")
         .replace("<name>demo-1</name>", "<name>my-copy</name>")
         .replace("52:54:00", "52:54:01")
         .replace(SHUT_OFF, RUNNING);

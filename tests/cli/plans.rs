@@ -46,13 +46,7 @@ fn a_lab_is_made_anew_only_if_the_new_one_can_be() {
 #[test]
 fn a_half_made_lab_is_completed() {
     let user = User::new();
-    let image = user.path().join("tiny.toml");
-    let image = image.to_str().unwrap();
-    // The digest of the image is what the lab was made with.
-    let shown = user.virtlab(&["image", "show", image, "-o", "json"]).output().unwrap();
-    let shown: serde_json::Value = serde_json::from_slice(&shown.stdout).unwrap();
-    let lab = user.lab("demo", &[RUNNING, PAUSED, SHUT_OFF]);
-    user.seed(&lab.replace("\"unresolved\"", &shown["digest"].to_string()));
+    user.seed_with_image(&user.lab("demo", &[RUNNING, PAUSED, SHUT_OFF]));
     assert_transcript!("create-half-made", user.says(&["create", "demo", "--dry-run"]));
 }
 

@@ -60,6 +60,14 @@ impl User {
         self.write("node.xml", &format!("<node>{objects}</node>"));
     }
 
+    /// Gives libvirt a lab that was made with the image as it is here, in the cache.
+    pub(crate) fn seed_with_image(&self, lab: &str) {
+        let shown = self.virtlab(&["image", "show", "tiny.toml", "-o", "json"]).output().unwrap();
+        let shown: serde_json::Value = serde_json::from_slice(&shown.stdout).unwrap();
+        let with_digest = format!("/tiny.toml\",\"digest\":{}}}", shown["digest"]);
+        self.seed(&lab.replace("/tiny.toml\"}", &with_digest));
+    }
+
     pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
         let path = self.path().join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();

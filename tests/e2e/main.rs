@@ -8,6 +8,7 @@ mod harness;
 mod wire;
 
 mod boot_matrix;
+mod daemon;
 #[cfg(feature = "e2e-full")]
 mod debian;
 mod debian_installer;

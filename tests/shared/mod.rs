@@ -6,7 +6,7 @@ use uuid::Uuid;
 use virtlab::images::Readiness;
 use virtlab::lab::Lab;
 use virtlab::lab::options::{HostFacts, LabOptions};
-use virtlab::lab::spec::{ConfigRef, ImageRef, VirtType};
+use virtlab::lab::spec::{ConfigSource, ImageRef, TemplateRef, VirtType};
 
 /// The lab `demo` of what `text` says, lines of a lab file.
 pub(crate) fn lab(text: &str, virt_type: VirtType) -> Lab {
@@ -16,12 +16,9 @@ pub(crate) fn lab(text: &str, virt_type: VirtType) -> Lab {
         uuid: Uuid::new_v5(&Uuid::NAMESPACE_DNS, b"demo.virtlab"),
         hostname: "host".to_owned(),
         occupied: Vec::new(),
-        image: ImageRef { name: "micro".to_owned(), digest: "sha256:abc".to_owned() },
+        image: ImageRef { name: "micro".to_owned(), digest: None },
         least_memory: 512.try_into().unwrap(),
-        config: ConfigRef {
-            source: "config-templates/etcd-micro.ign.j2".to_owned(),
-            digest: "sha256:def".to_owned(),
-        },
+        config: ConfigSource::of(TemplateRef::new("config-templates/etcd-micro.ign.j2", "")),
         domain_template: None,
         network_template: None,
         ready: Readiness::Etcd,

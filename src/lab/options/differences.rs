@@ -54,7 +54,7 @@ impl LabOptions {
         found.compare("--vcpus", vcpus.as_ref(), spec.vcpus);
         found.compare("--image", image.as_ref(), &spec.image.name);
         let config = config.as_ref().map(|path| path.display());
-        found.compare("--config", config, &spec.config.source);
+        found.compare("--config", config, &spec.config);
         found.compare("--ready", ready.as_ref(), spec.ready);
         let (kind, there_bridge) = match &spec.network {
             Network::Managed(network) => (network.mode.to_string(), None),
@@ -68,7 +68,7 @@ impl LabOptions {
         if let Some(there) = spec.network.managed() {
             found.compare("--subnet", subnet.map(|subnet| subnet.trunc()), there.subnet);
         }
-        found.compare("--mac-prefix", mac_prefix.as_ref(), &spec.mac_prefix);
+        found.compare("--mac-prefix", mac_prefix.as_ref(), spec.mac_prefix);
         let virt_type = virt_type.filter(|choice| *choice != VirtTypeChoice::Auto);
         found.compare("--virt-type", virt_type, spec.virt_type);
         found.compare("--stagger", stagger.as_ref(), Span(spec.stagger_ms));

@@ -12,7 +12,9 @@ use crate::lab::address::{self, MacPrefix};
 use crate::lab::boot::BootChoice;
 use crate::lab::hardware::Hardware;
 use crate::lab::size::MemoryMib;
-use crate::lab::spec::{ConfigRef, ImageRef, ManagedNetwork, NetworkMode, VirtType};
+use crate::lab::spec::{
+    ConfigSource, ImageRef, ManagedNetwork, NetworkMode, TemplateRef, VirtType,
+};
 use crate::lab::{Lab, LabName, LabSpec, Network};
 
 /// What was found out about the host and the image before a lab is decided.
@@ -29,11 +31,11 @@ pub struct HostFacts {
     /// What the image needs at least.
     pub least_memory: MemoryMib,
     /// The config template that was read.
-    pub config: ConfigRef,
+    pub config: ConfigSource,
     /// The domain template that was read, if one was named.
-    pub domain_template: Option<ConfigRef>,
+    pub domain_template: Option<TemplateRef>,
     /// The network template that was read, if one was named.
-    pub network_template: Option<ConfigRef>,
+    pub network_template: Option<TemplateRef>,
     /// When a node of the image counts as ready.
     pub ready: Readiness,
     /// What `auto` means on this host.
@@ -140,7 +142,7 @@ impl LabOptions {
         network: &Network,
         hostname: &str,
     ) -> Result<MacPrefix> {
-        let prefix = self.mac_prefix.clone().unwrap_or_else(|| match network {
+        let prefix = self.mac_prefix.unwrap_or_else(|| match network {
             Network::Managed(_) => MacPrefix::derived(name.as_str()),
             Network::Bridge(_) | Network::Existing(_) => {
                 MacPrefix::derived(&format!("{hostname}/{name}"))
@@ -229,9 +231,9 @@ mod tests {
             uuid: Uuid::nil(),
             hostname: "host".to_owned(),
             occupied: vec![("192.168.100.0/24".parse().unwrap(), "network `default`".to_owned())],
-            image: ImageRef { name: "micro".to_owned(), digest: "sha256:abc".to_owned() },
+            image: ImageRef { name: "micro".to_owned(), digest: None },
             least_memory: 512.try_into().unwrap(),
-            config: ConfigRef { source: "x".to_owned(), digest: "sha256:def".to_owned() },
+            config: ConfigSource::None,
             domain_template: None,
             network_template: None,
             ready: Readiness::Etcd,

@@ -36,7 +36,7 @@ pub(super) fn content(
         ssh_keys: input.ssh_keys.clone(),
         discovery_url: None,
     };
-    check_configs(&content, spec.config, &lab.spec.config.source)?;
+    check_configs(&content, spec.config, lab.spec.config.name())?;
     Ok(content)
 }
 
@@ -98,7 +98,7 @@ fn node_config(
     input: &ConfigInput,
 ) -> Result<String> {
     let text = config::config(templates, lab, node, input)?;
-    let source = &lab.spec.config.source;
+    let source = lab.spec.config.name();
     if !is_butane(source) {
         return Ok(text);
     }

@@ -6,10 +6,10 @@ use anyhow::{Context, Result, bail};
 use fs_err as fs;
 
 use crate::error::hinted;
-use crate::images::{ConfigFormat, ImageSpec, Sha256};
+use crate::images::{ConfigFormat, ImageSpec};
 use crate::lab::Lab;
 use crate::lab::options::LabOptions;
-use crate::lab::spec::ConfigRef;
+use crate::lab::spec::{ConfigSource, TemplateRef};
 use crate::render::xml;
 use crate::state::StateDir;
 use crate::template::Templates;
@@ -17,7 +17,7 @@ use crate::template::Templates;
 /// The template of the nodes' configs, as the lab knows it and as text.
 #[derive(Clone, Debug)]
 pub(crate) struct ConfigTemplate {
-    pub(crate) reference: ConfigRef,
+    pub(crate) reference: ConfigSource,
     pub(crate) text: String,
 }
 
@@ -40,7 +40,9 @@ impl ConfigTemplate {
                 let text = templates.source(&name)?;
                 (name, text)
             }
-            (None, None) if spec.config == ConfigFormat::None => ("none".to_owned(), String::new()),
+            (None, None) if spec.config == ConfigFormat::None => {
+                return Ok(Self { reference: ConfigSource::None, text: String::new() });
+            }
             (None, None) => {
                 bail!(
                     "image `{}` has no config template of its own; name one by --config",
@@ -48,20 +50,22 @@ impl ConfigTemplate {
                 )
             }
         };
-        let digest = digest_of(&text);
-        Ok(Self { reference: ConfigRef { source, digest }, text })
+        Ok(Self { reference: ConfigSource::of(TemplateRef::new(source, &text)), text })
     }
 
     /// Reads the one that a lab was made with, if it is still the same.
     pub(crate) fn of_lab(templates: &Templates, lab: &Lab, spec: &ImageSpec) -> Result<Self> {
         let made_with = &lab.spec.config;
-        let file = (!made_with.is_ours()).then(|| Path::new(&made_with.source));
+        let file = match made_with {
+            ConfigSource::File(template) => Some(Path::new(&template.source)),
+            ConfigSource::None | ConfigSource::Ours(_) => None,
+        };
         let template = Self::read(templates, file, spec)?;
         if template.reference != *made_with {
             return Err(hinted(
                 format!(
                     "config template `{}` is not what lab `{}` was made with",
-                    template.reference.source, lab.name
+                    template.reference, lab.name
                 ),
                 format!("`virtlab create {} --recreate …` makes the lab anew", lab.name),
             ));
@@ -73,7 +77,7 @@ impl ConfigTemplate {
 /// A template of libvirt's XML that a flag named in the place of ours.
 #[derive(Clone, Debug)]
 pub(crate) struct OwnTemplate {
-    pub(crate) reference: ConfigRef,
+    pub(crate) reference: TemplateRef,
     pub(crate) text: String,
 }
 
@@ -82,14 +86,13 @@ impl OwnTemplate {
     fn read(flag: &str, path: &Path) -> Result<Self> {
         let path = std::path::absolute(path)?;
         let text = fs::read_to_string(&path).with_context(|| format!("reading --{flag}"))?;
-        let reference = ConfigRef { source: path.display().to_string(), digest: digest_of(&text) };
+        let reference = TemplateRef::new(path.display().to_string(), &text);
         Ok(Self { reference, text })
     }
 
     /// The one that a lab was made with: as it was kept, or the user's file if that is the same.
-    fn of_lab(flag: &str, reference: &ConfigRef, state: &StateDir) -> Result<Self> {
-        let kept =
-            state.template(&kept_name(flag)).filter(|text| digest_of(text) == reference.digest);
+    fn of_lab(flag: &str, reference: &TemplateRef, state: &StateDir) -> Result<Self> {
+        let kept = state.template(&kept_name(flag)).filter(|text| reference.is_of(text));
         if let Some(text) = kept {
             return Ok(Self { reference: reference.clone(), text });
         }
@@ -122,7 +125,7 @@ impl OwnTemplates {
 
     /// Reads those that a lab was made with.
     pub(crate) fn of_lab(lab: &Lab, state: &StateDir) -> Result<Self> {
-        let read = |flag, reference: &Option<ConfigRef>| {
+        let read = |flag, reference: &Option<TemplateRef>| {
             let read = |reference| OwnTemplate::of_lab(flag, reference, state);
             reference.as_ref().map(read).transpose()
         };
@@ -155,10 +158,6 @@ impl OwnTemplates {
 
 fn kept_name(flag: &str) -> String {
     format!("{flag}.xml.j2")
-}
-
-fn digest_of(text: &str) -> String {
-    format!("sha256:{}", Sha256::of(text.as_bytes()))
 }
 
 /// The flags that name a template, without their dashes.
