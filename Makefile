@@ -7,7 +7,7 @@ TARGET = $(shell scripts/target-dir.sh)
 BIN = $(TARGET)/debug/virtlab
 SANDBOX := scripts/sandbox.sh
 
-.PHONY: help demo test build check unit e2e e2e-full bench sandbox install uninstall clean setup-%
+.PHONY: help demo test build check unit e2e e2e-full hosts bench sandbox install uninstall clean setup-%
 
 help:             ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -38,6 +38,9 @@ e2e-full: build   ## The same, and the ones that take minutes: a whole Debian
 	$(BIN) image build debian
 	$(CARGO) test --locked --features e2e-full --test e2e --no-run
 	$(SANDBOX) $(CARGO) test --locked --offline --features e2e-full --test e2e -- --test-threads=1
+
+hosts:            ## Try all that a new user does on plain Debian hosts, 12 and 13
+	scripts/hosts.sh $(HOSTS)
 
 bench: build      ## Repeat the measurements of docs/performance.md
 	scripts/bench.sh

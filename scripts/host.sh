@@ -174,7 +174,7 @@ UNIT
 [Service]
 ExecStart=/usr/lib/systemd/systemd-socket-proxyd /opt/share/packages.sock
 UNIT
-    chroot "$root" systemctl --quiet enable packages.socket
+    ln -s ../packages.socket "$root/etc/systemd/system/sockets.target.wants/"
     allow_libvirt
 }
 

@@ -20,7 +20,7 @@ packages() {
     # unpacked into it by its recipe, so they are not in this list.
     images) echo cpio gzip lz4 xz-utils zstd kmod busybox-static curl mmdebstrap squashfs-tools ;;
     test) echo libxml2-utils gpg gpgv openssl nginx-light etcd-server etcd-client etcd-discovery \
-        ignition openssh-client jq zsh fish debian-installer-12-netboot-amd64 ;;
+        ignition openssh-client jq zsh fish "$(installer)" ;;
     # What scripts/host.sh makes plain Debian hosts with.
     hosts) echo systemd-container mmdebstrap nginx-light git procps ;;
     *)
@@ -35,6 +35,14 @@ iproute ipxe-bootimgs-x86 edk2-ovmf syslinux-tftpboot cpio lz4 xz zstd kmod busy
 openssl nginx etcd ignition jq"
 arch_packages="gcc make pkgconf libvirt qemu-base dnsmasq iproute2 iptables-nft ipxe edk2-ovmf syslinux cpio lz4 xz zstd kmod \
 busybox curl squashfs-tools libxml2 gnupg openssl nginx jq"
+
+# Each release of Debian has its own installer, some have that of the one before as well.
+installer() {
+    local release=12
+    # shellcheck source=/dev/null
+    if [ -r /etc/os-release ]; then release=$(. /etc/os-release && [ "$ID" = debian ] && echo "${VERSION_ID-}") || true; fi
+    echo "debian-installer-${release:-12}-netboot-amd64"
+}
 
 as_root() {
     if [ "$(id -u)" = 0 ]; then

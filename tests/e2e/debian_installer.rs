@@ -1,18 +1,25 @@
 //! Debian's own installer as a user's image: unmodified files, booted the classic way.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::harness::{LabGuard, virtlab, wait_until};
 
-const FILES: &str = "/usr/lib/debian-installer/images/12/amd64/text/debian-installer/amd64";
+/// Where Debian's packages put the installers, in a folder for each release.
+const INSTALLERS: &str = "/usr/lib/debian-installer/images";
+
+fn files() -> PathBuf {
+    let releases = std::fs::read_dir(INSTALLERS).into_iter().flatten().flatten();
+    releases
+        .map(|release| release.path().join("amd64/text/debian-installer/amd64"))
+        .find(|folder| folder.join("linux").exists())
+        .expect("the installer is missing (package debian-installer-12-netboot-amd64, or of another release)")
+}
 
 #[test]
 fn debians_installer_boots_to_its_first_screen_by_pxelinux() {
-    assert!(
-        Path::new(FILES).join("linux").exists(),
-        "the installer is missing (package debian-installer-12-netboot-amd64)"
-    );
+    let files = files();
+    let files = files.display();
     let folder = tempfile::tempdir().unwrap();
     let image = folder.path().join("installer.toml");
     let text = format!(
@@ -23,7 +30,7 @@ arguments = "console=ttyS0 --- quiet"
 memory_mib = 512
 config = "none"
 ready = "config"
-source.local.folder = "{FILES}"
+source.local.folder = "{files}"
 
 [[file]]
 role = "kernel"

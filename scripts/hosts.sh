@@ -1,0 +1,189 @@
+#!/usr/bin/env bash
+# virtlab on real hosts: what a new user does there, as that user. A line for each case with its
+# seconds; what a case printed is shown where it fails, and the exit status is 1 then.
+#
+#   scripts/hosts.sh [SUITE[:CASE,…]]…      for example: bookworm trixie:demo,firewalld
+#
+# All cases of all suites (bookworm, trixie) if nothing is named. Each suite has one host, made new
+# and removed at the end; KEEP=1 leaves it, as `scripts/host.sh hosts-SUITE`. The cases are run in
+# their order here, `demo` always first: it installs what the others need.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+readonly cases="demo lifecycle outsider firewalld ufw"
+readonly create="create --nodes 3 --memory 512MiB"
+failed=0
+
+on_host() { scripts/host.sh "$host" "$@"; }
+user() { on_host user "$1" </dev/null; }
+root() { on_host root "$1" </dev/null; }
+
+fail() {
+    echo "FAILED: $*"
+    return 1
+}
+
+# The command must fail with this status, and its output must hold each of the texts.
+refuses() {
+    local status=$1 command=$2 output got=0 text
+    shift 2
+    output=$(user "$command" 2>&1) || got=$?
+    printf '$ %s\n%s\n' "$command" "$output"
+    [ "$got" = "$status" ] || fail "\`$command\`: exit status $got instead of $status"
+    for text; do
+        grep -qF -- "$text" <<<"$output" || fail "\`$command\` does not say: $text"
+    done
+}
+
+does() {
+    printf '$ %s\n' "$1"
+    user "$1" || fail "\`$1\`: exit status $?"
+}
+
+# All that a lab makes on a host. What libvirt itself makes when it is first used is there before.
+traces() {
+    root "for what in list net-list pool-list nwfilter-list; do
+            echo \"\$what:\"; virsh -q \$what \$([ \$what = nwfilter-list ] || echo --all)
+        done
+        echo links:; ip -o link | cut -d: -f2 | cut -d@ -f1
+        echo processes:; ps -e -o comm= | grep -E 'qemu|dnsmasq|virtlab' | sort
+        echo qdiscs:; tc qdisc | cut -d' ' -f2,4,5
+        echo files:; find /var/lib/libvirt /home/user/.local/state /var/log/libvirt/qemu -name '*demo*'" 2>&1
+}
+
+leaves_nothing() {
+    local after
+    after=$(traces)
+    diff <(echo "$before") <(echo "$after") || fail "something is left of a lab: see above (> is new)"
+}
+
+# --- cases ----------------------------------------------------------------------
+
+# The README's first command, in a fresh clone.
+demo() {
+    does 'cd virtlab && make demo'
+    [ "$(root 'virsh -q list --name' | grep -c '^demo-[123]$')" = 3 ] || fail "the demo left no lab on the host's libvirtd"
+    root 'install -m 755 /var/cache/cargo-target/debug/virtlab /usr/local/bin/virtlab'
+    does 'virtlab destroy demo'
+    before=$(traces)
+}
+
+# With the host's own libvirtd, no -c and no environment.
+lifecycle() {
+    does 'sudo apt-get install -q -y --no-install-recommends dropbear-bin openssh-client >/dev/null'
+    does 'ssh-keygen -q -t ed25519 -N "" -f ~/.ssh/id_ed25519 <<<y'
+    does 'VIRTLAB_CLONE=~/virtlab virtlab image build ~/virtlab/scripts/hosts/micro-ssh.toml'
+    does "virtlab $create --image ~/virtlab/scripts/hosts/micro-ssh.toml"
+    does 'virtlab status'
+    does 'virtlab verify'
+    does '[ "$(virtlab ssh demo-2 hostname)" = demo-2 ]'
+    on_host reboot
+    refuses 1 'virtlab status'
+    does "virtlab $create --image ~/virtlab/scripts/hosts/micro-ssh.toml"
+    does 'virtlab verify'
+    does 'virtlab destroy demo'
+    leaves_nothing
+}
+
+# A libvirtd runs, but this user may not use it.
+outsider() {
+    root 'gpasswd --quiet --delete user libvirt'
+    refuses 1 "virtlab $create" 'group' 'sudo usermod -aG libvirt'
+    refuses 2 'cd virtlab && make demo' 'a libvirtd runs here, and you may not use it' 'sudo usermod -aG libvirt user'
+    root 'usermod -aG libvirt user'
+    does 'virtlab list'
+}
+
+# What the error says to type opens the firewall, and the lab comes up.
+opens() {
+    local firewall=$1 output status=0 command
+    output=$(user "virtlab $create" 2>&1) || status=$?
+    echo "$output"
+    [ "$status" != 0 ] || fail "a lab came up behind $firewall"
+    grep -q "$firewall" <<<"$output" || fail "$firewall is not named"
+    command=$(grep -o 'sudo \(firewall-cmd\|ufw\) [^`]*' <<<"$output" | head -n 1)
+    [ "$command" ] || fail "no command is named that opens $firewall"
+    does "$command"
+    does "virtlab $create"
+    does 'virtlab destroy demo'
+}
+
+firewalld() {
+    does 'sudo apt-get install -q -y --no-install-recommends firewalld >/dev/null && sudo systemctl restart libvirtd'
+    [ "$(root 'firewall-cmd --state')" = running ] || fail "firewalld does not run"
+    before=$(traces)
+    opens firewalld
+    leaves_nothing
+    does 'sudo systemctl disable --now firewalld && sudo systemctl restart libvirtd'
+}
+
+ufw() {
+    does 'sudo apt-get install -q -y --no-install-recommends ufw >/dev/null && sudo ufw --force enable'
+    root 'ufw status' | grep -q '^Status: active' || fail "ufw does not run"
+    before=$(traces)
+    opens ufw
+    leaves_nothing
+    does 'sudo ufw --force disable'
+}
+
+# --- all of them ------------------------------------------------------------------
+
+# In a shell of its own for each case, so that the first failure ends it (`set -e` means nothing
+# where a shell's status is asked for at once); `before` goes by a file.
+run_case() {
+    local case=$1 log=$logs/$host-$1.log start=$SECONDS status
+    set +e
+    (
+        set -e
+        before=$(cat "$logs/$host-before" 2>/dev/null || true)
+        "$case"
+        echo "$before" >"$logs/$host-before"
+    ) >"$log" 2>&1
+    status=$?
+    set -e
+    if [ "$status" = 0 ]; then
+        printf '%-9s %-10s ok      %4d s\n' "$suite" "$case" $((SECONDS - start))
+        return
+    fi
+    failed=1
+    printf '%-9s %-10s FAILED  %4d s: the end of what it printed\n' "$suite" "$case" $((SECONDS - start))
+    tail -n 40 "$log" | sed 's/^/    /'
+    # The next case has a host without a lab.
+    user 'virtlab destroy demo || true' >/dev/null 2>&1
+}
+
+run_suite() {
+    local wanted=$2 case start=$SECONDS
+    suite=$1
+    host=hosts-$suite
+    scripts/host.sh "$host" remove
+    scripts/host.sh "$host" create "$suite"
+    printf '%-9s %-10s ok      %4d s\n' "$suite" host $((SECONDS - start))
+    for case in $cases; do
+        case ",demo,$wanted," in *",$case,"* | *,all,*) ;; *) continue ;; esac
+        run_case "$case"
+        [ "$failed" = 0 ] || [ "$case" != demo ] || break
+    done
+    [ "${KEEP-}" ] || scripts/host.sh "$host" remove
+}
+
+scripts/setup.sh hosts
+[ $# -gt 0 ] || set -- bookworm trixie
+for suite; do
+    for case in $(tr , ' ' <<<"${suite#"${suite%%:*}"}" | tr -d :); do
+        case " $cases " in *" $case "*) ;; *)
+            echo "hosts: unknown case '$case' ($cases)" >&2
+            exit 2
+            ;;
+        esac
+    done
+done
+logs=$(mktemp -d)
+trap 'rm -rf "$logs"' EXIT
+for argument; do
+    case $argument in
+    *:*) run_suite "${argument%%:*}" "${argument#*:}" ;;
+    *) run_suite "$argument" all ;;
+    esac
+done
+exit "$failed"
