@@ -20,7 +20,8 @@ packages() {
     # unpacked into it by its recipe, so they are not in this list.
     images) echo cpio gzip lz4 xz-utils zstd kmod busybox-static curl mmdebstrap squashfs-tools ;;
     test) echo libxml2-utils gpg gpgv openssl nginx-light etcd-server etcd-client etcd-discovery \
-        ignition openssh-client jq zsh fish "$(installer)" ;;
+        ignition openssh-client jq zsh fish "$(installer)" \
+        isc-dhcp-server kea-dhcp4-server tftpd-hpa ;;
     # What scripts/host.sh makes plain Debian hosts with.
     hosts) echo systemd-container mmdebstrap nginx-light git procps ;;
     *)
@@ -103,7 +104,7 @@ missing_of() {
     done
 }
 
-# The tests run nginx and etcd themselves: their packages are not to start them here
+# The tests run nginx, etcd, DHCP and TFTP servers themselves: their packages are not to start them here
 # (policy-rc.d is Debian's way to say so).
 without_services() {
     local policy=/usr/sbin/policy-rc.d
@@ -116,6 +117,18 @@ without_services() {
     trap 'as_root rm -f /usr/sbin/policy-rc.d' EXIT
     "$@"
     as_root rm -f $policy
+}
+
+# Nor at the next start of the computer: a TFTP server on all addresses keeps libvirt's networks from
+# theirs, and no DHCP server runs unasked. Only those that were installed just now.
+disable_services() {
+    local package
+    for package; do
+        case $package in isc-dhcp-server | kea-dhcp4-server | tftpd-hpa) ;; *) continue ;; esac
+        # It is for systemd too, and complains of packages that have no unit there.
+        as_root update-rc.d "$package" disable 2>/dev/null ||
+            echo "setup: warning: $package will start with the computer"
+    done
 }
 
 # Who has just installed a libvirtd is to use it, and may at once: polkit asks for the group's list,
@@ -166,7 +179,10 @@ main() {
     for group in test hosts; do
         case " $* " in *" $group "*) mapfile -t -O ${#for_tests[@]} for_tests < <(missing_of "$group") ;; esac
     done
-    [ ${#for_tests[@]} = 0 ] || without_services apt_install "${for_tests[@]}"
+    if [ ${#for_tests[@]} != 0 ]; then
+        without_services apt_install "${for_tests[@]}"
+        disable_services "${for_tests[@]}"
+    fi
     [ $((${#missing[@]} + ${#for_tests[@]})) != 0 ] || echo "setup: nothing is missing"
 }
 
