@@ -1,8 +1,10 @@
 //! Files that several runs share: locked while they are used, and replaced in one step.
 
 use std::fs::{File, TryLockError};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use fs_err as fs;
@@ -37,6 +39,38 @@ pub(crate) fn lock(path: &Path, hold: Hold, waits: impl FnOnce()) -> Result<File
     Ok(file)
 }
 
+/// Locks a file for us alone, for which it waits for `patience` at the most. `waits` is called once with what the file
+/// says if somebody else has it. `None`: somebody still has it.
+pub(crate) fn lock_within(
+    path: &Path,
+    patience: Option<Duration>,
+    waits: impl FnOnce(String),
+) -> Result<Option<File>> {
+    let context = || format!("locking {}", path.display());
+    fs::create_dir_all(folder_of(path))?;
+    let mut options = File::options();
+    let options = options.read(true).write(true).create(true).truncate(false);
+    let mut file = options.open(path).with_context(context)?;
+    let started = Instant::now();
+    let mut waits = Some(waits);
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(Some(file)),
+            Err(TryLockError::Error(error)) => return Err(error).with_context(context),
+            Err(TryLockError::WouldBlock) => {}
+        }
+        if let Some(waits) = waits.take() {
+            let mut text = String::new();
+            file.read_to_string(&mut text).with_context(context)?;
+            waits(text);
+        }
+        if patience.is_some_and(|patience| started.elapsed() >= patience) {
+            return Ok(None);
+        }
+        thread::sleep(POLL);
+    }
+}
+
 /// Writes a file beside `path` and renames it.
 pub(crate) fn write_atomically(folder: &Path, path: &Path, bytes: &[u8]) -> Result<()> {
     let context = || format!("writing {}", path.display());
@@ -53,3 +87,5 @@ pub(crate) fn write_atomically(folder: &Path, path: &Path, bytes: &[u8]) -> Resu
 pub(crate) fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
+
+const POLL: Duration = Duration::from_millis(50);

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use etcetera::BaseStrategy;
 use fs_err as fs;
+use uuid::Uuid;
 
 use crate::boot_server::Content;
 use crate::files::{self, Hold};
@@ -126,6 +127,12 @@ pub fn lock(waiting: impl FnOnce()) -> Result<std::fs::File> {
     files::lock(&root()?.join(LOCK_FILE), Hold::Exclusive, waiting)
 }
 
+/// The file that is locked as long as somebody changes the lab of this name at the libvirt of this URI.
+pub(crate) fn lab_lock(uri: &str, name: &LabName) -> Result<PathBuf> {
+    let uri = Uuid::new_v5(&Uuid::NAMESPACE_URL, uri.as_bytes()).simple().to_string();
+    Ok(root()?.join(LOCK_FOLDER).join(format!("{name}.{}", &uri[..8])))
+}
+
 fn root() -> Result<PathBuf> {
     let strategy = etcetera::choose_base_strategy().context("looking for the home directory")?;
     let state = strategy.state_dir().context("looking for the state directory")?;
@@ -134,3 +141,5 @@ fn root() -> Result<PathBuf> {
 
 const CONTENT_FILE: &str = "content.json";
 const LOCK_FILE: &str = "lock";
+/// No lab's name begins with a dot.
+const LOCK_FOLDER: &str = ".locks";

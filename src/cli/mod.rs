@@ -7,6 +7,7 @@ pub mod pxe;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand};
@@ -161,18 +162,23 @@ pub struct SshArgs {
 
 /// `create`.
 #[derive(Args, Debug)]
+#[command(next_help_heading = "Run")]
 pub struct CreateArgs {
     /// Lab file; flags win over what it says
-    #[arg(short, long, value_name = "FILE", env = "VIRTLAB_FILE")]
+    #[arg(short, long, value_name = "FILE", env = "VIRTLAB_FILE", help_heading = None, display_order = 900)]
     pub file: Option<PathBuf>,
-
-    /// Which version of the image.
-    #[command(flatten)]
-    pub pin: PinChoice,
 
     /// Print the steps and do nothing
     #[arg(long)]
     pub dry_run: bool,
+
+    /// Destroy a lab of this name first
+    #[arg(long)]
+    pub recreate: bool,
+
+    /// Leave what was made when something goes wrong
+    #[arg(long)]
+    pub keep_on_failure: bool,
 
     /// Make the lab even if the host has too little memory for it
     #[arg(long, env = "VIRTLAB_OVERCOMMIT", value_parser = clap::builder::FalseyValueParser::new())]
@@ -186,13 +192,13 @@ pub struct CreateArgs {
     #[arg(long, value_name = "TIME", default_value = "5m", env = "VIRTLAB_TIMEOUT")]
     pub timeout: Span,
 
-    /// Destroy a lab of this name first
-    #[arg(long)]
-    pub recreate: bool,
+    /// How long others may be waited for.
+    #[command(flatten)]
+    pub lock: LockArgs,
 
-    /// Leave what was made when something goes wrong
-    #[arg(long)]
-    pub keep_on_failure: bool,
+    /// Which version of the image.
+    #[command(flatten)]
+    pub pin: PinChoice,
 
     /// What the lab should be like.
     #[command(flatten)]
@@ -213,6 +219,25 @@ pub struct DestroyArgs {
     /// Print the steps and do nothing
     #[arg(long)]
     pub dry_run: bool,
+
+    /// How long others may be waited for.
+    #[command(flatten)]
+    pub lock: LockArgs,
+}
+
+/// What changes a lab.
+#[derive(Args, Debug)]
+pub struct LockArgs {
+    /// How long to wait for another virtlab that works on the lab [default: until it is done]
+    #[arg(long, value_name = "TIME", env = "VIRTLAB_WAIT_LOCK")]
+    pub wait_lock: Option<Span>,
+}
+
+impl LockArgs {
+    /// `None`: as long as it takes.
+    pub fn patience(&self) -> Option<Duration> {
+        self.wait_lock.map(Into::into)
+    }
 }
 
 /// `render`.

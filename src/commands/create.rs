@@ -10,6 +10,7 @@ use crate::lab::plan::{self, Goal, LabStep, Observed, Step};
 use crate::provision::apply::Applier;
 use crate::provision::discovery_url;
 use crate::provision::draft::{self, Draft};
+use crate::provision::lab_lock::LabLock;
 use crate::provision::survey::CreateMode;
 use crate::provision::teardown::{destroy, stop_unknown_server, undo};
 use crate::session::Session;
@@ -22,6 +23,8 @@ pub(super) fn run(session: &Session, args: &CreateArgs) -> Result<()> {
     let hypervisor = session.hypervisor()?;
     draft::refuse_remote(&hypervisor, &name)?;
 
+    let take_lock = |patience| LabLock::take(session, &hypervisor, &name, "create", patience);
+    let alone = if args.dry_run { None } else { Some(take_lock(args.lock.patience())?) };
     let mode = CreateMode {
         pin: args.pin.clone(),
         overcommit: args.overcommit,
@@ -72,12 +75,15 @@ pub(super) fn run(session: &Session, args: &CreateArgs) -> Result<()> {
             return Err(error);
         }
     }
+    // Others may look after the lab, or destroy it, while it is waited for.
+    drop(alone);
     if args.no_wait {
         return Ok(());
     }
     let wait = wait::Wait { timeout: args.timeout.into(), was_up: steps.is_empty() };
     wait::until_ready(session, &hypervisor, lab, &wait).inspect_err(|error| {
         if error.is::<Interrupted>() {
+            let _alone = take_lock(None);
             undo(session, &applier, found.is_some() || args.keep_on_failure);
         }
     })?;

@@ -6,6 +6,9 @@ use anyhow::Result;
 
 use crate::cli::DestroyArgs;
 use crate::error::all_errors;
+use crate::hypervisor::Hypervisor;
+use crate::lab::LabName;
+use crate::provision::lab_lock::LabLock;
 use crate::provision::teardown::destroy;
 use crate::session::Session;
 use crate::status::no_lab;
@@ -20,9 +23,16 @@ pub(super) fn run(session: &Session, args: &DestroyArgs) -> Result<()> {
     };
     // One that cannot be removed does not keep the others.
     let names = names.iter().collect::<BTreeSet<_>>().into_iter();
-    let results = names.map(|name| match destroy(session, &hypervisor, name, args.dry_run) {
-        Ok(false) => Err(no_lab(name)),
-        other => other.map(|_| ()),
-    });
-    all_errors(results.collect())
+    all_errors(names.map(|name| destroy_one(session, &hypervisor, name, args)).collect())
+}
+
+fn destroy_one(
+    session: &Session,
+    hypervisor: &Hypervisor,
+    name: &LabName,
+    args: &DestroyArgs,
+) -> Result<()> {
+    let take_lock = || LabLock::take(session, hypervisor, name, "destroy", args.lock.patience());
+    let _alone = if args.dry_run { None } else { Some(take_lock()?) };
+    if destroy(session, hypervisor, name, args.dry_run)? { Ok(()) } else { Err(no_lab(name)) }
 }

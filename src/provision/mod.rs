@@ -5,6 +5,7 @@ pub(crate) mod discovery_url;
 pub(crate) mod draft;
 pub(crate) mod facts;
 pub(crate) mod growing;
+pub(crate) mod lab_lock;
 pub(crate) mod merging;
 mod preflight;
 pub(crate) mod prepare;

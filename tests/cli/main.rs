@@ -7,6 +7,7 @@ mod completion;
 mod help;
 mod images;
 mod listings;
+mod locks;
 mod login;
 mod looks;
 mod options;

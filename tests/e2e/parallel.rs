@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::process::Stdio;
 
-use crate::harness::{LabGuard, virsh, virtlab, virtlab_command};
+use crate::harness::{LabGuard, Said, everything_there, virsh, virtlab, virtlab_command};
 
 #[test]
 fn ten_labs_made_at_once_from_ten_shells_do_not_get_in_each_others_way() {
@@ -42,6 +42,31 @@ fn ten_labs_made_at_once_from_ten_shells_do_not_get_in_each_others_way() {
         .filter(|name| name.starts_with("xten"))
         .collect();
     assert_eq!(left, Vec::<String>::new());
+}
+
+#[test]
+fn two_runs_that_make_the_same_lab_make_one_and_two_that_destroy_it_are_no_harm() {
+    let before = everything_there();
+    let _guard = LabGuard("twice");
+    let both = |args: &[&str]| -> Vec<Said> {
+        let start = || virtlab_command(args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
+        let children = [start().unwrap(), start().unwrap()];
+        children.into_iter().map(|child| child.wait_with_output().unwrap().into()).collect()
+    };
+    let made = both(&["create", "twice", "--nodes", "3", "--memory", "512MiB", "--no-wait"]);
+    for said in &made {
+        assert_eq!(said.code, Some(0), "{made:?}");
+    }
+    let count = |text: &str| made.iter().filter(|said| said.stderr.contains(text)).count();
+    assert_eq!(count("waiting for `virtlab create` (process "), 1, "{made:?}");
+    assert_eq!(count("lab `twice` is there already, nothing to do"), 1, "{made:?}");
+    let running = virsh(&["list", "--state-running", "--name"]);
+    assert_eq!(running.matches("twice-").count(), 3, "{running}");
+
+    let gone = both(&["destroy", "twice"]);
+    assert!(gone.iter().any(|said| said.code == Some(0)), "{gone:?}");
+    assert!(gone.iter().any(|said| said.stderr.contains("there is no lab `twice`")), "{gone:?}");
+    assert_eq!(everything_there(), before);
 }
 
 /// Runs virtlab once for each lab, all at the same time; all must succeed.

@@ -39,25 +39,25 @@ pub struct LabOptions {
     pub name: Option<LabName>,
 
     /// Number of nodes [default: 3]
-    #[arg(short, long, value_name = "N", env = "VIRTLAB_NODES", value_parser = values::node_count)]
+    #[arg(short, long, value_name = "N", env = "VIRTLAB_NODES", help_heading = None, value_parser = values::node_count)]
     #[serde(default, deserialize_with = "values::node_count_field")]
     pub nodes: Option<u32>,
 
     /// Memory of each node [default: 1024MiB, or what the image needs at least]
-    #[arg(short, long, value_name = "SIZE", env = "VIRTLAB_MEMORY")]
+    #[arg(short, long, value_name = "SIZE", env = "VIRTLAB_MEMORY", help_heading = None)]
     pub memory: Option<MemoryMib>,
 
     /// Processor cores of each node [default: 1]
-    #[arg(long, value_name = "N", env = "VIRTLAB_VCPUS", value_parser = values::vcpu_count)]
+    #[arg(long, value_name = "N", env = "VIRTLAB_VCPUS", help_heading = None, value_parser = values::vcpu_count)]
     #[serde(default, deserialize_with = "values::vcpu_count_field")]
     pub vcpus: Option<u32>,
 
     /// What to boot: a name of the catalogue or a TOML file [default: micro]
-    #[arg(long, value_name = "IMAGE", env = "VIRTLAB_IMAGE")]
+    #[arg(long, value_name = "IMAGE", env = "VIRTLAB_IMAGE", help_heading = None)]
     pub image: Option<String>,
 
     /// Template of the nodes' config [default: the image's own]
-    #[arg(long, value_name = "FILE", env = "VIRTLAB_CONFIG")]
+    #[arg(long, value_name = "FILE", env = "VIRTLAB_CONFIG", help_heading = None)]
     pub config: Option<PathBuf>,
 
     /// When a node is ready: its config is fetched, ssh answers, etcd is healthy [default: by image]
