@@ -14,9 +14,9 @@ use uuid::Uuid;
 use virt::error::ErrorNumber;
 use virtlab::hint::hints;
 use virtlab::hypervisor::{Foreign, Found, Hypervisor, Inventory, LibvirtError};
-use virtlab::lab::Lab;
 use virtlab::lab::plan::{self, Activity, DomainState, Goal, LabStep, NodeStep, Observed, Step};
 use virtlab::lab::spec::VirtType;
+use virtlab::lab::{Lab, LibvirtVersion};
 use virtlab::render::xml;
 use virtlab::template::Templates;
 
@@ -411,7 +411,7 @@ fn domain_xml(lab: &Lab, index: u32) -> String {
 
 fn network_xml(lab: &Lab) -> String {
     let network = lab.spec.network.managed().unwrap();
-    xml::network(&Templates::new(Vec::new()), lab, network, true).unwrap()
+    xml::network(&Templates::new(Vec::new()), lab, network, true, LibvirtVersion::OLDEST).unwrap()
 }
 
 fn libvirt_error(error: &anyhow::Error) -> &LibvirtError {

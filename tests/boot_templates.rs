@@ -1,8 +1,13 @@
 //! The XML and the boot files of every way to boot: compared whole, and checked against libvirt's
 //! own schemas by `virt-xml-validate` (package libvirt-clients).
 
+#[path = "shared/schemas.rs"]
+mod schemas;
+
 use std::fs;
 use std::process::{Command, Output};
+
+use schemas::validate_old_and_new;
 
 /// The flags of each case, by the name of its snapshots.
 const CASES: [(&str, &[&str]); 9] = [
@@ -34,7 +39,6 @@ fn text(output: &Output) -> String {
 
 #[test]
 fn every_way_to_boot_is_valid_and_what_it_was() {
-    let folder = tempfile::tempdir().unwrap();
     let mut settings = insta::Settings::clone_current();
     // The metadata has its own tests, and changes with every field of a lab.
     settings.add_filter(r">\{[^<]*\}</virtlab:lab>", ">SPEC</virtlab:lab>");
@@ -43,12 +47,7 @@ fn every_way_to_boot_is_valid_and_what_it_was() {
         for part in ["domain", "network", "boot"] {
             let text = text(&render(flags, part));
             if part != "boot" {
-                let file = folder.path().join(format!("{case}.{part}.xml"));
-                fs::write(&file, &text).unwrap();
-                let checked = Command::new("virt-xml-validate").arg(&file).arg(part).output();
-                let checked = checked.expect("virt-xml-validate (package libvirt-clients) runs");
-                let why = String::from_utf8_lossy(&checked.stderr);
-                assert!(checked.status.success(), "{case} {part}: {why}\n{text}");
+                validate_old_and_new(part, &text);
             }
             settings.bind(|| insta::assert_snapshot!(format!("{case}.{part}"), text));
         }

@@ -5,8 +5,9 @@ use anyhow::{Result, bail};
 
 use crate::cli::{RenderArgs, RenderPart};
 use crate::config;
+use crate::lab::LibvirtVersion;
 use crate::lab::boot::Transport;
-use crate::provision::prepare::{BootFile, ConfigTemplate, OwnTemplates, Prepared};
+use crate::provision::prepare::{BootFile, ConfigTemplate, Ingredients, OwnTemplates, Prepared};
 use crate::provision::{draft, facts};
 use crate::render::boot;
 use crate::render::config::ConfigInput;
@@ -25,7 +26,11 @@ pub(super) fn run(session: &Session, args: &RenderArgs) -> Result<()> {
     let templates = own.put_into(templates, &lab)?;
     let input =
         ConfigInput { template: config.text, ssh_keys: config::keys_of_user(&options.ssh_key)? };
-    let prepared = Prepared::new(&templates, lab, &spec, None, &input)?;
+    // Which libvirt will read it is not known here; every one reads what the oldest does.
+    let libvirt = LibvirtVersion::OLDEST;
+    let ingredients =
+        Ingredients { templates: &templates, spec: &spec, image: None, config: &input, libvirt };
+    let prepared = Prepared::new(lab, &ingredients)?;
     let index = args.node as usize - 1;
     let node = &prepared.content.nodes[index];
     // With TFTP the node's own text lies beside those of the others.

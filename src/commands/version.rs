@@ -14,8 +14,10 @@ struct Versions {
 }
 
 pub(super) fn run(session: &Session) -> Result<()> {
-    let versions =
-        Versions { virtlab: env!("CARGO_PKG_VERSION"), libvirt: Hypervisor::library_version()? };
+    let versions = Versions {
+        virtlab: env!("CARGO_PKG_VERSION"),
+        libvirt: Hypervisor::library_version()?.to_string(),
+    };
     match session.printer.format() {
         Format::Table | Format::Name => {
             session

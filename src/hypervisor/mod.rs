@@ -31,6 +31,7 @@ use self::error::Doing;
 pub use self::error::{LibvirtError, is_connection_lost};
 pub use self::observe::{Foreign, Found, Inventory};
 pub use self::probe::VirtProbe;
+use crate::lab::LibvirtVersion;
 
 /// A connection to libvirt, which opens more of them when there is much to do at once.
 #[derive(Debug)]
@@ -54,13 +55,16 @@ impl Hypervisor {
         self.connection.current()
     }
 
-    /// The version of the libvirt library, such as `11.3.0`.
-    ///
-    /// # Errors
-    /// If the library does not tell.
-    pub fn library_version() -> Result<String> {
+    /// The version of the libvirt library.
+    pub fn library_version() -> Result<LibvirtVersion> {
         let version = Connect::version().doing(|| "asking libvirt for its version".to_owned())?;
-        Ok(format!("{}.{}.{}", version / 1_000_000, version / 1000 % 1000, version % 1000))
+        Ok(version.into())
+    }
+
+    /// The version of the libvirt that we are connected to. The library here may be another one.
+    pub fn version(&self) -> Result<LibvirtVersion> {
+        let version = self.connection()?.lib_version();
+        Ok(version.doing(|| "asking libvirt for its version".to_owned())?.into())
     }
 
     /// The URI that we are connected to.

@@ -7,6 +7,7 @@
 pub mod address;
 pub mod boot;
 pub mod hardware;
+mod libvirt;
 pub mod metadata;
 pub mod name;
 pub mod options;
@@ -19,6 +20,7 @@ use std::net::Ipv4Addr;
 use uuid::Uuid;
 
 pub use self::address::MacAddr;
+pub use self::libvirt::LibvirtVersion;
 pub use self::name::LabName;
 pub use self::spec::{LabSpec, Network};
 

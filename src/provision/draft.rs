@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail};
 use fs_err as fs;
 
-use super::prepare::{ConfigTemplate, OwnTemplates, Prepared};
+use super::prepare::{ConfigTemplate, Ingredients, OwnTemplates, Prepared};
 use super::survey::{CreateMode, Survey};
 use super::{facts, merging, preflight, wire};
 use crate::hypervisor::{Found, Hypervisor};
@@ -102,7 +102,14 @@ fn prepare(lab: Lab, survey: &Survey) -> Result<Prepared> {
     };
     let templates = own.put_into(survey.templates.clone(), &lab)?;
     let input = ConfigInput { template: config.text, ssh_keys: survey.ssh_keys.clone() };
-    let mut prepared = Prepared::new(&templates, lab, &survey.spec, survey.image.as_ref(), &input)?;
+    let ingredients = Ingredients {
+        templates: &templates,
+        spec: &survey.spec,
+        image: survey.image.as_ref(),
+        config: &input,
+        libvirt: survey.libvirt,
+    };
+    let mut prepared = Prepared::new(lab, &ingredients)?;
     if let Some(url) = survey.kept.as_ref().and_then(|content| content.discovery_url.clone()) {
         prepared.content.put_discovery_url(url);
     }

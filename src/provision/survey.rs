@@ -10,8 +10,8 @@ use crate::boot_server::Content;
 use crate::error::hinted;
 use crate::hypervisor::{Found, Hypervisor, Inventory, VirtProbe};
 use crate::images::{Image, ImageSpec, Library, Pin, PinChoice};
-use crate::lab::Lab;
 use crate::lab::options::{LabOptions, VirtTypeChoice};
+use crate::lab::{Lab, LibvirtVersion};
 use crate::session::Session;
 use crate::state::StateDir;
 use crate::template::Templates;
@@ -38,6 +38,8 @@ pub(crate) struct Survey {
     pub(crate) found: Option<Found>,
     /// The lab of this name that is to be replaced.
     pub(crate) replaced: Option<Found>,
+    /// The version of the libvirt that we are connected to.
+    pub(crate) libvirt: LibvirtVersion,
     /// The image's entry.
     pub(crate) spec: ImageSpec,
     /// The image, if it is here.
@@ -117,6 +119,7 @@ impl Survey {
             inventory,
             found,
             replaced,
+            libvirt: hypervisor.version()?,
             spec,
             image,
             templates,

@@ -12,7 +12,7 @@ use crate::lab::boot::{Firmware, Loader};
 use crate::lab::hardware::{Graphics, Nic};
 use crate::lab::metadata::Mark;
 use crate::lab::spec::ManagedNetwork;
-use crate::lab::{Lab, MacAddr, Network, Node, address};
+use crate::lab::{Lab, LibvirtVersion, MacAddr, Network, Node, address};
 use crate::template::Templates;
 
 /// The domain XML of a node. <https://libvirt.org/formatdomain.html>
@@ -79,7 +79,8 @@ fn with_uuid(xml: &str, uuid: Uuid) -> String {
 
 /// The XML of the lab's own network. <https://libvirt.org/formatnetwork.html>
 ///
-/// `ipv6` makes boots three times as fast; it is off only where libvirt refuses it.
+/// `ipv6` makes boots three times as fast; it is off only where libvirt refuses it. `libvirt` is the version
+/// that is to read the XML.
 ///
 /// # Errors
 /// If the template is wrong or drops what virtlab needs: its metadata, name or UUID.
@@ -88,6 +89,7 @@ pub fn network(
     lab: &Lab,
     network: &ManagedNetwork,
     ipv6: bool,
+    libvirt: LibvirtVersion,
 ) -> Result<String> {
     let mark = Mark { lab: lab.clone(), node: None };
     let nodes = all_nodes(lab);
@@ -97,6 +99,7 @@ pub fn network(
         nodes,
         loader: lab.spec.boot.loader,
         firmware: lab.spec.boot.firmware,
+        has_title: libvirt >= NETWORK_TITLE,
         network: NetworkFields {
             uuid: lab.uuid,
             bridge: address::bridge_name(lab.uuid),
@@ -235,6 +238,7 @@ struct NetworkContext<'a> {
     network: NetworkFields,
     loader: Loader,
     firmware: Firmware,
+    has_title: bool,
     metadata: Value,
 }
 
@@ -279,6 +283,9 @@ struct Mac {
     #[serde(rename = "@address")]
     address: String,
 }
+
+/// Networks have a title since this version. <https://libvirt.org/formatnetwork.html>
+const NETWORK_TITLE: LibvirtVersion = LibvirtVersion::new(9, 7, 0);
 
 /// The name of the template that [`domain`] renders.
 pub const DOMAIN_TEMPLATE_NAME: &str = "domain-templates/domain.xml.j2";
@@ -356,7 +363,8 @@ mod tests {
             fs_err::create_dir_all(file.parent().unwrap()).unwrap();
             fs_err::write(file, text).unwrap();
             let templates = Templates::new(vec![folder.path().to_owned()]);
-            let error = network(&templates, &lab, managed, true).unwrap_err();
+            let error =
+                network(&templates, &lab, managed, true, LibvirtVersion::OLDEST).unwrap_err();
             assert!(format!("{error:#}").contains(expected), "{error:#}");
         }
     }

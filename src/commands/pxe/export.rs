@@ -14,9 +14,9 @@ use crate::config;
 use crate::error::hinted;
 use crate::images::lock::Pin;
 use crate::images::{ImageSpec, Library};
-use crate::lab::Lab;
 use crate::lab::options::{LabOptions, NetworkChoice};
-use crate::provision::prepare::{ConfigTemplate, OwnTemplates, Prepared};
+use crate::lab::{Lab, LibvirtVersion};
+use crate::provision::prepare::{ConfigTemplate, Ingredients, OwnTemplates, Prepared};
 use crate::provision::pxe_tree::{Export, write};
 use crate::provision::{draft, facts};
 use crate::render::config::ConfigInput;
@@ -109,7 +109,10 @@ fn content(
     let config = ConfigTemplate::read(templates, options.config.as_deref(), spec)?;
     let input =
         ConfigInput { template: config.text, ssh_keys: config::keys_of_user(&options.ssh_key)? };
-    let mut content = Prepared::new(templates, lab.clone(), spec, None, &input)?.content;
+    // Only the configs are wanted of it.
+    let libvirt = LibvirtVersion::OLDEST;
+    let ingredients = Ingredients { templates, spec, image: None, config: &input, libvirt };
+    let mut content = Prepared::new(lab.clone(), &ingredients)?.content;
     if let Some(service) = options.discovery.as_ref().filter(|_| content.wants_discovery()) {
         let size = lab.spec.nodes as usize;
         content.put_discovery_url(discovery::request_token(service, size, discovery::TIMEOUT)?);

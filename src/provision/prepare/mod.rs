@@ -17,7 +17,7 @@ pub(crate) use self::tftp_root::BootFile;
 use crate::boot_server::Content;
 use crate::images::digest::Hasher;
 use crate::images::{Image, ImageSpec};
-use crate::lab::Lab;
+use crate::lab::{Lab, LibvirtVersion};
 use crate::render::config::ConfigInput;
 use crate::render::xml;
 use crate::template::Templates;
@@ -46,26 +46,32 @@ pub(crate) struct NetworkXml {
     pub(crate) without_ipv6: String,
 }
 
+/// What a lab is rendered from.
+pub(crate) struct Ingredients<'a> {
+    pub(crate) templates: &'a Templates,
+    pub(crate) spec: &'a ImageSpec,
+    /// The image; without it the texts are rendered all the same.
+    pub(crate) image: Option<&'a Image>,
+    pub(crate) config: &'a ConfigInput,
+    /// The libvirt that is to read the XML.
+    pub(crate) libvirt: LibvirtVersion,
+}
+
 impl Prepared {
     /// Renders everything.
-    pub(crate) fn new(
-        templates: &Templates,
-        lab: Lab,
-        spec: &ImageSpec,
-        image: Option<&Image>,
-        input: &ConfigInput,
-    ) -> Result<Self> {
+    pub(crate) fn new(lab: Lab, from: &Ingredients) -> Result<Self> {
+        let Ingredients { templates, spec, image, config, libvirt } = *from;
         let network = lab.spec.network.managed().map(|network| {
             Ok::<_, anyhow::Error>(NetworkXml {
-                with_ipv6: xml::network(templates, &lab, network, true)?,
-                without_ipv6: xml::network(templates, &lab, network, false)?,
+                with_ipv6: xml::network(templates, &lab, network, true, libvirt)?,
+                without_ipv6: xml::network(templates, &lab, network, false, libvirt)?,
             })
         });
         let nodes = lab.nodes();
         let domains =
             nodes.iter().map(|node| xml::domain(templates, &lab, node)).collect::<Result<_>>()?;
         let boot_files = tftp_root::files(templates, &lab, spec, image)?;
-        let content = served::content(templates, &lab, spec, image, input)?;
+        let content = served::content(templates, &lab, spec, image, config)?;
         Ok(Self {
             network: network.transpose()?,
             domains,

@@ -26,7 +26,17 @@ fn prepare(image: &str, config: Option<&str>) -> Result<Prepared> {
     lab.spec.image.name = image.to_owned();
     lab.spec.config = config.reference;
     let input = ConfigInput { template: config.text, ssh_keys: vec![KEY.to_owned()] };
-    Prepared::new(&templates, lab, &spec, None, &input)
+    prepared(&templates, lab, &spec, &input)
+}
+
+fn prepared(
+    templates: &Templates,
+    lab: Lab,
+    spec: &ImageSpec,
+    config: &ConfigInput,
+) -> Result<Prepared> {
+    let libvirt = LibvirtVersion::OLDEST;
+    Prepared::new(lab, &Ingredients { templates, spec, image: None, config, libvirt })
 }
 
 fn ask(server: Server, from: &str, path: &str) -> String {
@@ -129,7 +139,7 @@ fn where_addresses_are_not_known_the_members_find_each_other() {
         lab.spec.network = crate::lab::Network::Bridge("br0".to_owned());
         lab.spec.config = config.reference;
         let input = ConfigInput { template: config.text, ssh_keys: Vec::new() };
-        let prepared = Prepared::new(&templates, lab, &spec, None, &input).unwrap();
+        let prepared = prepared(&templates, lab, &spec, &input).unwrap();
         assert!(prepared.content.wants_discovery(), "{image}");
         let text = &prepared.content.nodes[0].config;
         assert!(text.contains("$private_ipv4") && !text.contains("none"), "{image}: {text}");
