@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
+use crate::packages::Packages;
+
 /// A boot program of the distribution's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Program {
@@ -16,6 +18,8 @@ pub enum Program {
     IpxeEfi,
     /// `undionly.kpxe`, the iPXE that other BIOS network cards start.
     IpxeBios,
+    /// `efi-virtio.rom`, the iPXE that QEMU puts on the nodes' network cards, for BIOS and UEFI.
+    CardRom,
 }
 
 impl Program {
@@ -26,6 +30,7 @@ impl Program {
             Self::Ldlinux => "ldlinux.c32",
             Self::IpxeEfi => "snponly.efi",
             Self::IpxeBios => "undionly.kpxe",
+            Self::CardRom => "efi-virtio.rom",
         }
     }
 
@@ -38,16 +43,26 @@ impl Program {
     }
 
     fn find_below(self, root: &Path) -> Result<PathBuf> {
-        let (places, packages) = self.places();
-        let found = places.iter().map(|place| root.join(place)).find(|path| path.is_file());
-        let Some(path) = found else {
+        let Some(path) = self.find_in(root) else {
+            let packages = self.packages();
             bail!("`{}` is not on this computer; it is in {packages}", self.name());
         };
         Ok(path)
     }
 
+    /// Where it is below `root`, if it is there.
+    pub fn find_in(self, root: &Path) -> Option<PathBuf> {
+        let mut places = self.places().0.iter().map(|place| root.join(place));
+        places.find(|path| path.is_file())
+    }
+
+    /// The packages that have it.
+    pub fn packages(self) -> Packages {
+        self.places().1
+    }
+
     /// Where Debian and Ubuntu, Fedora, Arch and openSUSE have it.
-    fn places(self) -> (&'static [&'static str], &'static str) {
+    fn places(self) -> (&'static [&'static str], Packages) {
         match self {
             Self::Pxelinux => (
                 &[
@@ -55,7 +70,12 @@ impl Program {
                     "usr/share/syslinux/pxelinux.0",
                     "usr/lib/syslinux/bios/pxelinux.0",
                 ],
-                "package pxelinux (Debian, Ubuntu), syslinux-nonlinux (Fedora) or syslinux (Arch, openSUSE)",
+                Packages {
+                    debian: "pxelinux",
+                    fedora: "syslinux-nonlinux",
+                    arch: "syslinux",
+                    suse: "syslinux",
+                },
             ),
             Self::Ldlinux => (
                 &[
@@ -63,7 +83,12 @@ impl Program {
                     "usr/share/syslinux/ldlinux.c32",
                     "usr/lib/syslinux/bios/ldlinux.c32",
                 ],
-                "package syslinux-common (Debian, Ubuntu), syslinux-nonlinux (Fedora) or syslinux (Arch, openSUSE)",
+                Packages {
+                    debian: "syslinux-common",
+                    fedora: "syslinux-nonlinux",
+                    arch: "syslinux",
+                    suse: "syslinux",
+                },
             ),
             Self::IpxeEfi => (
                 &[
@@ -72,7 +97,7 @@ impl Program {
                     "usr/share/ipxe/x86_64/snponly.efi",
                     "usr/share/ipxe/snponly.efi",
                 ],
-                "package ipxe (Debian, Ubuntu, Arch) or ipxe-bootimgs-x86 (Fedora)",
+                IPXE,
             ),
             Self::IpxeBios => (
                 &[
@@ -80,11 +105,28 @@ impl Program {
                     "usr/share/ipxe/undionly.kpxe",
                     "usr/share/ipxe/x86_64/undionly.kpxe",
                 ],
-                "package ipxe (Debian, Ubuntu, Arch) or ipxe-bootimgs-x86 (Fedora)",
+                IPXE,
+            ),
+            Self::CardRom => (
+                &[
+                    "usr/lib/ipxe/qemu/efi-virtio.rom",
+                    "usr/share/qemu/efi-virtio.rom",
+                    "usr/share/ipxe/qemu/efi-virtio.rom",
+                    "usr/share/qemu-kvm/efi-virtio.rom",
+                ],
+                Packages {
+                    debian: "ipxe-qemu",
+                    fedora: "ipxe-roms-qemu",
+                    arch: "qemu-system-x86-firmware",
+                    suse: "qemu-ipxe",
+                },
             ),
         }
     }
 }
+
+const IPXE: Packages =
+    Packages { debian: "ipxe", fedora: "ipxe-bootimgs-x86", arch: "ipxe", suse: "ipxe-bootimgs" };
 
 #[cfg(test)]
 mod tests {
@@ -94,7 +136,7 @@ mod tests {
 
     #[test]
     fn a_program_is_found_where_any_distribution_has_it() {
-        for program in [Program::Pxelinux, Program::Ldlinux, Program::IpxeEfi] {
+        for program in [Program::Pxelinux, Program::Ldlinux, Program::IpxeEfi, Program::CardRom] {
             for place in program.places().0 {
                 let root = tempfile::tempdir().unwrap();
                 let path = root.path().join(place);
@@ -110,7 +152,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         assert_eq!(
             Program::IpxeEfi.find_below(root.path()).unwrap_err().to_string(),
-            "`snponly.efi` is not on this computer; it is in package ipxe (Debian, Ubuntu, Arch) or ipxe-bootimgs-x86 (Fedora)"
+            "`snponly.efi` is not on this computer; it is in package ipxe (Debian, Ubuntu, Arch), ipxe-bootimgs-x86 (Fedora) or ipxe-bootimgs (openSUSE)"
         );
     }
 }

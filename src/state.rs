@@ -31,6 +31,22 @@ impl StateDir {
         Ok(Self { path: root()?.join(name.as_str()) })
     }
 
+    /// The folders of all labs that this user has or had.
+    ///
+    /// # Errors
+    /// If the user has no home directory.
+    pub fn all() -> Result<Vec<(LabName, Self)>> {
+        let Ok(entries) = fs::read_dir(root()?) else { return Ok(Vec::new()) };
+        let folders = entries.filter_map(Result::ok).filter(|entry| entry.path().is_dir());
+        let lab = |entry: fs::DirEntry| {
+            let name = entry.file_name().to_str()?.parse().ok()?;
+            Some((name, Self { path: entry.path() }))
+        };
+        let mut labs: Vec<(LabName, Self)> = folders.filter_map(lab).collect();
+        labs.sort_by(|(a, _), (b, _)| a.as_str().cmp(b.as_str()));
+        Ok(labs)
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path

@@ -10,7 +10,7 @@ use fs_err as fs;
 /// those that stand before its own on the same floor.
 const FLOORS: [&[&str]; 10] = [
     &["error", "units", "signals", "files", "output"],
-    &["template", "loaders"],
+    &["template", "packages", "loaders"],
     &["images"],
     &["lab"],
     &["host", "config", "render", "cluster"],

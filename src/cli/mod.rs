@@ -92,6 +92,9 @@ pub enum Command {
     #[command(visible_aliases = ["delete", "rm"])]
     Destroy(DestroyArgs),
 
+    /// Check whether this host is fit for labs, and name what mends it
+    Doctor,
+
     /// Print what create would give to libvirt and to the nodes
     Render(RenderArgs),
 

@@ -3,6 +3,7 @@
 mod create;
 mod curve;
 mod destroy;
+mod doctor;
 pub mod image;
 pub mod ksm;
 mod list;
@@ -52,6 +53,7 @@ pub fn run(cli: Cli, printer: &Printer) -> Result<()> {
         Command::Verify(args) => verify::run(&session, &args),
         Command::Ssh(args) => ssh::run(&session, &args),
         Command::Destroy(args) => destroy::run(&session, &args),
+        Command::Doctor => doctor::run(&session),
         Command::Render(args) => render::run(&session, &args),
         Command::Serve(args) => serve::run(&args.lab),
         Command::Pxe(command) => pxe::run(&session, &command),

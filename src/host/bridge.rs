@@ -1,6 +1,7 @@
 //! A bridge of the host that a lab attaches to. It is somebody else's: it is looked at, and never
 //! made, changed or removed.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -19,6 +20,37 @@ pub fn check(bridge: &str, session: bool) -> Result<()> {
         check_helper(bridge, Path::new(ACL_FILE), &HELPERS.map(Path::new))
     } else {
         Ok(())
+    }
+}
+
+/// Whether QEMU's helper may attach nodes of `qemu:///session` to this bridge.
+pub(crate) fn is_allowed_in_session(bridge: &str) -> bool {
+    let read = |path: &Path| fs::read_to_string(path).unwrap_or_default();
+    is_allowed(&read(Path::new(ACL_FILE)), bridge, &read)
+}
+
+/// QEMU's bridge helper.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Helper {
+    /// There is none.
+    #[default]
+    Missing,
+    /// It is there, but has not got the rights that it needs.
+    NotSetuid(PathBuf),
+    /// It works.
+    Ready,
+}
+
+/// Looks for QEMU's bridge helper.
+pub(crate) fn helper() -> Helper {
+    let mut found = HELPERS.iter().map(PathBuf::from).filter_map(|path| {
+        let metadata = fs::metadata(&path).ok()?;
+        Some((path, metadata.mode() & SETUID != 0))
+    });
+    match found.next() {
+        None => Helper::Missing,
+        Some((_, true)) => Helper::Ready,
+        Some((path, false)) => Helper::NotSetuid(path),
     }
 }
 
@@ -107,6 +139,8 @@ const HELPERS: [&str; 3] = [
     "/usr/libexec/qemu-bridge-helper",
     "/usr/local/libexec/qemu-bridge-helper",
 ];
+/// chmod(2)
+const SETUID: u32 = 0o4000;
 /// netdevice(7)
 const IFF_UP: u32 = 1;
 

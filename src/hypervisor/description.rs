@@ -15,4 +15,15 @@ impl Hypervisor {
         let version = self.connection()?.lib_version();
         version.doing(|| "asking libvirt for its version".to_owned())
     }
+
+    /// The name of the driver, such as `QEMU`, and the version of what runs the guests, where it has one.
+    ///
+    /// # Errors
+    /// If the connection is gone.
+    pub fn driver(&self) -> Result<(String, Option<u32>)> {
+        let connection = self.connection()?;
+        let driver =
+            connection.driver_type().doing(|| "asking libvirt for its driver".to_owned())?;
+        Ok((driver, connection.hyp_version().ok()))
+    }
 }

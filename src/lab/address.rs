@@ -169,6 +169,17 @@ pub fn capacity(subnet: Ipv4Net) -> u32 {
     addresses.saturating_sub(3)
 }
 
+/// What is taken already of a subnet, and by whom.
+pub fn occupant(subnet: Ipv4Net, occupied: &[(Ipv4Net, String)]) -> Option<&(Ipv4Net, String)> {
+    let overlaps = |other: &Ipv4Net| other.contains(&subnet) || subnet.contains(other);
+    occupied.iter().find(|(other, _)| overlaps(other))
+}
+
+/// A subnet for a lab of so many nodes of which nothing is taken.
+pub fn free_subnet(lab: Uuid, nodes: u32, occupied: &[(Ipv4Net, String)]) -> Option<Ipv4Net> {
+    candidate_subnets(lab, nodes).find(|subnet| occupant(*subnet, occupied).is_none())
+}
+
 /// The gateway: the first address of the subnet.
 pub fn gateway(subnet: Ipv4Net) -> Ipv4Addr {
     offset(subnet, 1)

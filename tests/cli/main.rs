@@ -4,6 +4,7 @@
 //! needs a daemon, an image or root.
 
 mod completion;
+mod doctor;
 mod help;
 mod images;
 mod listings;

@@ -49,8 +49,7 @@ pub struct HostFacts {
 impl HostFacts {
     /// What is taken already of this subnet, and by whom.
     fn occupant(&self, subnet: Ipv4Net) -> Option<&(Ipv4Net, String)> {
-        let overlaps = |other: &Ipv4Net| other.contains(&subnet) || subnet.contains(other);
-        self.occupied.iter().find(|(other, _)| overlaps(other))
+        address::occupant(subnet, &self.occupied)
     }
 }
 
@@ -181,11 +180,9 @@ impl LabOptions {
         };
         let subnet = match self.subnet {
             Some(subnet) => checked_subnet(subnet.trunc(), nodes, found)?,
-            None => address::candidate_subnets(found.uuid, nodes)
-                .find(|subnet| found.occupant(*subnet).is_none())
-                .ok_or_else(|| {
-                    anyhow!("no subnet is free for {nodes} nodes; name one by --subnet")
-                })?,
+            None => address::free_subnet(found.uuid, nodes, &found.occupied).ok_or_else(|| {
+                anyhow!("no subnet is free for {nodes} nodes; name one by --subnet")
+            })?,
         };
         Ok(Network::Managed(ManagedNetwork { mode, subnet }))
     }
