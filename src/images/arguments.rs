@@ -10,6 +10,8 @@ use crate::template::undefined_names;
 /// What the kernel arguments may use.
 #[derive(Clone, Debug, Serialize)]
 pub struct BootVariables {
+    /// The arguments that name the kernel's consoles: the serial one last, and a screen if there is one.
+    pub console: String,
     /// The URL of the node's own config file.
     pub config_url: String,
     /// The URL of the node's `NoCloud` folder, with the slash at its end.
@@ -44,6 +46,7 @@ impl BootVariables {
     /// Values to try a template with.
     pub(crate) fn sample() -> Self {
         Self {
+            console: "console=ttyS0".to_owned(),
             config_url: "http://192.0.2.1/config".to_owned(),
             nocloud_url: "http://192.0.2.1/nocloud/".to_owned(),
             files_url: "http://192.0.2.1/files".to_owned(),

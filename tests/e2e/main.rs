@@ -22,3 +22,4 @@ mod parallel;
 mod past;
 mod proxy_dhcp;
 mod resume;
+mod screen;

@@ -11,6 +11,7 @@ use crate::error::hinted;
 use crate::images::{
     BootVariables, ConfigFormat, Image, ImageFile, ImageSpec, LabVariables, NodeVariables, Role,
 };
+use crate::lab::hardware::Graphics;
 use crate::lab::{Lab, Node};
 use crate::render::boot::{self, BootFiles, Entry, Urls};
 use crate::render::config::{self, ConfigInput};
@@ -55,6 +56,7 @@ pub(crate) fn boot_files(spec: &ImageSpec) -> Result<BootFiles> {
 /// The kernel arguments of a node.
 pub(crate) fn kernel_args(lab: &Lab, node: &Node, spec: &ImageSpec, urls: &Urls) -> Result<String> {
     let variables = BootVariables {
+        console: consoles(lab.spec.hardware.graphics).to_owned(),
         config_url: urls.config.clone(),
         nocloud_url: urls.nocloud.clone(),
         files_url: urls.files.clone(),
@@ -66,6 +68,16 @@ pub(crate) fn kernel_args(lab: &Lab, node: &Node, spec: &ImageSpec, urls: &Urls)
         lab: LabVariables { name: lab.name.to_string() },
     };
     spec.kernel_arguments(&variables)
+}
+
+/// Where the kernel shows its messages. The last one is `/dev/console`: always the serial console,
+/// whose log virtlab reads.
+/// <https://docs.kernel.org/admin-guide/serial-console.html>
+fn consoles(graphics: Graphics) -> &'static str {
+    match graphics {
+        Graphics::None => "console=ttyS0",
+        Graphics::Vnc | Graphics::Spice => "console=tty0 console=ttyS0",
+    }
 }
 
 fn served_node(

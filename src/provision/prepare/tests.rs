@@ -112,6 +112,27 @@ coreos:
     );
 }
 
+/// Newer releases of coreos-cloudinit drop keys with hyphens, older ones take both.
+#[test]
+fn the_config_of_coreos_has_no_hyphens_in_etcd2s_keys() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["coreos_production_pxe.vmlinuz", "coreos_production_pxe_image.cpio.gz"] {
+        fs::write(folder.path().join(name), name).unwrap();
+    }
+    let image = format!("coreos:{}", folder.path().display());
+    let content = prepare(&image, None).unwrap().content;
+    let (_, etcd2) = content.nodes[0].config.split_once("  etcd2:\n").unwrap();
+    assert_eq!(
+        etcd2,
+        "    discovery: <DISCOVERY_URL>
+    advertise_client_urls: \"http://$private_ipv4:2379\"
+    initial_advertise_peer_urls: \"http://$private_ipv4:2380\"
+    listen_client_urls: \"http://0.0.0.0:2379\"
+    listen_peer_urls: \"http://$private_ipv4:2380\"
+"
+    );
+}
+
 #[test]
 fn every_image_makes_configs_that_are_valid_and_have_the_ssh_key() {
     for (image, discovery) in [
