@@ -37,6 +37,13 @@ pub(super) fn print(
         ));
     }
     let status = status::look(hypervisor, found, timeline.as_deref(), client_port)?;
+    if status.dhcp_running == Some(false) {
+        session.printer.warn(format!(
+            "the DHCP and TFTP server (dnsmasq) of network `{0}` has ended, so no node can boot; \
+             `virtlab create {0}` brings it back",
+            lab.name
+        ));
+    }
     let mut table = Table::new(&[
         "node", "ip", "mac", "state", "script", "kernel", "initrd", "config", "ready",
     ]);

@@ -1,6 +1,7 @@
 //! What this computer's network already has, so that a lab does not take it.
 
 pub mod bridge;
+pub(crate) mod dnsmasq;
 pub(crate) mod firewall;
 pub mod neighbour;
 pub mod process;

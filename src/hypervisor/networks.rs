@@ -3,6 +3,7 @@
 use anyhow::{Result, bail};
 use virt::error::ErrorNumber;
 use virt::network::Network;
+use virt::sys;
 
 use super::error::{Already, Doing, Unless, is_any};
 use super::{Hypervisor, raw};
@@ -41,6 +42,27 @@ impl Hypervisor {
         // So that the lab can be started after the host was.
         network.set_autostart(true).already(&[ErrorNumber::NoSupport]).doing(doing)?;
         Ok(())
+    }
+
+    /// Makes libvirt start the DHCP and TFTP server of the lab's network again, with no node taken off the wire: it does
+    /// so, if need be, for each change of what that server tells, and a record is put in and taken out.
+    ///
+    /// # Errors
+    /// If libvirt cannot.
+    pub fn restore_dhcp(&self, lab: &Lab) -> Result<()> {
+        let doing = || format!("bringing back DHCP and TFTP of network `{}`", lab.name);
+        let Some(network) = self.own_network(lab)? else {
+            bail!("{}: it is not there any more", doing());
+        };
+        let update = |command| {
+            let (section, live) =
+                (sys::VIR_NETWORK_SECTION_DNS_TXT, sys::VIR_NETWORK_UPDATE_AFFECT_LIVE);
+            network.update(command, section, -1, "<txt name='virtlab' value='again'/>", live)
+        };
+        // A run that was ended in between left the record.
+        let added = update(sys::VIR_NETWORK_UPDATE_COMMAND_ADD_LAST);
+        let removed = update(sys::VIR_NETWORK_UPDATE_COMMAND_DELETE);
+        removed.or(added).doing(doing)
     }
 
     /// Stops and undefines the lab's network.

@@ -12,6 +12,8 @@ use super::{Lab, Network};
 pub struct Observed {
     /// The lab's own network.
     pub network: Option<Activity>,
+    /// Whether the DHCP and TFTP server of its network serves.
+    pub dhcp: bool,
     /// The lab's storage pool.
     pub pool: Option<Activity>,
     /// Whether all boot files lie in the pool.
@@ -79,6 +81,8 @@ pub enum LabStep {
     UploadBootFiles,
     /// Start the lab's network.
     StartNetwork,
+    /// Bring back the DHCP and TFTP server of the lab's network.
+    RestoreDhcp,
     /// Start the lab's boot server.
     StartBootServer,
     /// End the lab's boot server.
@@ -152,6 +156,7 @@ impl LabStep {
             }
             Self::UploadBootFiles => format!("upload boot files to `{}`", lab.pool_name()),
             Self::StartNetwork => format!("start network `{}`", lab.name),
+            Self::RestoreDhcp => format!("bring back DHCP and TFTP of network `{}`", lab.name),
             Self::StartBootServer => format!("start boot server at {}", lab.boot_url()),
             Self::StopBootServer => "stop boot server".to_owned(),
             Self::DeletePool => format!("delete storage pool `{}`", lab.pool_name()),
@@ -210,6 +215,8 @@ fn plan_up(lab: &Lab, running: u32, observed: &Observed) -> Vec<Step> {
     add(observed.pool != Some(Activity::Active), LabStep::MakePool.into());
     add(managed && !observed.boot_files, LabStep::UploadBootFiles.into());
     add(managed && observed.network != Some(Activity::Active), LabStep::StartNetwork.into());
+    let is_mute = observed.network == Some(Activity::Active) && !observed.dhcp;
+    add(managed && is_mute, LabStep::RestoreDhcp.into());
     add(!observed.boot_server, LabStep::StartBootServer.into());
     nodes().for_each(|index| add(managed && state(index).is_none(), NodeStep::Define.of(index)));
     (1..=running).for_each(|index| {
@@ -252,6 +259,7 @@ mod tests {
     fn complete(nodes: u32) -> Observed {
         Observed {
             network: Some(Activity::Active),
+            dhcp: true,
             pool: Some(Activity::Active),
             boot_files: true,
             boot_server: true,
@@ -295,6 +303,14 @@ mod tests {
                 NodeStep::Resume.of(1),
             ]
         );
+    }
+
+    #[test]
+    fn a_network_that_lost_its_server_gets_it_back_and_nothing_else_is_done() {
+        let mute = Observed { dhcp: false, ..complete(2) };
+        assert_eq!(plan(&lab(2), Goal::Up, &mute), [LabStep::RestoreDhcp.into()]);
+        let inactive = Observed { network: Some(Activity::Inactive), ..mute };
+        assert_eq!(plan(&lab(2), Goal::Up, &inactive), [LabStep::StartNetwork.into()]);
     }
 
     #[test]
@@ -396,13 +412,14 @@ mod tests {
 
     #[test]
     fn every_subset_of_a_lab_is_completed_and_removed() {
-        for bits in 0_u32..128 {
+        for bits in 0_u32..256 {
             let has = |bit: u32| bits & (1 << bit) != 0;
             let activity = |there: bool, active: bool| {
                 there.then_some(if active { Activity::Active } else { Activity::Inactive })
             };
             let mut observed = Observed {
                 network: activity(has(0), has(1)),
+                dhcp: has(7),
                 pool: activity(has(2), has(3)),
                 boot_files: has(2) && has(4),
                 boot_server: has(5),

@@ -11,6 +11,7 @@ use super::prepare::{BootFile, Prepared};
 use crate::boot_server::process::{self, Client};
 use crate::boot_server::timeline::Stage;
 use crate::error::all_errors;
+use crate::host::dnsmasq;
 use crate::hypervisor::{Connection, Found, Hypervisor, is_connection_lost};
 use crate::ksm::Settings;
 use crate::ksm::claims::Claims;
@@ -46,6 +47,7 @@ impl<'a> Applier<'a> {
         let mark = self.prepared.map(Prepared::upload_mark);
         Ok(Observed {
             network: found.and_then(|found| found.network),
+            dhcp: dnsmasq::serves(self.lab) != Some(false),
             pool: found.and_then(|found| found.pool),
             boot_files: mark.is_some_and(|mark| files.contains(&mark)),
             boot_server: process::is_running(self.state.path())
@@ -115,6 +117,7 @@ impl<'a> Applier<'a> {
             LabStep::MakePool => hypervisor.make_pool(lab),
             LabStep::UploadBootFiles => self.upload(),
             LabStep::StartNetwork => self.start_network(),
+            LabStep::RestoreDhcp => hypervisor.restore_dhcp(lab),
             LabStep::StartBootServer => self.start_boot_server(),
             LabStep::StopBootServer => process::stop(self.state.path()),
             LabStep::DeletePool => hypervisor.delete_pool(lab),

@@ -19,6 +19,7 @@ use self::readiness::{endpoints, last_seen_stage};
 use crate::boot_server::timeline::{NodeTimeline, Stage};
 use crate::cluster::etcd;
 use crate::error::hinted;
+use crate::host::dnsmasq;
 use crate::hypervisor::{Found, Hypervisor};
 use crate::images::Readiness;
 use crate::lab::plan::DomainState;
@@ -33,6 +34,9 @@ pub(crate) struct LabStatus {
     pub(crate) image: String,
     pub(crate) network: String,
     pub(crate) boot_server: BootServerStatus,
+    /// Whether the DHCP and TFTP server of its own network runs, where that can be told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) dhcp_running: Option<bool>,
     pub(crate) nodes: Vec<NodeStatus>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) etcd: Option<etcd::Report>,
@@ -121,6 +125,7 @@ pub(crate) fn look(
         image: lab.spec.image.to_string(),
         network: lab.spec.network.to_string(),
         boot_server: BootServerStatus { url: lab.boot_url(), running: timeline.is_some() },
+        dhcp_running: dnsmasq::serves(lab),
         nodes,
         etcd: report,
         discovery: DiscoveryStatus::of(lab, PATIENCE)?,

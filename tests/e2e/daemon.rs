@@ -113,3 +113,38 @@ fn what_cannot_be_deleted_keeps_what_leads_to_it() {
     virtlab(&["destroy", "stuck"]).ok();
     assert_eq!(everything_there(), before);
 }
+
+#[test]
+fn a_network_whose_dnsmasq_has_ended_gets_it_back_under_running_nodes() {
+    let _guard = LabGuard("mute");
+    let create = ["create", "mute", "--nodes", "2", "--memory", "512MiB", "--timeout", "10m"];
+    virtlab(&create).ok();
+    let warning = "the DHCP and TFTP server (dnsmasq) of network `mute` has ended";
+    let status = virtlab(&["status", "mute"]);
+    assert!(!status.stderr.contains(warning), "{}", status.stderr);
+    let ports = || run("ip", &["-brief", "link", "show", "type", "tun"]).ok();
+    let wire = ports();
+
+    run("pkill", &["-KILL", "-f", "dnsmasq/mute.conf"]).ok();
+    let status = virtlab(&["status", "mute"]);
+    assert!(status.stderr.contains(warning), "{}", status.stderr);
+    let steps = virtlab(&[&create[..], &["--dry-run"]].concat()).ok();
+    assert_eq!(steps, "bring back DHCP and TFTP of network `mute`\n");
+    virtlab(&create).ok();
+    assert_eq!(ports(), wire);
+    assert!(!virsh(&["net-dumpxml", "mute"]).contains("<txt"));
+
+    // A node that boots anew has all that it needs.
+    let status = virtlab(&["status", "mute", "-o", "json"]).json();
+    assert_eq!(status["dhcp_running"], true, "{status}");
+    virsh(&["reset", "mute-2"]);
+    let console = "/var/lib/libvirt/virtlab-mute/mute-2.console.log";
+    let boots = || {
+        std::fs::read(console)
+            .map(|text| String::from_utf8_lossy(&text).matches("iPXE initialising").count())
+    };
+    wait_until("a second boot", Duration::from_secs(60), || boots().is_ok_and(|count| count >= 2));
+    let loads =
+        || String::from_utf8_lossy(&std::fs::read(console).unwrap()).matches("initrd").count();
+    wait_until("its initrd", Duration::from_secs(120), || loads() >= 2);
+}
