@@ -119,17 +119,24 @@ CONF
 }
 
 serve_packages() {
-    if [ -e "$host/nginx.pid" ]; then return; fi
+    if pid_of nginx >/dev/null; then return; fi
     mkdir -p "$cache/apt/temp" "$host/share"
+    rm -f "$host/share/packages.sock"
     write_nginx_conf >"$host/nginx.conf"
     nginx -p "$host" -e "$host/nginx.log" -c "$host/nginx.conf" || die "serving packages: see \`$host/nginx.log\`"
 }
 
 stop_packages() {
     local pid
-    pid=$(cat "$host/nginx.pid" 2>/dev/null) || return 0
-    kill -QUIT "$pid" 2>/dev/null || true
+    if pid=$(pid_of nginx); then kill -QUIT "$pid"; fi
     rm -f "$host/nginx.pid" "$host/share/packages.sock"
+}
+
+# The process that a host has of this program; a file of before a reboot may name another.
+pid_of() {
+    local program=$1 pid
+    pid=$(cat "$host/${program#systemd-}.pid" 2>/dev/null) && [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = "$program" ] &&
+        echo "$pid"
 }
 
 # --- the file system ------------------------------------------------------------
@@ -216,7 +223,7 @@ cargo_target() { echo "$cache/cargo-$(. "$host/root/etc/os-release" && echo "$VE
 # --- power ----------------------------------------------------------------------
 
 start() {
-    [ ! -e "$host/nspawn.pid" ] || die "\`$name\` runs"
+    if pid_of systemd-nspawn >/dev/null; then die "\`$name\` runs"; fi
     serve_packages
     setsid unshare --mount "$BASH" "$0" "$name" --power </dev/null >>"$host/console.log" 2>&1 &
     disown
@@ -246,7 +253,8 @@ power() {
 
 # The PID of its systemd, seen from here.
 leader() {
-    [ -e "$host/nspawn.pid" ] && pgrep -P "$(cat "$host/nspawn.pid")"
+    local pid
+    pid=$(pid_of systemd-nspawn) && pgrep -P "$pid"
 }
 
 inside() {
@@ -290,10 +298,12 @@ reboot_in_order() {
 
 cut_power() {
     local pid
-    pid=$(cat "$host/nspawn.pid" 2>/dev/null) || return 0
-    # shellcheck disable=SC2046 # none or one
-    kill -KILL "$pid" $(leader) 2>/dev/null || true
-    while [ -e "$host/nspawn.pid" ]; do sleep 0.1; done
+    if pid=$(pid_of systemd-nspawn); then
+        # shellcheck disable=SC2046 # none or one
+        kill -KILL "$pid" $(leader) 2>/dev/null || true
+        while [ -e "$host/nspawn.pid" ]; do sleep 0.1; done
+    fi
+    rm -f "$host/nspawn.pid"
 }
 
 create() {
@@ -310,36 +320,41 @@ create() {
 
 usage() { sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//p}' "$0"; }
 
-case ${1-} in
--h | --help)
-    usage
-    exit
-    ;;
-esac
-[ $# -ge 2 ] || {
-    usage >&2
-    exit 2
+# Bash reads a script as it goes; in here all of it has been read.
+main() {
+    case ${1-} in
+    -h | --help)
+        usage
+        exit
+        ;;
+    esac
+    [ $# -ge 2 ] || {
+        usage >&2
+        exit 2
+    }
+    if [ "$(id -u)" != 0 ]; then
+        exec sudo env "PATH=$PATH" "HOME=$HOME" "VIRTLAB_HOSTS=$hosts" "$BASH" "$0" "$@"
+    fi
+    PATH=$PATH:/usr/sbin:/sbin
+    name=$1
+    host=$hosts/$name
+    case $2 in
+    create) create "${3:?a suite}" ;;
+    start) start ;;
+    --power) power ;;
+    user | root) run_as "$2" "${3:?a command}" ;;
+    reboot) reboot_in_order ;;
+    cut) cut_power ;;
+    remove)
+        cut_power
+        stop_packages
+        rm -rf --one-file-system "$host"
+        ;;
+    *)
+        usage >&2
+        exit 2
+        ;;
+    esac
 }
-if [ "$(id -u)" != 0 ]; then
-    exec sudo env "PATH=$PATH" "HOME=$HOME" "VIRTLAB_HOSTS=$hosts" "$BASH" "$0" "$@"
-fi
-PATH=$PATH:/usr/sbin:/sbin
-name=$1
-host=$hosts/$name
-case $2 in
-create) create "${3:?a suite}" ;;
-start) start ;;
---power) power ;;
-user | root) run_as "$2" "${3:?a command}" ;;
-reboot) reboot_in_order ;;
-cut) cut_power ;;
-remove)
-    cut_power
-    stop_packages
-    rm -rf --one-file-system "$host"
-    ;;
-*)
-    usage >&2
-    exit 2
-    ;;
-esac
+
+main "$@"; exit
