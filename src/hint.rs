@@ -1,6 +1,7 @@
 //! What to do about an error. Hints for libvirt's errors go by its codes, never by its text.
 
 use crate::error::{Hinted, TimedOut};
+use crate::host::libvirt_socket::SocketAccess;
 use crate::hypervisor::{ErrorNumber, LibvirtError};
 use crate::ksm::KsmError;
 
@@ -25,20 +26,19 @@ pub fn hints(error: &anyhow::Error) -> Vec<String> {
 }
 
 fn libvirt_hint(error: &LibvirtError) -> Option<&'static str> {
-    if error.is_any(&[ErrorNumber::SystemError]) && error.is_from_transport() {
-        return Some(
-            "is libvirt running, and may you use it? `systemctl start libvirtd` (or virtqemud); \
-             join the group with `sudo usermod -aG libvirt $USER`, then log in again",
-        );
+    let denied =
+        [ErrorNumber::AuthFailed, ErrorNumber::AuthUnavailable, ErrorNumber::AuthCancelled];
+    if error.is_any(&denied) {
+        return Some(JOIN_GROUP);
     }
-    if error.is_any(&[
-        ErrorNumber::AuthFailed,
-        ErrorNumber::AuthUnavailable,
-        ErrorNumber::AuthCancelled,
-    ]) {
-        return Some(
-            "join the group that may use libvirt with `sudo usermod -aG libvirt $USER`, then log in again",
-        );
+    if error.is_any(&[ErrorNumber::SystemError]) && error.is_from_transport() {
+        return Some(match error.socket() {
+            Some(SocketAccess::Denied) => JOIN_GROUP,
+            Some(SocketAccess::Absent) => START_LIBVIRT,
+            Some(SocketAccess::Granted) | None => {
+                "is libvirt running there, and may you use it? `virtlab doctor` looks"
+            }
+        });
     }
     if error.is_any(&[ErrorNumber::NoConnect, ErrorNumber::InvalidConn]) {
         return Some("a libvirt URI looks like qemu:///system; see https://libvirt.org/uri.html");
@@ -48,3 +48,7 @@ fn libvirt_hint(error: &LibvirtError) -> Option<&'static str> {
     }
     None
 }
+
+const JOIN_GROUP: &str = "you may not use the host's libvirt yet: join its group with `sudo usermod -aG libvirt $USER`, then log in again";
+const START_LIBVIRT: &str = "libvirt does not run here: `sudo systemctl start libvirtd` (or virtqemud) starts it; on Debian and Ubuntu \
+    `sudo apt install libvirt-daemon-system` installs it";

@@ -39,8 +39,15 @@ pub struct Cli {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Global")]
 pub struct Global {
-    /// libvirt connection [default: libvirt's own choice]
-    #[arg(short, long, global = true, value_name = "URI", env = "LIBVIRT_DEFAULT_URI")]
+    /// The libvirt connection.
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_name = "URI",
+        env = "LIBVIRT_DEFAULT_URI",
+        help = "libvirt connection [default: qemu:///system]"
+    )]
     pub connect: Option<String>,
 
     /// How listings are printed

@@ -4,11 +4,11 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use virt::connect::Connect;
 
-use super::error::{Doing, is_connection_lost};
-use super::{Hypervisor, event_loop};
+use super::error::{Doing, LibvirtError, is_connection_lost};
+use super::{Hypervisor, default_uri, event_loop};
 
 /// A connection that is there again after it was lost.
 #[derive(Debug)]
@@ -19,7 +19,9 @@ pub(super) struct KeptConnection {
 
 impl KeptConnection {
     pub(super) fn open(uri: Option<&str>) -> Result<Self> {
-        Ok(Self { uri: uri.map(ToOwned::to_owned), current: Mutex::new(open(uri)?) })
+        let uri = default_uri::resolve(uri);
+        let current = Mutex::new(open(uri.as_deref())?);
+        Ok(Self { uri, current })
     }
 
     /// The connection, opened anew if it was lost.
@@ -76,7 +78,8 @@ impl Hypervisor {
 
 fn open(uri: Option<&str>) -> Result<Connect> {
     event_loop::start().doing(|| "starting libvirt's event loop".to_owned())?;
-    let connection = Connect::open(uri).doing(|| match uri {
+    let connection = Connect::open(uri).map_err(|error| LibvirtError::of_open(error, uri));
+    let connection = connection.with_context(|| match uri {
         Some(uri) => format!("connecting to libvirt at `{uri}`"),
         None => "connecting to libvirt".to_owned(),
     })?;

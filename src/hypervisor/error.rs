@@ -4,26 +4,43 @@
 use anyhow::{Context, Result};
 use virt::error::{Error, ErrorDomain, ErrorNumber};
 
+use crate::host::libvirt_socket::SocketAccess;
+
 /// What libvirt said, without the numbers that mean nothing to a user.
 #[derive(Debug, thiserror::Error)]
-#[error("{}", .0.message())]
-pub struct LibvirtError(Error);
+#[error("{}", .error.message())]
+pub struct LibvirtError {
+    error: Error,
+    /// What there was of libvirt's socket when a connection could not be opened.
+    socket: Option<SocketAccess>,
+}
 
 impl From<Error> for LibvirtError {
     fn from(error: Error) -> Self {
-        Self(error)
+        Self { error, socket: None }
     }
 }
 
 impl LibvirtError {
+    /// The error of a connection that could not be opened.
+    pub(super) fn of_open(error: Error, uri: Option<&str>) -> Self {
+        Self { error, socket: uri.and_then(SocketAccess::of_uri) }
+    }
+
+    /// What there was of libvirt's socket when a connection could not be opened; `None` if there is none to
+    /// look at on this host.
+    pub fn socket(&self) -> Option<SocketAccess> {
+        self.socket
+    }
+
     /// Whether this is one of these errors.
     pub fn is_any(&self, codes: &[ErrorNumber]) -> bool {
-        is_any(&self.0, codes)
+        is_any(&self.error, codes)
     }
 
     /// Whether it came from the connection itself: no socket, nobody behind it, no permission.
     pub fn is_from_transport(&self) -> bool {
-        self.0.domain().is(ErrorDomain::Rpc)
+        self.error.domain().is(ErrorDomain::Rpc)
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod attachments;
 mod connection;
+mod default_uri;
 mod description;
 mod domains;
 mod error;
@@ -40,8 +41,8 @@ pub struct Hypervisor {
 }
 
 impl Hypervisor {
-    /// Opens a connection: to `uri`, or to what libvirt's own logic says (`LIBVIRT_DEFAULT_URI`,
-    /// its client configuration, the best driver there is).
+    /// Opens a connection: to `uri`, to what libvirt's client configuration names, or to the host's own
+    /// libvirt.
     ///
     /// # Errors
     /// If nobody answers or we may not connect.

@@ -205,8 +205,8 @@ fn without_permission_the_way_out_is_told() {
         said,
         format!(
             "error: connecting to libvirt at `{uri}`: Failed to connect socket to '{socket}': Permission denied\n\n\
-             hint: is libvirt running, and may you use it? `systemctl start libvirtd` (or virtqemud); \
-             join the group with `sudo usermod -aG libvirt $USER`, then log in again\n"
+             hint: you may not use the host's libvirt yet: join its group with `sudo usermod -aG libvirt $USER`, \
+             then log in again\n"
         )
     );
 }
