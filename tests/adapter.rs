@@ -270,7 +270,7 @@ fn errors_are_told_apart_by_code() {
     let nobody = Hypervisor::open(Some("qemu+unix:///system?socket=/nonexistent")).unwrap_err();
     let cause = libvirt_error(&nobody);
     assert!(cause.is_any(&[ErrorNumber::SystemError]) && cause.is_from_transport());
-    assert!(hints(&nobody)[0].starts_with("is libvirt running"), "{:?}", hints(&nobody));
+    assert!(hints(&nobody)[0].starts_with("libvirt does not run here"), "{:?}", hints(&nobody));
 
     let libvirt = Libvirt::new("");
     let lab = lab();

@@ -54,6 +54,11 @@ pub(crate) fn helper() -> Helper {
     }
 }
 
+/// Whether the host has a network interface of this name.
+pub fn exists(name: &str) -> bool {
+    Path::new(INTERFACES).join(name).exists()
+}
+
 fn check_interface(interfaces: &Path, bridge: &str) -> Result<()> {
     let interface = interfaces.join(bridge);
     let is_name = !bridge.contains('/') && !bridge.starts_with('.') && !bridge.is_empty();

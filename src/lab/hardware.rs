@@ -24,10 +24,10 @@ pub struct Hardware {
     pub nics: Vec<Nic>,
     /// The machine type; QEMU's `q35` if not given.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub machine: Option<String>,
+    pub machine: Option<ModelName>,
     /// The processor model; the host's own under KVM and QEMU's default otherwise if not given.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub cpu: Option<String>,
+    pub cpu: Option<ModelName>,
     /// Whether memory comes from the host's huge pages.
     pub hugepages: bool,
     /// Whether the host's kernel may not merge equal pages.
@@ -110,6 +110,51 @@ impl fmt::Display for DiskSize {
     }
 }
 
+/// The name of a machine type of QEMU's or of a processor model of libvirt's, such as `pc-q35-7.2` or
+/// `Skylake-Client-IBRS`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ModelName(String);
+
+impl ModelName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for ModelName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let is_good = |c: char| c.is_ascii_alphanumeric() || "._+-".contains(c);
+        if text.is_empty() || !text.chars().all(is_good) {
+            return Err("a name of letters, digits, `.`, `_`, `+` and `-` is wanted".to_owned());
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl TryFrom<String> for ModelName {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<ModelName> for String {
+    fn from(name: ModelName) -> Self {
+        name.0
+    }
+}
+
+impl fmt::Display for ModelName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// What a further network card is attached to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -128,7 +173,8 @@ impl FromStr for Nic {
             Some(name) => (Self::Bridge, name),
             None => (Self::Network, text),
         };
-        if name.is_empty() {
+        let is_good = |c: char| !c.is_control() && !"<>&\"'/".contains(c);
+        if name.is_empty() || !name.chars().all(is_good) {
             return Err("name a libvirt network, or a bridge of the host as bridge:NAME".to_owned());
         }
         Ok(make(name.to_owned()))
@@ -177,8 +223,18 @@ mod tests {
     fn a_card_is_on_a_network_or_a_bridge() {
         assert_eq!("default".parse(), Ok(Nic::Network("default".to_owned())));
         assert_eq!("bridge:br0".parse(), Ok(Nic::Bridge("br0".to_owned())));
-        for text in ["", "bridge:"] {
+        for text in ["", "bridge:", "<x>", "a/b", "bridge:br0'"] {
             assert!(text.parse::<Nic>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn models_are_names_and_nothing_else() {
+        for text in ["q35", "pc-q35-7.2", "Skylake-Client-IBRS", "host-passthrough"] {
+            assert_eq!(text.parse::<ModelName>().unwrap().as_str(), text);
+        }
+        for text in ["", "a b", "<x>", "a,b"] {
+            assert!(text.parse::<ModelName>().is_err(), "{text}");
         }
     }
 }

@@ -79,6 +79,7 @@ impl Draft {
             (None, None) => bail!("lab `{}` is neither new nor there", options.lab_name()),
         };
         let replaced = survey.replaced.as_ref().map(|found| found.lab.uuid);
+        wire::refuse_missing_nics(&lab, &survey.inventory, survey.is_session)?;
         wire::refuse_taken_macs(&lab, replaced, &survey.wire, &survey.inventory.cards)?;
         let prepared = prepare(lab, &survey)?;
         preflight::conflicts(&prepared.lab, &survey.inventory)?;
@@ -121,7 +122,10 @@ fn prepare(lab: Lab, survey: &Survey) -> Result<Prepared> {
 fn warn(session: &Session, survey: &Survey, memory: Option<&str>) {
     let virt = survey.new.as_ref().and_then(|new| new.virt.as_ref());
     if let Some(reason) = virt.and_then(|virt| virt.reason.as_ref()) {
-        session.printer.warn(format!("no KVM here, so nodes are emulated and slow: {reason}"));
+        session
+            .printer
+            .warn("no KVM here, so nodes are emulated and slow; `virtlab doctor` says why");
+        tracing::info!("no KVM: {reason}");
     }
     if survey.ssh_keys.is_empty() && survey.spec.ssh_user.is_some() {
         session.printer.warn(NO_KEYS);

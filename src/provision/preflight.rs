@@ -4,11 +4,12 @@ use anyhow::Result;
 
 use super::survey::{CreateMode, Survey};
 use crate::error::hinted;
+use crate::host::bridge;
 use crate::host::firewall::{self, Access, Needs};
 use crate::hypervisor::{Found, Inventory};
 use crate::lab::plan::DomainState;
 use crate::lab::spec::VirtType;
-use crate::lab::{Lab, Network};
+use crate::lab::{Lab, Network, address};
 use crate::units::human_bytes;
 
 /// Nothing foreign may have a name that the lab needs.
@@ -27,6 +28,14 @@ pub(crate) fn conflicts(lab: &Lab, inventory: &Inventory) -> Result<()> {
     }
     if foreign.pools.contains(&lab.pool_name()) {
         return taken("storage pool", &lab.pool_name(), "pool-list");
+    }
+    let bridge = address::bridge_name(lab.uuid);
+    let is_ours = inventory.networks.get(lab.name.as_str()).is_some_and(|network| network.active);
+    if lab.spec.network.managed().is_some() && !is_ours && bridge::exists(&bridge) {
+        return Err(hinted(
+            format!("bridge `{bridge}` exists already and is not that of a network of libvirt's"),
+            format!("if nobody needs it, `sudo ip link delete {bridge}` removes it"),
+        ));
     }
     let others = inventory.labs.values().filter(|found| found.lab.uuid != lab.uuid);
     let other_nodes: Vec<String> = others

@@ -40,6 +40,8 @@ pub(crate) struct Survey {
     pub(crate) replaced: Option<Found>,
     /// The version of the libvirt that we are connected to.
     pub(crate) libvirt: LibvirtVersion,
+    /// Whether that libvirt is the user's own.
+    pub(crate) is_session: bool,
     /// The image's entry.
     pub(crate) spec: ImageSpec,
     /// The image, if it is here.
@@ -120,6 +122,7 @@ impl Survey {
             found,
             replaced,
             libvirt: hypervisor.version()?,
+            is_session: hypervisor.is_session()?,
             spec,
             image,
             templates,

@@ -3,12 +3,13 @@
 
 use std::net::IpAddr;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use uuid::Uuid;
 
 use crate::error::hinted;
 use crate::host::{self, bridge};
 use crate::hypervisor::{Attachment, Inventory, SeenNetwork};
+use crate::lab::hardware::Nic;
 use crate::lab::{Lab, MacAddr, Network};
 
 /// A wire that was found fit for a lab.
@@ -50,6 +51,18 @@ pub(crate) fn find(network: &Network, inventory: &Inventory, session: bool) -> R
             Ok(Wire { bridge: network.bridge.clone(), address, lacks })
         }
     }
+}
+
+/// Refuses further network cards on networks and bridges that are not there.
+pub(crate) fn refuse_missing_nics(lab: &Lab, inventory: &Inventory, session: bool) -> Result<()> {
+    for nic in &lab.spec.hardware.nics {
+        match nic {
+            Nic::Bridge(name) => bridge::check(name, session).map(drop),
+            Nic::Network(name) => require_network(name, inventory.networks.get(name)).map(drop),
+        }
+        .with_context(|| format!("checking --nic {nic}"))?;
+    }
+    Ok(())
 }
 
 /// Refuses MAC addresses that other domains on the same wire have, but for those of the lab with the

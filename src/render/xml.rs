@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::{LabContext, NodeContext, all_nodes};
 use crate::lab::boot::{Firmware, Loader};
-use crate::lab::hardware::{Graphics, Nic};
+use crate::lab::hardware::{Graphics, ModelName, Nic};
 use crate::lab::metadata::Mark;
 use crate::lab::spec::ManagedNetwork;
 use crate::lab::{Lab, LibvirtVersion, MacAddr, Network, Node, address};
@@ -34,8 +34,8 @@ pub fn domain(templates: &Templates, lab: &Lab, node: &Node) -> Result<String> {
         network: AttachContext::new(lab),
         firmware: lab.spec.boot.firmware,
         secure_boot: lab.spec.boot.secure_boot,
-        machine: hardware.machine.as_deref(),
-        cpu: hardware.cpu.as_deref(),
+        machine: hardware.machine.as_ref().map(ModelName::as_str),
+        cpu: hardware.cpu.as_ref().map(ModelName::as_str),
         graphics: hardware.graphics,
         hugepages: hardware.hugepages,
         no_share_pages: hardware.no_share_pages,

@@ -20,7 +20,7 @@ pub use self::resolve::HostFacts;
 pub use self::values::{NetworkChoice, Span, VirtTypeChoice};
 use super::address::MacPrefix;
 use super::boot::{Firmware, Loader, Transport};
-use super::hardware::{DiskSize, Graphics, Nic};
+use super::hardware::{DiskSize, Graphics, ModelName, Nic};
 use super::size::MemoryMib;
 use super::{LabName, Network};
 use crate::images::{Readiness, catalogue};
@@ -163,11 +163,11 @@ pub struct LabOptions {
 
     /// QEMU's machine type [default: q35]
     #[arg(long, value_name = "TYPE", env = "VIRTLAB_MACHINE")]
-    pub machine: Option<String>,
+    pub machine: Option<ModelName>,
 
     /// Processor model of libvirt's, or host-passthrough, host-model, maximum
     #[arg(long, value_name = "MODEL", env = "VIRTLAB_CPU")]
-    pub cpu: Option<String>,
+    pub cpu: Option<ModelName>,
 
     /// Take the nodes' memory from the host's huge pages
     #[arg(
