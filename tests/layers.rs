@@ -60,7 +60,9 @@ fn rooms_keep_their_promises() {
             continue;
         }
         let mut refuse = |what: &str, word: &str| {
-            if text.contains(word) {
+            let begins =
+                |at: usize| !text[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_');
+            if text.match_indices(word).any(|(at, _)| begins(at)) {
                 broken.push(format!("{path}: {what} (`{word}`)"));
             }
         };
