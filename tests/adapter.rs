@@ -257,7 +257,7 @@ fn the_connection_is_known() {
     let libvirt = Libvirt::new(FOREIGN);
     let hypervisor = &libvirt.hypervisor;
     assert!(hypervisor.is_local().unwrap());
-    assert_eq!(hypervisor.probe_virt_type().unwrap().virt_type, VirtType::Test);
+    assert_eq!(hypervisor.probe_virt_type("x86_64").unwrap().virt_type, VirtType::Test);
     assert_eq!(hypervisor.network_is_active("default").unwrap(), Some(true));
     assert_eq!(hypervisor.network_is_active("none").unwrap(), None);
     let results = hypervisor.in_parallel(&[1, 2, 3, 4], |_, number| Ok(number * number));

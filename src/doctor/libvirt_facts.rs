@@ -3,6 +3,7 @@
 use anyhow::Result;
 
 use crate::hypervisor::{ErrorNumber, Hypervisor, Inventory, LibvirtError, VirtProbe};
+use crate::lab::hardware::Arch;
 use crate::session::Session;
 
 /// What libvirt tells.
@@ -57,7 +58,7 @@ impl LibvirtFacts {
             is_local: hypervisor.is_local()?,
             is_session: hypervisor.is_session()?,
             inventory: hypervisor.observe()?,
-            virt: hypervisor.probe_virt_type().ok(),
+            virt: hypervisor.probe_virt_type(Arch::default().as_str()).ok(),
         })
     }
 }

@@ -3,8 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result};
-use serde::Deserialize;
+use anyhow::Result;
 use uuid::Uuid;
 use virt::error::ErrorNumber;
 use virt::sys;
@@ -54,60 +53,14 @@ impl Hypervisor {
         let unknown = [ErrorNumber::NoSupport];
         let parameters = raw::node_memory_parameters(&self.connection()?).already(&unknown);
         let Some(parameters) = parameters.doing(doing)? else { return Ok(None) };
-        let Some(xml) = self.connection()?.capabilities().already(&unknown).doing(doing)? else {
-            return Ok(None);
-        };
-        let page_size = page_size(&xml)?;
+        let page_size = self.capabilities()?.and_then(|host| host.page_size);
         Ok(page_size.and_then(|bytes| KsmStatus::from_node_memory(&parameters, bytes)))
     }
-}
-
-/// The size in bytes of the host's ordinary pages: the smallest that it has.
-/// <https://libvirt.org/formatcaps.html#host-capabilities>
-fn page_size(capabilities: &str) -> Result<Option<u64>> {
-    let parsed: Capabilities =
-        quick_xml::de::from_str(capabilities).context("reading libvirt's capabilities")?;
-    let pages = parsed.host.cpu.map(|cpu| cpu.pages).unwrap_or_default();
-    Ok(pages.iter().filter(|page| page.unit == "KiB").map(|page| page.size * 1024).min())
-}
-
-#[derive(Deserialize)]
-struct Capabilities {
-    host: Host,
-}
-
-#[derive(Deserialize)]
-struct Host {
-    cpu: Option<Cpu>,
-}
-
-#[derive(Deserialize)]
-struct Cpu {
-    #[serde(default)]
-    pages: Vec<Pages>,
-}
-
-#[derive(Deserialize)]
-struct Pages {
-    #[serde(rename = "@unit")]
-    unit: String,
-    #[serde(rename = "@size")]
-    size: u64,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_page_size_is_the_smallest_of_the_hosts() {
-        let capabilities = "<capabilities><host><uuid>x</uuid><cpu><arch>x86_64</arch>\
-            <feature name='a'/><pages unit='KiB' size='2048'/><pages unit='KiB' size='4'/></cpu>\
-            </host><guest><os_type>hvm</os_type></guest></capabilities>";
-        assert_eq!(page_size(capabilities).unwrap(), Some(4096));
-        let none = "<capabilities><host><cpu><arch>i686</arch></cpu></host></capabilities>";
-        assert_eq!(page_size(none).unwrap(), None);
-    }
 
     #[test]
     fn a_driver_without_a_host_has_no_ksm() {

@@ -4,6 +4,7 @@
 //! are success, told by libvirt's error code. Nothing that does not carry our mark is changed.
 
 mod attachments;
+mod capabilities;
 mod connection;
 mod default_uri;
 mod description;
@@ -27,6 +28,7 @@ pub use virt::connect::Connect as Connection;
 pub use virt::error::ErrorNumber;
 
 pub use self::attachments::{Attachment, SeenNetwork};
+pub use self::capabilities::Capabilities;
 use self::connection::KeptConnection;
 use self::error::Doing;
 pub use self::error::{LibvirtError, is_connection_lost};

@@ -14,6 +14,9 @@ use super::size::MemoryMib;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Hardware {
+    /// The architecture of its processors: that of what it boots.
+    #[serde(skip_serializing_if = "Arch::is_default")]
+    pub arch: Arch,
     /// How the screen is shown.
     pub graphics: Graphics,
     /// The size of its disk, if it has one.
@@ -38,6 +41,37 @@ impl Hardware {
     /// Whether it is what nodes have unless somebody asks for something else.
     pub fn is_default(&self) -> bool {
         *self == Self::default()
+    }
+}
+
+/// The architecture of processors, as libvirt and QEMU name it: `x86_64`, `aarch64`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Arch(ModelName);
+
+impl Arch {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl Default for Arch {
+    /// What all images of the catalogue are for.
+    fn default() -> Self {
+        Self("x86_64".parse().expect("a good name"))
+    }
+}
+
+impl FromStr for Arch {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.parse().map(Self)
     }
 }
 

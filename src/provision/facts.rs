@@ -49,6 +49,7 @@ fn without_libvirt(
         hostname: host::hostname(),
         occupied: Vec::new(),
         image: ImageRef { name: options.image_name().to_owned(), digest: None },
+        arch: spec.arch.parse().map_err(anyhow::Error::msg)?,
         least_memory: u64::from(spec.memory_mib).try_into().map_err(anyhow::Error::msg)?,
         config: config.reference.clone(),
         domain_template: own.domain.as_ref().map(|own| own.reference.clone()),

@@ -162,8 +162,9 @@ impl NewLabFacts {
     ) -> Result<Self> {
         let mut occupied = inventory.subnets();
         occupied.extend(host::routes()?);
+        hypervisor.require_guests_of(&spec.arch)?;
         let virt = match options.virt_type.unwrap_or_default() {
-            VirtTypeChoice::Auto => Some(hypervisor.probe_virt_type()?),
+            VirtTypeChoice::Auto => Some(hypervisor.probe_virt_type(&spec.arch)?),
             VirtTypeChoice::Kvm | VirtTypeChoice::Qemu => None,
         };
         Ok(Self {

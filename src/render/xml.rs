@@ -28,6 +28,7 @@ pub fn domain(templates: &Templates, lab: &Lab, node: &Node) -> Result<String> {
     let context = DomainContext {
         lab: LabContext::new(lab),
         node: node.clone().into(),
+        arch: hardware.arch.as_str(),
         virt_type: lab.spec.virt_type.to_string(),
         memory_mib: lab.spec.memory.mib(),
         vcpus: lab.spec.vcpus,
@@ -176,6 +177,7 @@ fn require_mark(template: &str, xml: &str, mark: &Mark) -> Result<()> {
 struct DomainContext<'a> {
     lab: LabContext<'a>,
     node: NodeContext,
+    arch: &'a str,
     virt_type: String,
     memory_mib: u64,
     vcpus: u32,

@@ -5,6 +5,7 @@ use std::path::Path;
 use uuid::Uuid;
 use virtlab::images::Readiness;
 use virtlab::lab::Lab;
+use virtlab::lab::hardware::Arch;
 use virtlab::lab::options::{HostFacts, LabOptions};
 use virtlab::lab::spec::{ConfigSource, ImageRef, TemplateRef, VirtType};
 
@@ -17,6 +18,7 @@ pub(crate) fn lab(text: &str, virt_type: VirtType) -> Lab {
         hostname: "host".to_owned(),
         occupied: Vec::new(),
         image: ImageRef { name: "micro".to_owned(), digest: None },
+        arch: Arch::default(),
         least_memory: 512.try_into().unwrap(),
         config: ConfigSource::of(TemplateRef::new("config-templates/etcd-micro.ign.j2", "")),
         domain_template: None,

@@ -35,6 +35,9 @@ pub struct ImageSpec {
     pub files: Vec<FileSpec>,
     /// The kernel arguments, a template over [`BootVariables`].
     pub arguments: String,
+    /// The architecture of the processors that it is for, as QEMU names it.
+    #[serde(default = "default_arch")]
+    pub arch: String,
     /// The least memory of a node in MiB.
     pub memory_mib: u32,
     /// What the booted system reads about itself.
@@ -197,6 +200,10 @@ pub(crate) fn located(error: &toml::de::Error, text: &str, file: &str) -> anyhow
     let column = before.rsplit('\n').next().map_or(0, |rest| rest.chars().count()) + 1;
     let message = error.message().replace('\n', ", ");
     anyhow::anyhow!("{file}:{line}:{column}: {message}")
+}
+
+fn default_arch() -> String {
+    "x86_64".to_owned()
 }
 
 /// The version of the file format.

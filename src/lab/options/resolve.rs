@@ -10,7 +10,7 @@ use super::{LabOptions, NetworkChoice, VirtTypeChoice};
 use crate::images::Readiness;
 use crate::lab::address::{self, MacPrefix};
 use crate::lab::boot::BootChoice;
-use crate::lab::hardware::Hardware;
+use crate::lab::hardware::{Arch, Hardware};
 use crate::lab::size::MemoryMib;
 use crate::lab::spec::{
     ConfigSource, ImageRef, ManagedNetwork, NetworkMode, TemplateRef, VirtType,
@@ -28,6 +28,8 @@ pub struct HostFacts {
     pub occupied: Vec<(Ipv4Net, String)>,
     /// The image that was resolved.
     pub image: ImageRef,
+    /// The architecture that the image is for.
+    pub arch: Arch,
     /// What the image needs at least.
     pub least_memory: MemoryMib,
     /// The config template that was read.
@@ -85,7 +87,7 @@ impl LabOptions {
             stagger_ms: self.stagger.map_or(0, |span| span.0),
             ksm: self.ksm.unwrap_or(false),
             boot: self.boot_choice().decide()?,
-            hardware: self.hardware(),
+            hardware: self.hardware(found.arch),
             domain_template: found.domain_template,
             network_template: found.network_template,
             description: self.description.clone(),
@@ -98,8 +100,9 @@ impl LabOptions {
         BootChoice { loader, firmware, transport, secure_boot }
     }
 
-    fn hardware(&self) -> Hardware {
+    fn hardware(&self, arch: Arch) -> Hardware {
         Hardware {
+            arch,
             graphics: self.graphics.unwrap_or_default(),
             disk: self.disk,
             nics: self.nics.clone(),
@@ -229,6 +232,7 @@ mod tests {
             hostname: "host".to_owned(),
             occupied: vec![("192.168.100.0/24".parse().unwrap(), "network `default`".to_owned())],
             image: ImageRef { name: "micro".to_owned(), digest: None },
+            arch: Arch::default(),
             least_memory: 512.try_into().unwrap(),
             config: ConfigSource::None,
             domain_template: None,
