@@ -181,6 +181,7 @@ UNIT
 [Service]
 ExecStart=/usr/lib/systemd/systemd-socket-proxyd /opt/share/packages.sock
 UNIT
+    mkdir -p "$root/etc/systemd/system/sockets.target.wants"
     ln -s ../packages.socket "$root/etc/systemd/system/sockets.target.wants/"
     allow_libvirt
 }
