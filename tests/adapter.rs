@@ -6,6 +6,7 @@
 mod shared;
 
 use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Result;
 use fs_err as fs;
@@ -13,8 +14,12 @@ use tempfile::TempDir;
 use uuid::Uuid;
 use virt::error::ErrorNumber;
 use virtlab::hint::hints;
-use virtlab::hypervisor::{Foreign, Found, Hypervisor, Inventory, LibvirtError};
-use virtlab::lab::plan::{self, Activity, DomainState, Goal, LabStep, NodeStep, Observed, Step};
+use virtlab::hypervisor::{
+    DomainNews, Foreign, Found, Hypervisor, Inventory, LibvirtError, watch_domains,
+};
+use virtlab::lab::plan::{
+    self, Activity, DomainChange, DomainState, Goal, LabStep, NodeStep, Observed, Step,
+};
 use virtlab::lab::spec::VirtType;
 use virtlab::lab::{Lab, LibvirtVersion};
 use virtlab::render::xml;
@@ -266,6 +271,35 @@ fn the_connection_is_known() {
 }
 
 #[test]
+fn what_happens_to_a_domain_is_told_after_what_there_was() {
+    let libvirt = Libvirt::shared();
+    let lab = lab();
+    libvirt.make_node(&lab, 1, Some(DomainState::Running));
+    libvirt.make_node(&lab, 2, Some(DomainState::Off));
+    let news = watch_domains(Some(SHARED.to_owned()), lab.uuid);
+    let next = || news.recv_timeout(Duration::from_secs(20)).unwrap();
+    let states = [(1, DomainState::Running), (2, DomainState::Off)];
+    assert_eq!(next(), DomainNews::All(BTreeMap::from(states)));
+
+    let started = SystemTime::now();
+    libvirt.apply(&lab, NodeStep::Start.of(2)).unwrap();
+    libvirt.node(1, |c| Ok(c.lookup_domain_by_name(&lab.name.node(1))?.suspend()?)).unwrap();
+    libvirt.apply(&lab, NodeStep::Resume.of(1)).unwrap();
+    libvirt.apply(&lab, NodeStep::Stop.of(1)).unwrap();
+    for (node, expected) in [
+        (2, DomainChange::Started(DomainState::Running)),
+        (1, DomainChange::Is(DomainState::Paused)),
+        (1, DomainChange::Is(DomainState::Running)),
+        (1, DomainChange::Is(DomainState::Off)),
+    ] {
+        let DomainNews::One { name, change, at } = next() else { panic!("not an event") };
+        assert_eq!((name, change), (lab.name.node(node), expected));
+        assert!(at >= started && at <= SystemTime::now());
+    }
+    libvirt.take_down(&lab).unwrap();
+}
+
+#[test]
 fn errors_are_told_apart_by_code() {
     let nobody = Hypervisor::open(Some("qemu+unix:///system?socket=/nonexistent")).unwrap_err();
     let cause = libvirt_error(&nobody);
@@ -300,6 +334,12 @@ impl Libvirt {
         fs::write(&path, format!("<node>{objects}</node>")).unwrap();
         let hypervisor = Hypervisor::open(Some(&format!("test://{}", path.display()))).unwrap();
         Self { hypervisor, _folder: folder }
+    }
+
+    /// One that all connections of this process share.
+    fn shared() -> Self {
+        let hypervisor = Hypervisor::open(Some(SHARED)).unwrap();
+        Self { hypervisor, _folder: TempDir::new().unwrap() }
     }
 
     fn observe(&self) -> Inventory {
@@ -391,6 +431,8 @@ impl Libvirt {
         self.hypervisor.in_parallel(&[index], |connection, _| work(connection)).remove(0)
     }
 }
+
+const SHARED: &str = "test:///default";
 
 fn observed(found: &Found) -> Observed {
     Observed {

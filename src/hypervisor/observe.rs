@@ -6,6 +6,7 @@ use anyhow::Result;
 use ipnet::Ipv4Net;
 use uuid::Uuid;
 use virt::domain::{Domain, DomainState as VirtState};
+use virt::enumutil::Enum;
 use virt::error::ErrorNumber;
 use virt::network::Network;
 
@@ -162,11 +163,7 @@ fn observe_domain(inventory: &mut Inventory, domain: &Domain) -> Result<()> {
         Ok(cards) => inventory.cards.extend(cards),
         Err(error) => inventory.foreign.unreadable.push(format!("domain `{name}`: {error:#}")),
     }
-    let state = match state.known() {
-        Some(VirtState::Shutoff | VirtState::Crashed) => DomainState::Off,
-        Some(VirtState::Paused | VirtState::PMSuspended) => DomainState::Paused,
-        _ => DomainState::Running,
-    };
+    let state = state_of(state);
     match Mark::from_object_xml(&xml) {
         // A copy that somebody made under another name (virt-clone) carries the mark, too, and is
         // theirs.
@@ -180,6 +177,14 @@ fn observe_domain(inventory: &mut Inventory, domain: &Domain) -> Result<()> {
         }
     }
     Ok(())
+}
+
+pub(super) fn state_of(state: Enum<VirtState, virt::sys::virDomainState>) -> DomainState {
+    match state.known() {
+        Some(VirtState::Shutoff | VirtState::Crashed) => DomainState::Off,
+        Some(VirtState::Paused | VirtState::PMSuspended) => DomainState::Paused,
+        _ => DomainState::Running,
+    }
 }
 
 fn activity(active: bool) -> Activity {

@@ -1,8 +1,9 @@
 //! libvirt calls that the `virt` crate does not wrap. The only unsafe code there is.
 #![expect(unsafe_code, reason = "see the module's first line")]
 
-use std::ffi::{CStr, CString, c_void};
-use std::ptr;
+use std::ffi::{CStr, CString, c_int, c_void};
+use std::sync::Arc;
+use std::{mem, ptr};
 
 use virt::connect::Connect;
 use virt::error::Error;
@@ -95,4 +96,138 @@ fn whole_number(parameter: &sys::virTypedParameter) -> Option<(String, u64)> {
         (CStr::from_ptr(parameter.field.as_ptr()), value)
     };
     Some((name.to_string_lossy().into_owned(), value))
+}
+
+/// What happened to a domain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct RawEvent {
+    pub(super) name: String,
+    pub(super) kind: EventKind,
+}
+
+/// The events that make a difference here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum EventKind {
+    Started,
+    Suspended,
+    Resumed,
+    Stopped,
+    Reset,
+}
+
+/// Events are told until this is dropped.
+pub(super) struct Watch {
+    connection: Connect,
+    callbacks: Vec<c_int>,
+}
+
+type Teller = Arc<dyn Fn(RawEvent) + Send + Sync>;
+
+/// Calls `tell`, from the thread that runs libvirt's event loop, for each event of any domain.
+/// <https://libvirt.org/html/libvirt-libvirt-domain.html#virConnectDomainEventRegisterAny>
+pub(super) fn watch_domains(
+    connection: &Connect,
+    tell: impl Fn(RawEvent) + Send + Sync + 'static,
+) -> Result<Watch, Error> {
+    let teller: Teller = Arc::new(tell);
+    let mut watch = Watch { connection: connection.clone(), callbacks: Vec::new() };
+    // SAFETY: libvirt casts the callback back to the type that belongs to the event's ID, which is that
+    // of `on_lifecycle`.
+    let lifecycle = unsafe {
+        mem::transmute::<Lifecycle, unsafe extern "C" fn(_, _, *mut c_void)>(on_lifecycle)
+    };
+    watch.register(sys::VIR_DOMAIN_EVENT_ID_LIFECYCLE, lifecycle, &teller)?;
+    watch.register(sys::VIR_DOMAIN_EVENT_ID_REBOOT, on_reboot, &teller)?;
+    Ok(watch)
+}
+
+impl Watch {
+    fn register(
+        &mut self,
+        event: sys::virDomainEventID,
+        callback: unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, *mut c_void),
+        teller: &Teller,
+    ) -> Result<(), Error> {
+        let opaque = Box::into_raw(Box::new(Arc::clone(teller))).cast();
+        // SAFETY: the connection is open; no domain means all of them; `opaque` lives until libvirt
+        // gives it to `free_teller`.
+        let id = unsafe {
+            sys::virConnectDomainEventRegisterAny(
+                self.connection.as_ptr(),
+                ptr::null_mut(),
+                event.try_into().unwrap_or(c_int::MAX),
+                Some(callback),
+                opaque,
+                Some(free_teller),
+            )
+        };
+        if id < 0 {
+            let error = Error::last_error();
+            // SAFETY: libvirt has not taken it.
+            unsafe { free_teller(opaque) };
+            return Err(error);
+        }
+        self.callbacks.push(id);
+        Ok(())
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        for id in &self.callbacks {
+            // SAFETY: the connection is open, and the number is one that it gave. On a connection that
+            // is dead this fails, and closing it frees the callback.
+            unsafe { sys::virConnectDomainEventDeregisterAny(self.connection.as_ptr(), *id) };
+        }
+    }
+}
+
+type Lifecycle =
+    unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, c_int, c_int, *mut c_void) -> c_int;
+
+unsafe extern "C" fn on_lifecycle(
+    _connection: sys::virConnectPtr,
+    domain: sys::virDomainPtr,
+    event: c_int,
+    _detail: c_int,
+    opaque: *mut c_void,
+) -> c_int {
+    let kind = match sys::virDomainEventType::try_from(event) {
+        Ok(sys::VIR_DOMAIN_EVENT_STARTED) => EventKind::Started,
+        Ok(sys::VIR_DOMAIN_EVENT_SUSPENDED) => EventKind::Suspended,
+        Ok(sys::VIR_DOMAIN_EVENT_RESUMED) => EventKind::Resumed,
+        Ok(sys::VIR_DOMAIN_EVENT_STOPPED) => EventKind::Stopped,
+        _ => return 0,
+    };
+    // SAFETY: libvirt calls with a domain and with what was registered.
+    unsafe { tell(domain, kind, opaque) };
+    0
+}
+
+unsafe extern "C" fn on_reboot(
+    _connection: sys::virConnectPtr,
+    domain: sys::virDomainPtr,
+    opaque: *mut c_void,
+) {
+    // SAFETY: libvirt calls with a domain and with what was registered.
+    unsafe { tell(domain, EventKind::Reset, opaque) };
+}
+
+/// # Safety
+/// `domain` is one, and `opaque` is a `Teller` that is registered.
+unsafe fn tell(domain: sys::virDomainPtr, kind: EventKind, opaque: *mut c_void) {
+    // SAFETY: as the caller promises; the name lives as long as the domain.
+    let (teller, name) = unsafe {
+        let name = sys::virDomainGetName(domain);
+        if name.is_null() {
+            return;
+        }
+        (&*opaque.cast::<Teller>(), CStr::from_ptr(name))
+    };
+    teller(RawEvent { name: name.to_string_lossy().into_owned(), kind });
+}
+
+unsafe extern "C" fn free_teller(opaque: *mut c_void) {
+    // SAFETY: it was made by `register`, and is given here once.
+    drop(unsafe { Box::from_raw(opaque.cast::<Teller>()) });
 }

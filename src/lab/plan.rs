@@ -4,6 +4,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Lab, Network};
 
 /// What was found of a lab.
@@ -38,7 +40,8 @@ pub enum Activity {
 }
 
 /// The states of a domain that make a difference to what must be done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum DomainState {
     /// Defined only, shut off or crashed.
     Off,
@@ -46,6 +49,17 @@ pub enum DomainState {
     Paused,
     /// Running, or on its way out of it.
     Running,
+}
+
+/// What libvirt says of a domain while a lab lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DomainChange {
+    /// It is like this now, whatever it was before.
+    Is(DomainState),
+    /// It was started, and is like this now.
+    Started(DomainState),
+    /// It was reset while it ran, and boots again.
+    Reset,
 }
 
 /// What is wanted of a lab.

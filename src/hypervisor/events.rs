@@ -1,0 +1,131 @@
+//! What happens to a lab's domains, as libvirt tells it: for what lives as long as the lab does. Where a driver has no
+//! events, and after each new connection, the domains are looked at instead.
+
+use std::collections::BTreeMap;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use anyhow::Result;
+use uuid::Uuid;
+use virt::error::ErrorNumber;
+
+use super::Hypervisor;
+use super::error::{Already, Doing};
+use super::observe::state_of;
+use super::raw::{self, EventKind, RawEvent};
+use crate::lab::plan::{DomainChange, DomainState};
+
+/// Something that libvirt says of the domains.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DomainNews {
+    /// All domains of the lab as they are now, by their index; a missing one is not there.
+    All(BTreeMap<u32, DomainState>),
+    /// Something happened to a domain, which need not be the lab's.
+    One {
+        /// Its name.
+        name: String,
+        /// What.
+        change: DomainChange,
+        /// When.
+        at: SystemTime,
+    },
+    /// libvirt cannot be reached; it is tried again.
+    Silence,
+}
+
+/// What happens to the domains of the lab with this UUID, from now on and until the receiver is dropped. A connection that
+/// breaks, as it does when libvirtd is restarted, is opened anew.
+pub fn watch_domains(uri: Option<String>, lab: Uuid) -> Receiver<DomainNews> {
+    let (news, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let mut known_problem = None;
+        loop {
+            let opened = Hypervisor::open(uri.as_deref());
+            let watched = opened.and_then(|hypervisor| watch(&hypervisor, lab, &news));
+            let problem = watched.err().map(|error| format!("{error:#}"));
+            // A libvirtd that is away for long fills no log.
+            if let Some(problem) = problem.as_ref().filter(|_| problem != known_problem) {
+                tracing::warn!("watching the domains: {problem}");
+            }
+            known_problem = problem;
+            if news.send(DomainNews::Silence).is_err() {
+                return;
+            }
+            thread::sleep(RECONNECT);
+        }
+    });
+    receiver
+}
+
+/// Watches over one connection until it breaks or nobody wants to know.
+fn watch(hypervisor: &Hypervisor, lab: Uuid, news: &Sender<DomainNews>) -> Result<()> {
+    // This very connection: the one that takes its place would not have been asked for events.
+    let connection = hypervisor.connection()?;
+    let (sender, events) = mpsc::channel();
+    let tell = move |event: RawEvent| {
+        let _ = sender.send((event, SystemTime::now()));
+    };
+    let watch = raw::watch_domains(&connection, tell).already(&[ErrorNumber::NoSupport]);
+    // What happened before the first look is looked at, what happens meanwhile waits in `events`.
+    let watch = watch.doing(|| "asking for events of domains".to_owned())?;
+    if news.send(DomainNews::All(look(hypervisor, lab)?)).is_err() {
+        return Ok(());
+    }
+    loop {
+        let told = match events.recv_timeout(CHECK) {
+            Ok((event, at)) => match hypervisor.understand(event, at)? {
+                Some(one) => news.send(one),
+                None => Ok(()),
+            },
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) if watch.is_none() => {
+                thread::sleep(CHECK);
+                news.send(DomainNews::All(look(hypervisor, lab)?))
+            }
+            Err(_) => {
+                let alive = connection.is_alive().doing(|| "looking at the connection".to_owned());
+                anyhow::ensure!(alive?, "libvirt has closed the connection");
+                Ok(())
+            }
+        };
+        if told.is_err() {
+            return Ok(());
+        }
+    }
+}
+
+fn look(hypervisor: &Hypervisor, lab: Uuid) -> Result<BTreeMap<u32, DomainState>> {
+    let found = hypervisor.observe()?.labs.remove(&lab);
+    Ok(found.map(|found| found.domains).unwrap_or_default())
+}
+
+impl Hypervisor {
+    /// What an event means; `None` for those that change nothing.
+    fn understand(&self, event: RawEvent, at: SystemTime) -> Result<Option<DomainNews>> {
+        let RawEvent { name, kind } = event;
+        let change = match kind {
+            EventKind::Started => match self.domain_state(&name)? {
+                Some(state) => DomainChange::Started(state),
+                None => return Ok(None),
+            },
+            EventKind::Resumed => DomainChange::Is(DomainState::Running),
+            EventKind::Suspended => DomainChange::Is(DomainState::Paused),
+            EventKind::Stopped => DomainChange::Is(DomainState::Off),
+            EventKind::Reset => DomainChange::Reset,
+        };
+        Ok(Some(DomainNews::One { name, change, at }))
+    }
+
+    /// The event does not say whether a domain was started paused.
+    fn domain_state(&self, name: &str) -> Result<Option<DomainState>> {
+        let doing = || format!("looking at domain `{name}`");
+        let gone = [ErrorNumber::NoDomain];
+        let domain = self.connection()?.lookup_domain_by_name(name).already(&gone).doing(doing)?;
+        let Some(domain) = domain else { return Ok(None) };
+        Ok(domain.state().already(&gone).doing(doing)?.map(|(state, _)| state_of(state)))
+    }
+}
+
+/// How often a connection is looked at, and the domains of a driver without events.
+const CHECK: Duration = Duration::from_secs(1);
+const RECONNECT: Duration = Duration::from_secs(1);
