@@ -10,6 +10,7 @@ pub mod cluster;
 pub mod commands;
 pub mod completion;
 pub mod config;
+mod deadline;
 mod doctor;
 pub mod error;
 mod files;

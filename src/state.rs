@@ -12,7 +12,7 @@ use etcetera::BaseStrategy;
 use fs_err as fs;
 use uuid::Uuid;
 
-use crate::boot_server::Content;
+use crate::boot_server::{Content, Folder};
 use crate::files::{self, Hold};
 use crate::lab::{Lab, LabName};
 
@@ -97,8 +97,12 @@ impl StateDir {
     /// # Errors
     /// If it is not there, or was written by another virtlab.
     pub fn content(&self) -> Result<Content> {
-        let text = fs::read_to_string(self.path.join(CONTENT_FILE))?;
-        serde_json::from_str(&text).context("reading what the boot server gives out")
+        Content::read(&self.path.join(CONTENT_FILE))
+    }
+
+    /// Where the boot server finds what it needs.
+    pub fn folder(&self) -> Folder {
+        Folder { path: self.path.clone(), content: self.path.join(CONTENT_FILE) }
     }
 
     /// Keeps the text of a template that the user named: their file may change or go.

@@ -1,14 +1,17 @@
-//! What a boot server has to give, all of it decided before it starts.
+//! What a boot server has to give, all of it decided before.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use anyhow::{Context, Result};
+use fs_err as fs;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::DISCOVERY_PATH;
-use super::timeline::Stage;
+use super::recorder::event::NodeIdentity;
+use super::stage::Stage;
+use crate::lab::readiness::ReadyWhen;
 use crate::lab::{LabName, MacAddr};
 use crate::render::config;
 
@@ -35,9 +38,27 @@ pub struct Content {
     /// The etcd discovery URL in the configs, if they have one.
     #[serde(default)]
     pub discovery_url: Option<String>,
+    /// When a node is ready; virtlab 0.1 did not keep it here.
+    #[serde(default)]
+    pub ready_when: Option<ReadyWhen>,
+    /// The host's interface on which the nodes are, if it is known.
+    #[serde(default)]
+    pub interface: Option<String>,
+    /// Behind a router a node is who it says it is.
+    #[serde(default)]
+    pub trust_claimed_mac: bool,
 }
 
 impl Content {
+    /// Reads what was written for a boot server.
+    ///
+    /// # Errors
+    /// If it is not there, or was written by a virtlab that is not understood.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = fs::read_to_string(path)?;
+        serde_json::from_str(&text).context("reading what the boot server gives out")
+    }
+
     /// The URL below which the boot server's own etcd discovery is.
     pub fn discovery_base(&self) -> String {
         format!("http://{}{DISCOVERY_PATH}", SocketAddr::new(self.address, self.port))
@@ -54,6 +75,17 @@ impl Content {
             node.config = config::put_discovery_url(&node.config, &url);
         }
         self.discovery_url = Some(url);
+    }
+
+    /// Which nodes there are.
+    pub(super) fn identities(&self) -> Vec<NodeIdentity> {
+        let identity = |node: &ServedNode| NodeIdentity {
+            index: node.index,
+            name: node.name.clone(),
+            mac: node.mac,
+            ip: node.ip,
+        };
+        self.nodes.iter().map(identity).collect()
     }
 }
 
@@ -82,3 +114,6 @@ pub struct ServedFile {
     /// The stage of a boot that having it means.
     pub stage: Stage,
 }
+
+/// Where the boot server's own etcd discovery is, below the server's URL.
+pub(super) const DISCOVERY_PATH: &str = "/discovery";

@@ -9,13 +9,13 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use tower_http::services::ServeFile;
 
+use super::asking::Asking;
 use super::content::ServedFile;
 use super::delivery::Delivery;
 use super::file_body::{file_body, open};
 use super::range::{Requested, requested};
-use super::routes::Asking;
-use super::timeline::Event;
-use super::{Server, now_ms};
+use super::recorder::event::{Happening, StageReached};
+use super::server::Server;
 
 /// A file of the image, whole or in ranges. The files are no secret; they are counted for the
 /// nodes only.
@@ -25,8 +25,8 @@ pub(super) async fn file(
     Path(name): Path<String>,
     request: Request,
 ) -> Response {
-    let Some(wanted) = server.content.files.get(&name).cloned() else {
-        tracing::info!("{} asked for the file {name:?}, which is not there", asking.ip);
+    let Some(wanted) = server.content().files.get(&name).cloned() else {
+        tracing::debug!("{} asked for the file {name:?}, which is not there", asking.ip);
         return (StatusCode::NOT_FOUND, format!("there is no file {name}\n")).into_response();
     };
     let path = wanted.path.clone();
@@ -49,8 +49,8 @@ async fn answer(
     let asked = request.headers().clone();
     let delivery = request.extensions_mut().remove::<Delivery>().unwrap_or_default();
     request.headers_mut().remove(header::RANGE);
-    // It knows all about conditions, dates and HEAD. Ranges it knows too strictly, and what it reads,
-    // we read faster.
+    // `ServeFile` handles conditional requests, dates and HEAD. We parse ranges ourselves because it is
+    // too strict, and stream the body ourselves because that is faster.
     let response = ServeFile::new(&wanted.path).try_call(request).await?;
     if response.status() == StatusCode::NOT_FOUND {
         return Err(io::ErrorKind::NotFound.into());
@@ -82,7 +82,8 @@ async fn answer(
     let (stage, from) = (wanted.stage, asking.ip);
     let body = delivery.noting(body, length, move || {
         let file = Some(name);
-        server.record(&Event { node, stage, file, at_ms: now_ms(), from, bytes: total });
+        let reached = StageReached { node, stage, file, from: Some(from), bytes: total };
+        server.recorder().record(Happening::Stage(reached));
     });
     Ok(Response::from_parts(parts, body))
 }

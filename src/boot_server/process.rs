@@ -5,57 +5,16 @@ use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use fs_err as fs;
 use rustix::process::{Pid, Signal};
 use serde::{Deserialize, Serialize};
 
-use super::Status;
-use super::timeline::Stage;
+use super::client::Client;
+use crate::deadline::Deadline;
 use crate::lab::Lab;
-
-/// Talks to the boot server of a lab.
-#[derive(Debug)]
-pub struct Client {
-    http: reqwest::blocking::Client,
-    url: String,
-    lab: uuid::Uuid,
-}
-
-impl Client {
-    /// A client of the lab's boot server, whether or not it runs.
-    ///
-    /// # Errors
-    /// If there can be no HTTP client, which is a bug.
-    pub fn new(lab: &Lab) -> Result<Self> {
-        // What is asked is on this computer: no proxy, and a short answer or none.
-        let http = reqwest::blocking::Client::builder().no_proxy().timeout(ANSWER_TIMEOUT).build();
-        let http = http.context("making an HTTP client")?;
-        Ok(Self { http, url: lab.boot_url(), lab: lab.uuid })
-    }
-
-    /// How far each node is; `None` if this lab's boot server does not answer.
-    pub fn status(&self) -> Option<Status> {
-        let answer = self.http.get(format!("{}/status", self.url)).send().ok()?;
-        let status: Status = answer.json().ok()?;
-        (status.uuid == self.lab).then_some(status)
-    }
-
-    /// Tells the server what it cannot see itself.
-    ///
-    /// # Errors
-    /// If it does not answer.
-    pub fn reach(&self, node: u32, stage: Stage) -> Result<()> {
-        let url = format!("{}/nodes/{node}/stages/{}", self.url, stage.name());
-        let answer =
-            self.http.post(url).send().and_then(reqwest::blocking::Response::error_for_status);
-        answer.context("telling the boot server")?;
-        Ok(())
-    }
-}
 
 /// Which process serves, told by its number and its start, since numbers are used again.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,20 +55,20 @@ pub fn start_detached(lab: &Lab, state: &Path, uri: Option<&str>) -> Result<()> 
     command.process_group(0);
     let mut child = command.spawn().context("starting the boot server")?;
     let client = Client::new(lab)?;
-    let deadline = Instant::now() + START_TIMEOUT;
-    while Instant::now() < deadline {
-        if client.status().is_some() {
-            return Ok(());
-        }
-        if let Some(status) = child.try_wait()? {
-            // Another run may have been faster.
-            if client.status().is_some() {
-                return Ok(());
+    let answered = Deadline::after(START_TIMEOUT).wait_for(POLL, || {
+        let ended = child.try_wait()?;
+        // If it has ended, another run may have been faster.
+        match (client.status(), ended) {
+            (Some(_), _) => Ok(Some(())),
+            (None, Some(status)) => {
+                let log = read_from(&log_path, logged_before).unwrap_or_default();
+                bail!("starting the boot server: it ended with {status}: {}", complaint(&log));
             }
-            let log = read_from(&log_path, logged_before).unwrap_or_default();
-            bail!("starting the boot server: it ended with {status}: {}", complaint(&log));
+            (None, None) => Ok(None),
         }
-        thread::sleep(POLL);
+    })?;
+    if answered.is_some() {
+        return Ok(());
     }
     bail!(
         "starting the boot server: no answer from {} within {} s (its log is {})",
@@ -135,10 +94,8 @@ pub fn stop(state: &Path) -> Result<()> {
             Ok(()) | Err(rustix::io::Errno::SRCH) => {}
             Err(error) => return Err(error).context("stopping the boot server"),
         }
-        let deadline = Instant::now() + STOP_TIMEOUT;
-        while Instant::now() < deadline && running(state).is_some() {
-            thread::sleep(POLL);
-        }
+        let ended = || Ok(running(state).is_none().then_some(()));
+        Deadline::after(STOP_TIMEOUT).wait_for(POLL, ended)?;
     }
     if running(state).is_some() {
         bail!("stopping the boot server: it does not end");
@@ -186,7 +143,6 @@ fn complaint(log: &str) -> &str {
 
 const PROCESS_FILE: &str = "serve.json";
 const LOG_FILE: &str = "serve.log";
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 const STOP_TIMEOUT: Duration = Duration::from_secs(3);
 const POLL: Duration = Duration::from_millis(30);

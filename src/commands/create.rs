@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 
+use super::progress::Progress;
 use crate::cli::CreateArgs;
 use crate::cluster::etcd;
 use crate::error::Interrupted;
@@ -14,7 +15,8 @@ use crate::provision::lab_lock::LabLock;
 use crate::provision::survey::CreateMode;
 use crate::provision::teardown::{destroy, stop_unknown_server, undo};
 use crate::session::Session;
-use crate::status::{no_lab, wait};
+use crate::status::no_lab;
+use crate::status::wait::{self, News};
 
 /// Makes a lab, or completes one that is half made.
 pub(super) fn run(session: &Session, args: &CreateArgs) -> Result<()> {
@@ -81,8 +83,14 @@ pub(super) fn run(session: &Session, args: &CreateArgs) -> Result<()> {
     if args.no_wait {
         return Ok(());
     }
-    let wait = wait::Wait { timeout: args.timeout.into(), was_up: steps.is_empty() };
-    wait::until_ready(session, &hypervisor, lab, &wait).inspect_err(|error| {
+    let mut progress = Progress::new(session.printer, lab, steps.is_empty());
+    let mut show = |news: News| match news {
+        News::Known(known) => progress.show(known),
+        News::Unheard(unheard) => session.printer.warn(unheard),
+    };
+    let waited = wait::until_ready(session, &hypervisor, lab, args.timeout.into(), &mut show);
+    progress.finish();
+    waited.inspect_err(|error| {
         if error.is::<Interrupted>() {
             let _alone = take_lock(None);
             undo(session, &applier, found.is_some() || args.keep_on_failure);

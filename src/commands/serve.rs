@@ -1,15 +1,23 @@
 //! `virtlab serve`: the boot server of a lab, in the foreground.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+use std::thread;
+use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::Result;
 
-use crate::boot_server::{self, Discovery, Server, process};
+use crate::boot_server::{self, Content, Discovery, Server, process};
 use crate::error::hinted;
+use crate::hypervisor::{DomainNews, watch_domains};
 use crate::lab::LabName;
+use crate::lab::plan::DomainState;
+use crate::lab::readiness::ReadyWhen;
+use crate::session::Session;
 use crate::state::StateDir;
 
-pub(super) fn run(name: &LabName) -> Result<()> {
+pub(super) fn run(session: &Session, name: &LabName) -> Result<()> {
     let state = StateDir::of(name)?;
     if !state.exists() {
         return Err(hinted(
@@ -17,15 +25,60 @@ pub(super) fn run(name: &LabName) -> Result<()> {
             format!("`virtlab create {name}` makes what the boot server needs"),
         ));
     }
-    let content = state.content().map_err(|error| {
+    let mut content = state.content().map_err(|error| {
         hinted(
             format!("serving lab `{name}`: {error:#}"),
             format!("`virtlab create {name}` makes what the boot server needs"),
         )
     })?;
+    if content.ready_when.is_none() {
+        content.ready_when = ready_when(session, &content);
+    }
     let address = SocketAddr::new(content.address, content.port);
     let discovery = Discovery::open(&state.discovery(), &content.discovery_base())?;
-    let server = Server::new(content, &state.journal())?;
+    let news = watch_domains(session.uri.clone(), content.uuid);
+    let server = Arc::new(Server::new(content, &state.journal())?);
     process::mark_own_process(state.path())?;
-    boot_server::serve(server, discovery, address, state.path().to_owned())
+    // Who starts us lets the nodes run as soon as we answer, and that must not be missed.
+    if let Ok(first) = news.recv_timeout(FIRST_LOOK) {
+        take_in(&server, first);
+    }
+    follow(Arc::clone(&server), news);
+    boot_server::serve(server, discovery, address, state.folder())
 }
+
+/// What virtlab 0.1 kept only in libvirt. Without libvirt nodes are served all the same.
+fn ready_when(session: &Session, content: &Content) -> Option<ReadyWhen> {
+    let observed = session.hypervisor().and_then(|hypervisor| hypervisor.observe());
+    match observed {
+        Ok(inventory) => inventory.labs.get(&content.uuid).map(|found| ReadyWhen::of(&found.lab)),
+        Err(error) => {
+            tracing::warn!("looking for the lab in libvirt: {error:#}");
+            None
+        }
+    }
+}
+
+/// Notes what libvirt says of the domains for as long as the process lives.
+fn follow(server: Arc<Server>, news: Receiver<DomainNews>) {
+    thread::spawn(move || news.into_iter().for_each(|news| take_in(&server, news)));
+}
+
+fn take_in(server: &Server, news: DomainNews) {
+    match news {
+        DomainNews::All(states) => {
+            for node in &server.content().nodes {
+                let state = states.get(&node.index).copied().unwrap_or(DomainState::Off);
+                server.domain_is(node.index, state);
+            }
+        }
+        DomainNews::One { name, change, at } => {
+            let at = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+            server.domain(&name, change, u64::try_from(at.as_millis()).unwrap_or(u64::MAX));
+        }
+        DomainNews::Silence => {}
+    }
+}
+
+/// How long libvirt may take for its first answer.
+const FIRST_LOOK: Duration = Duration::from_secs(3);

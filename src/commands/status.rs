@@ -2,8 +2,8 @@
 
 use anyhow::Result;
 
-use crate::boot_server::process::Client;
-use crate::boot_server::timeline::Stage;
+use crate::boot_server::client::Client;
+use crate::boot_server::stage::Stage;
 use crate::cli::ClusterArgs;
 use crate::hypervisor::{Found, Hypervisor};
 use crate::output::Table;

@@ -1,6 +1,6 @@
 //! How the labs are: what they lack, whether their boot servers answer, and folders that belong to none.
 
-use crate::boot_server::process::Client;
+use crate::boot_server::client::Client;
 use crate::hypervisor::{Found, Inventory};
 use crate::lab::plan::{Activity, DomainState};
 use crate::lab::{Lab, LabName};

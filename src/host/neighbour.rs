@@ -13,17 +13,19 @@ use crate::lab::MacAddr;
 pub enum Neighbour {
     /// It is on one wire with us and has this MAC address.
     OnWire(MacAddr),
+    /// It is on one wire with us, but on another than was asked for.
+    Elsewhere,
     /// It should be on one wire with us, but is not known there: one of this host's own addresses.
     Unknown,
     /// It is behind a router, where nobody sees its MAC address.
     Routed,
 }
 
-/// Looks up who has `ip`. IPv6 addresses are unknown: firmware boots by IPv4.
-pub fn look_up(ip: IpAddr) -> Neighbour {
+/// Looks up who has `ip`, on `interface` if one is named. IPv6 addresses are unknown: firmware boots by IPv4.
+pub fn look_up(ip: IpAddr, interface: Option<&str>) -> Neighbour {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let IpAddr::V4(ip) = ip else { return Neighbour::Unknown };
-    classify(ip, &read(ARP_TABLE), &read(ROUTES))
+    classify(ip, interface, &read(ARP_TABLE), &read(ROUTES))
 }
 
 /// All machines that the kernel has spoken with over `interface`.
@@ -48,9 +50,13 @@ pub fn ask_for_all(subnet: Ipv4Net) {
     });
 }
 
-fn classify(ip: Ipv4Addr, arp: &str, routes: &str) -> Neighbour {
-    if let Some(entry) = entries(arp).find(|entry| entry.ip == ip) {
+fn classify(ip: Ipv4Addr, interface: Option<&str>, arp: &str, routes: &str) -> Neighbour {
+    let of_ip = || entries(arp).filter(|entry| entry.ip == ip);
+    if let Some(entry) = of_ip().find(|entry| interface.is_none_or(|it| it == entry.interface)) {
         return Neighbour::OnWire(entry.mac);
+    }
+    if of_ip().next().is_some() {
+        return Neighbour::Elsewhere;
     }
     let on_link = super::parse_routes(routes, true).iter().any(|(net, _)| net.contains(&ip));
     if ip.is_loopback() || on_link { Neighbour::Unknown } else { Neighbour::Routed }
@@ -98,17 +104,20 @@ mod tests {
     #[test]
     fn a_machine_on_the_wire_is_told_from_one_behind_a_router() {
         let mac = "52:54:00:12:34:01".parse().unwrap();
-        for (ip, expected) in [
-            ("192.168.5.7", Neighbour::OnWire(mac)),
-            ("192.168.5.8", Neighbour::Unknown),
-            ("192.168.5.99", Neighbour::Unknown),
-            ("127.0.0.1", Neighbour::Unknown),
-            ("10.1.0.3", Neighbour::Routed),
-            ("172.16.0.1", Neighbour::Routed),
+        for (ip, interface, expected) in [
+            ("192.168.5.7", None, Neighbour::OnWire(mac)),
+            ("192.168.5.7", Some("br0"), Neighbour::OnWire(mac)),
+            ("192.168.5.7", Some("br1"), Neighbour::Elsewhere),
+            ("192.168.5.8", None, Neighbour::Unknown),
+            ("192.168.5.99", Some("br0"), Neighbour::Unknown),
+            ("127.0.0.1", None, Neighbour::Unknown),
+            ("10.1.0.3", Some("br0"), Neighbour::Routed),
+            ("172.16.0.1", None, Neighbour::Routed),
         ] {
-            assert_eq!(classify(ip.parse().unwrap(), ARP, ROUTES), expected, "{ip}");
+            let found = classify(ip.parse().unwrap(), interface, ARP, ROUTES);
+            assert_eq!(found, expected, "{ip} {interface:?}");
         }
-        assert_eq!(look_up("fe80::1".parse().unwrap()), Neighbour::Unknown);
+        assert_eq!(look_up("fe80::1".parse().unwrap(), None), Neighbour::Unknown);
     }
 
     #[test]

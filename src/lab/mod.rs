@@ -12,6 +12,7 @@ pub mod metadata;
 pub mod name;
 pub mod options;
 pub mod plan;
+pub mod readiness;
 pub mod size;
 pub mod spec;
 

@@ -57,6 +57,9 @@ pub struct LabSpec {
     /// The user's own network template.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network_template: Option<TemplateRef>,
+    /// Whether a machine behind a router is the node that it says it is.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub trust_claimed_mac: bool,
     /// Free text for the people who look at the domains.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
@@ -285,6 +288,11 @@ impl fmt::Display for VirtType {
     }
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
 impl LabSpec {
     /// The pause between the starts of two nodes.
     pub fn stagger(&self) -> Duration {
@@ -314,6 +322,7 @@ impl LabSpec {
             hardware: Hardware::default(),
             domain_template: None,
             network_template: None,
+            trust_claimed_mac: false,
             description: None,
         }
     }

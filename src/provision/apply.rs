@@ -8,8 +8,8 @@ use fs_err as fs;
 
 use super::merging;
 use super::prepare::{BootFile, Prepared};
-use crate::boot_server::process::{self, Client};
-use crate::boot_server::timeline::Stage;
+use crate::boot_server::client::Client;
+use crate::boot_server::process;
 use crate::error::all_errors;
 use crate::host::dnsmasq;
 use crate::hypervisor::{Connection, Found, Hypervisor, is_connection_lost};
@@ -155,19 +155,10 @@ impl<'a> Applier<'a> {
                 }
                 Hypervisor::start_domain_paused(connection, lab, index)
             }
-            NodeStep::Resume => self.resume(connection, index),
+            NodeStep::Resume => Hypervisor::resume_domain(connection, lab, index),
             NodeStep::Stop => Hypervisor::stop_domain(connection, lab, index),
             NodeStep::Undefine => Hypervisor::undefine_domain(connection, lab, index),
         }
-    }
-
-    fn resume(&self, connection: &Connection, index: u32) -> Result<()> {
-        Hypervisor::resume_domain(connection, self.lab, index)?;
-        // Only a clock to count seconds from: not worth failing for.
-        if let Err(error) = Client::new(self.lab)?.reach(index, Stage::PowerOn) {
-            tracing::warn!("{error:#}");
-        }
-        Ok(())
     }
 
     /// The article's way: one node after the other, with a pause between.

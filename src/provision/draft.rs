@@ -112,6 +112,9 @@ fn prepare(lab: Lab, survey: &Survey) -> Result<Prepared> {
         libvirt: survey.libvirt,
     };
     let mut prepared = Prepared::new(lab, &ingredients)?;
+    if prepared.content.interface.is_none() {
+        prepared.content.interface = survey.wire.interface_of(&prepared.lab);
+    }
     if let Some(url) = survey.kept.as_ref().and_then(|content| content.discovery_url.clone()) {
         prepared.content.put_discovery_url(url);
     }

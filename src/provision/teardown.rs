@@ -5,6 +5,7 @@ use anyhow::Result;
 
 use super::apply::Applier;
 use super::merging;
+use crate::boot_server::client::Client;
 use crate::boot_server::process;
 use crate::hypervisor::Hypervisor;
 use crate::lab::plan::{self, Goal};
@@ -79,10 +80,12 @@ pub(crate) fn take_down(applier: &Applier) -> Result<()> {
 }
 
 /// Ends a boot server that gives out what we know nothing of: that of an earlier lab of this name, or
-/// one whose content cannot be read. The plan starts one with what we save.
+/// one whose content cannot be read; and one that does not speak as this virtlab does. The plan starts one with what
+/// we save.
 pub(crate) fn stop_unknown_server(lab: &Lab) -> Result<()> {
     let state = StateDir::of(&lab.name)?;
-    if state.content().is_ok_and(|content| content.uuid == lab.uuid) {
+    let is_ours = state.content().is_ok_and(|content| content.uuid == lab.uuid);
+    if is_ours && !Client::new(lab)?.is_outdated() {
         return Ok(());
     }
     process::stop(state.path())

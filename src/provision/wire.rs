@@ -23,6 +23,13 @@ pub(crate) struct Wire {
     pub(crate) lacks: Option<String>,
 }
 
+impl Wire {
+    /// The interface on which the host's boot server sees the nodes of `lab`: the bridge, if it is there that it listens.
+    pub(crate) fn interface_of(&self, lab: &Lab) -> Option<String> {
+        self.bridge.clone().filter(|_| self.address == Some(lab.spec.boot_address))
+    }
+}
+
 /// Finds the wire that nodes on `network` are attached to. `session` says that libvirt is the user's own.
 ///
 /// # Errors

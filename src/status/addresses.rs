@@ -6,8 +6,8 @@ use std::net::IpAddr;
 
 use anyhow::Result;
 
-use crate::boot_server::process::Client;
-use crate::boot_server::timeline::NodeTimeline;
+use crate::boot_server::client::Client;
+use crate::boot_server::recorder::timeline::NodeTimeline;
 use crate::host::{self, neighbour};
 use crate::hypervisor::Hypervisor;
 use crate::lab::{Lab, MacAddr, Network};

@@ -4,7 +4,9 @@ pub(crate) mod addresses;
 pub(crate) mod discovery;
 pub(crate) mod first_steps;
 pub(crate) mod memory;
+pub(crate) mod missing;
 pub(crate) mod readiness;
+pub(crate) mod unheard;
 pub(crate) mod wait;
 
 use std::collections::BTreeMap;
@@ -15,8 +17,9 @@ use anyhow::Result;
 use serde::Serialize;
 
 use self::discovery::DiscoveryStatus;
-use self::readiness::{endpoints, last_seen_stage};
-use crate::boot_server::timeline::{NodeTimeline, Stage};
+use self::readiness::endpoints;
+use crate::boot_server::recorder::timeline::NodeTimeline;
+use crate::boot_server::stage::Stage;
 use crate::cluster::etcd;
 use crate::error::hinted;
 use crate::host::dnsmasq;
@@ -139,12 +142,13 @@ fn are_ready_now(
     nodes: &mut [NodeStatus],
     client_port: u16,
 ) -> Result<Option<etcd::Report>> {
-    let last = last_seen_stage(lab).name();
     // An etcd that is down is a member all the same.
     let is_asked = |node: &&NodeStatus| match lab.spec.ready {
         Readiness::Etcd => true,
         Readiness::Ssh => node.domain == "running",
-        Readiness::Config => node.domain == "running" && node.seconds.contains_key(last),
+        Readiness::Config => {
+            node.domain == "running" && node.seconds.contains_key(Stage::Ready.name())
+        }
     };
     let asked: Vec<(&str, IpAddr)> = nodes
         .iter()

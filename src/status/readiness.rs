@@ -5,23 +5,10 @@ use std::net::IpAddr;
 
 use anyhow::Result;
 
-use crate::boot_server::timeline::Stage;
 use crate::cluster::etcd::{self, Endpoint};
 use crate::cluster::ssh;
 use crate::images::Readiness;
 use crate::lab::Lab;
-use crate::lab::boot::Transport;
-use crate::lab::spec::ConfigSource;
-
-/// The last stage of a boot that the boot server sees; what comes after it, the node itself has to
-/// tell. An image without a config asks for none, and what goes by TFTP is not seen.
-pub(crate) fn last_seen_stage(lab: &Lab) -> Stage {
-    match (lab.spec.config == ConfigSource::None, lab.spec.boot.transport) {
-        (false, _) => Stage::Config,
-        (true, Transport::Http) => Stage::Kernel,
-        (true, Transport::Tftp) => Stage::PowerOn,
-    }
-}
 
 /// Whether each of these nodes is ready, all asked at the same time. Where having fetched the config
 /// is enough, they are.

@@ -13,6 +13,7 @@ mod daemon;
 mod debian;
 mod debian_installer;
 mod discovery;
+mod events;
 mod external_pxe;
 mod ksm;
 mod lab;

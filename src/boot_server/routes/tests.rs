@@ -1,6 +1,7 @@
 //! Requests as nodes, the host and strangers send them, put to the router without a network.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use axum::body::{Body, to_bytes};
 use axum::extract::Request;
@@ -8,10 +9,13 @@ use axum::extract::connect_info::MockConnectInfo;
 use axum::http::HeaderMap;
 use fs_err as fs;
 use tower::ServiceExt;
+use uuid::Uuid;
 
 use super::*;
+use crate::boot_server::content::{Content, ServedFile, ServedNode};
 use crate::boot_server::delivery::Delivery;
-use crate::boot_server::{Content, ServedFile};
+use crate::boot_server::message::Status;
+use crate::host::neighbour::Neighbour;
 
 mod files;
 
@@ -48,22 +52,40 @@ fn bench(nodes: Vec<ServedNode>) -> Bench {
         config_type: "application/json".to_owned(),
         ssh_keys: Vec::new(),
         discovery_url: None,
+        ready_when: None,
+        interface: Some("br0".to_owned()),
+        trust_claimed_mac: false,
     };
-    let server = Server::new(content, &folder.path().join("journal")).unwrap();
+    let mut server = Server::new(content, &folder.path().join("journal")).unwrap();
+    server.neighbour = on_wire;
     Bench { server: Arc::new(server), folder }
 }
 
-/// `node(2)` is on the wire, 10.7.0.66 is a stranger there, and 10.8/16 is behind a router.
-fn on_a_bridge() -> Bench {
-    let Bench { server, folder } = bench(vec![node(1, None), node(2, None)]);
-    let mut server = Arc::into_inner(server).unwrap();
-    server.neighbour = |ip| match ip.to_string().as_str() {
-        "10.7.0.5" => Neighbour::OnWire("52:54:00:12:34:02".parse().unwrap()),
-        "10.7.0.66" => Neighbour::OnWire("52:54:00:ff:ff:ff".parse().unwrap()),
+/// 10.0.0.2, 10.0.0.3 and 10.7.0.5 are nodes on the lab's bridge, those that end in 66 are strangers there, those that
+/// end in 7 are on another bridge, and 10.8/16 is behind a router.
+fn on_wire(ip: std::net::IpAddr, interface: Option<&str>) -> Neighbour {
+    assert_eq!(interface, Some("br0"));
+    let mac = |text: &str| Neighbour::OnWire(text.parse().unwrap());
+    match ip.to_string().as_str() {
+        "10.0.0.2" => mac("52:54:00:12:34:01"),
+        "10.0.0.3" | "10.7.0.5" => mac("52:54:00:12:34:02"),
+        "10.0.0.66" | "10.7.0.66" => mac("52:54:00:ff:ff:ff"),
+        "10.0.0.7" | "10.7.0.7" => Neighbour::Elsewhere,
         ip if ip.starts_with("10.8.") => Neighbour::Routed,
         _ => Neighbour::Unknown,
-    };
-    Bench { server: Arc::new(server), folder }
+    }
+}
+
+fn on_a_bridge() -> Bench {
+    bench(vec![node(1, None), node(2, None)])
+}
+
+/// The same, where a machine behind a router is who it says it is.
+fn trusting() -> Bench {
+    let bench = on_a_bridge();
+    let content = Content { trust_claimed_mac: true, ..(*bench.server.content()).clone() };
+    bench.server.replace_content(content);
+    bench
 }
 
 fn managed() -> Bench {
@@ -95,12 +117,13 @@ impl Bench {
 
     fn restarted(self) -> Self {
         let journal = self.folder.path().join("journal");
-        let server = Server::new(self.server.content.clone(), &journal).unwrap();
+        let mut server = Server::new((*self.server.content()).clone(), &journal).unwrap();
+        server.neighbour = on_wire;
         Bench { server: Arc::new(server), folder: self.folder }
     }
 
     fn stages(&self, index: usize) -> Vec<(Stage, u64)> {
-        let timeline = self.server.timeline.lock().unwrap();
+        let (_, timeline) = self.server.recorder().snapshot();
         timeline.nodes[index]
             .stages
             .iter()
@@ -180,7 +203,7 @@ async fn on_a_bridge_a_node_is_known_by_the_mac_on_the_wire_whatever_it_says() {
 async fn who_claims_a_nodes_mac_but_has_another_gets_nothing() {
     let bench = on_a_bridge();
     // 10.0.0.1 is the host itself, where other users may ask too.
-    for from in ["10.7.0.66", "10.7.0.67", "10.0.0.1"] {
+    for from in ["10.7.0.66", "10.7.0.68", "10.7.0.7", "10.0.0.1"] {
         for request in ["GET /ipxe?mac=52:54:00:12:34:01", "GET /config"] {
             assert_eq!(bench.ask(from, request, &[]).await.0, 403, "{from} {request}");
         }
@@ -192,17 +215,69 @@ async fn an_address_that_a_node_had_is_no_proof_when_another_machine_has_it() {
     let mut bench = on_a_bridge();
     bench.ask("10.7.0.5", "GET /ipxe", &[]).await;
     let server = Arc::get_mut(&mut bench.server).unwrap();
-    server.neighbour = |_| Neighbour::OnWire("52:54:00:ff:ff:ff".parse().unwrap());
+    server.neighbour = |_, _| Neighbour::OnWire("52:54:00:ff:ff:ff".parse().unwrap());
     assert_eq!(bench.ask("10.7.0.5", "GET /config", &[]).await.0, 403);
 }
 
 #[tokio::test]
-async fn behind_a_router_a_node_is_known_by_the_mac_that_its_firmware_sends() {
+async fn behind_a_router_a_node_is_who_it_says_it_is_only_where_the_lab_allows_it() {
     let bench = on_a_bridge();
+    let claim = "GET /ipxe?mac=52-54-00-12-34-02";
+    assert_eq!(bench.ask("10.8.0.5", claim, &[]).await.0, 403);
+    let bench = trusting();
     assert_eq!(bench.ask("10.8.0.5", "GET /config", &[]).await.0, 403);
-    assert_eq!(bench.ask("10.8.0.5", "GET /ipxe?mac=52-54-00-12-34-02", &[]).await.2, "#!ipxe 2");
+    assert_eq!(bench.ask("10.8.0.5", claim, &[]).await.2, "#!ipxe 2");
     assert_eq!(bench.ask("10.8.0.5", "GET /config", &[]).await.2, "node 2 at 10.8.0.5");
     assert_eq!(bench.ask("10.8.0.6", "GET /ipxe?mac=52:54:00:ff:ff:ff", &[]).await.0, 403);
+    // On another bridge nobody is behind a router.
+    assert_eq!(bench.ask("10.7.0.7", claim, &[]).await.0, 403);
+}
+
+#[tokio::test]
+async fn an_address_of_ours_is_a_nodes_only_with_its_mac_address_on_the_labs_bridge() {
+    for (last, knows) in [("2", true), ("66", false), ("7", false), ("9", true)] {
+        let ip = format!("10.0.0.{last}");
+        let bench = bench(vec![node(1, Some(&ip))]);
+        let (status, _, _) = bench.ask(&ip, "GET /config", &[]).await;
+        assert_eq!(status == 200, knows, "{ip}");
+    }
+}
+
+#[tokio::test]
+async fn only_the_host_itself_learns_how_the_lab_is_doing() {
+    let bench = managed();
+    for path in ["/status", "/events"] {
+        for from in ["10.0.0.2", "10.0.0.9", "192.168.1.5"] {
+            let (status, _, text) = bench.ask(from, &format!("GET {path}"), &[]).await;
+            assert_eq!((status, text.as_str()), (403, "this is for the host itself\n"), "{from}");
+        }
+    }
+    for from in ["10.0.0.1", "127.0.0.1"] {
+        assert!(bench.ask(from, "GET /status", &[]).await.2.contains("demo-1"), "{from}");
+    }
+    // That somebody is there may be known to all.
+    assert_eq!(bench.ask("10.0.0.9", "GET /healthz", &[]).await.2, "ok\n");
+}
+
+#[tokio::test]
+async fn nobody_can_set_a_stage() {
+    let bench = managed();
+    assert_eq!(bench.ask("10.0.0.1", "POST /nodes/1/stages/ready", &[]).await.0, 404);
+    assert_eq!(bench.stages(0), []);
+}
+
+#[tokio::test]
+async fn what_is_given_out_can_be_replaced_while_the_server_runs() {
+    let bench = managed();
+    bench.ask("10.0.0.2", "GET /config", &[]).await;
+    let mut content = (*bench.server.content()).clone();
+    content.nodes[1].config = "another".to_owned();
+    content.nodes.push(node(3, Some("10.0.0.9")));
+    bench.server.replace_content(content);
+    assert_eq!(bench.ask("10.0.0.3", "GET /config", &[]).await.2, "another");
+    assert_eq!(bench.ask("10.0.0.9", "GET /ipxe", &[]).await.2, "#!ipxe 3");
+    assert_eq!(bench.stages(0), [(Stage::Config, 18)]);
+    assert_eq!(bench.stages(2), [(Stage::Script, 8)]);
 }
 
 #[tokio::test]
@@ -217,16 +292,6 @@ async fn a_head_is_answered_and_changes_nothing() {
         assert!(headers["content-length"] != "0", "{path}");
         assert_eq!(bench.stages(0), before, "{path}");
     }
-    assert_eq!(bench.ask("10.0.0.1", "HEAD /nodes/1/stages/ready", &[]).await.0, 405);
-}
-
-#[tokio::test]
-async fn only_the_host_itself_may_set_a_stage() {
-    let bench = managed();
-    assert_eq!(bench.ask("10.0.0.2", "POST /nodes/1/stages/ready", &[]).await.0, 403);
-    assert_eq!(bench.ask("10.0.0.1", "POST /nodes/7/stages/ready", &[]).await.0, 404);
-    assert_eq!(bench.ask("10.0.0.1", "POST /nodes/1/stages/ready", &[]).await.0, 204);
-    assert_eq!(bench.stages(0), [(Stage::Ready, 0)]);
 }
 
 #[tokio::test]

@@ -128,6 +128,21 @@ fn health_by(api: &Api, endpoints: &[Endpoint]) -> Vec<NodeReport> {
 /// # Errors
 /// If there can be no HTTP client, which is a bug.
 pub fn check(endpoints: &[Endpoint], mark: &str) -> Result<Report> {
+    report(endpoints, |api, answering| write_here_read_there(api, answering, mark))
+}
+
+/// The same without writing anything, for those who look again and again.
+///
+/// # Errors
+/// If there can be no HTTP client, which is a bug.
+pub fn glance(endpoints: &[Endpoint]) -> Result<Report> {
+    report(endpoints, |_, _| Ok(()))
+}
+
+fn report(
+    endpoints: &[Endpoint],
+    try_out: impl FnOnce(&Api, &[&Endpoint]) -> Result<()>,
+) -> Result<Report> {
     let mut api = Api::new()?;
     let mut nodes = health_by(&api, endpoints);
     let both = endpoints.iter().zip(&nodes);
@@ -140,7 +155,7 @@ pub fn check(endpoints: &[Endpoint], mark: &str) -> Result<Report> {
             Ok(found) => {
                 members = found;
                 leader_id = leader(&api, &answering);
-                read_write = write_here_read_there(&api, &answering, mark);
+                read_write = try_out(&api, &answering);
             }
             Err(error) => {
                 let asked = nodes.iter_mut().find(|node| node.name == first.name);

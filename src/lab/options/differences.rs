@@ -46,6 +46,7 @@ impl LabOptions {
             domain_template,
             network_template,
             description,
+            trust_claimed_mac,
         } = self;
         let spec = &lab.spec;
         let mut found = Differences::default();
@@ -76,6 +77,8 @@ impl LabOptions {
         found.compare("--boot-address", boot_address.as_ref(), spec.boot_address);
         let switch = |on: bool| if on { "on" } else { "off" };
         found.compare("--ksm", ksm.map(switch), switch(spec.ksm));
+        let trust = trust_claimed_mac.as_ref();
+        found.compare("--trust-claimed-mac", trust, spec.trust_claimed_mac);
         found.compare("--loader", loader.as_ref(), spec.boot.loader);
         found.compare("--firmware", firmware.as_ref(), spec.boot.firmware);
         found.compare("--transport", transport.as_ref(), spec.boot.transport);

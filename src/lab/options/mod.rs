@@ -112,6 +112,18 @@ pub struct LabOptions {
     #[serde(default, deserialize_with = "values::boot_address_field")]
     pub boot_address: Option<IpAddr>,
 
+    /// Behind a router, take a machine for the node whose MAC address it claims to have
+    #[arg(
+        long,
+        value_name = "true|false",
+        env = "VIRTLAB_TRUST_CLAIMED_MAC",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        hide_possible_values = true
+    )]
+    pub trust_claimed_mac: Option<bool>,
+
     /// Let the host keep identical pages of the nodes once (KSM) as long as the lab is there
     #[arg(
         long,
@@ -266,6 +278,7 @@ impl LabOptions {
             stagger: self.stagger.or(lower.stagger),
             boot_port: self.boot_port.or(lower.boot_port),
             boot_address: self.boot_address.or(lower.boot_address),
+            trust_claimed_mac: self.trust_claimed_mac.or(lower.trust_claimed_mac),
             ksm: self.ksm.or(lower.ksm),
             loader: self.loader.or(lower.loader),
             firmware: self.firmware.or(lower.firmware),

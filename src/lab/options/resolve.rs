@@ -90,6 +90,7 @@ impl LabOptions {
             hardware: self.hardware(found.arch),
             domain_template: found.domain_template,
             network_template: found.network_template,
+            trust_claimed_mac: self.trust_claimed_mac.unwrap_or(false),
             description: self.description.clone(),
         };
         Ok(Lab { name, uuid: found.uuid, spec })

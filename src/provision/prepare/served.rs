@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::boot_server::timeline::Stage;
+use crate::boot_server::stage::Stage;
 use crate::boot_server::{Content, ServedFile, ServedNode};
 use crate::config::{check, is_butane, to_ignition};
 use crate::error::hinted;
 use crate::images::{
     BootVariables, ConfigFormat, Image, ImageFile, ImageSpec, LabVariables, NodeVariables, Role,
 };
+use crate::lab::address::bridge_name;
 use crate::lab::hardware::Graphics;
+use crate::lab::readiness::ReadyWhen;
 use crate::lab::{Lab, Node};
 use crate::render::boot::{self, BootFiles, Entry, Urls};
 use crate::render::config::{self, ConfigInput};
@@ -36,6 +38,9 @@ pub(super) fn content(
         config_type: media_type(spec.config).to_owned(),
         ssh_keys: input.ssh_keys.clone(),
         discovery_url: None,
+        ready_when: Some(ReadyWhen::of(lab)),
+        interface: lab.spec.network.managed().map(|_| bridge_name(lab.uuid)),
+        trust_claimed_mac: lab.spec.trust_claimed_mac,
     };
     check_configs(&content, spec.config, lab.spec.config.name())?;
     Ok(content)

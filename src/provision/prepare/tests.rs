@@ -13,6 +13,7 @@ use tower::ServiceExt;
 use super::served::served_files;
 use super::*;
 use crate::boot_server::{Discovery, Server, router};
+use crate::host::neighbour::Neighbour;
 use crate::images::fetch::Patience;
 use crate::images::{Catalogue, Fetcher, Library, Pin};
 use crate::lab::tests::lab;
@@ -74,7 +75,12 @@ fn the_articles_template_gives_what_the_article_says() {
     content.put_discovery_url(url.clone());
     assert!(!content.wants_discovery());
 
-    let server = || Server::new(content.clone(), &folder.path().join("journal")).unwrap();
+    let server = || {
+        let mut server = Server::new(content.clone(), &folder.path().join("journal")).unwrap();
+        // This host has no such network.
+        server.neighbour = |_, _| Neighbour::Unknown;
+        server
+    };
     let text = ask(server(), "192.168.150.3", "/config");
     let expected = format!(
         "#cloud-config

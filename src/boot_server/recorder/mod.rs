@@ -1,0 +1,169 @@
+//! The one place where the events of a lab arise: each gets its number, goes into the journal and the timeline, and to
+//! all who listen.
+
+pub mod event;
+mod journal;
+pub mod timeline;
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::Result;
+use tokio::sync::watch;
+
+use self::event::{Event, Happening, NodeIdentity, NodesChanged};
+use self::journal::{Checkpoint, Journal, Kept};
+use self::timeline::Timeline;
+use crate::lab::plan::DomainChange;
+
+/// Records what happens to a lab.
+#[derive(Debug)]
+pub struct Recorder {
+    book: Mutex<Book>,
+    newest: watch::Sender<u64>,
+}
+
+#[derive(Debug)]
+struct Book {
+    journal: Journal,
+    timeline: Timeline,
+    /// The events that can still be told one by one, with the length of their lines in the journal.
+    recent: VecDeque<(Event, usize)>,
+    recent_bytes: usize,
+    /// What had come out of all before them.
+    before: Checkpoint,
+}
+
+impl Recorder {
+    /// Goes on with what `journal` holds, for the nodes that there are now.
+    ///
+    /// # Errors
+    /// If the journal cannot be read or written.
+    pub fn open(journal: &Path, nodes: &[NodeIdentity]) -> Result<Self> {
+        let (journal, Kept { checkpoint, events: recent }) = Journal::open(journal)?;
+        // A journal that is begun anew has larger numbers than one that was lost; see `journal::read`.
+        let first = recent.front().map_or_else(now_ms, |(event, _)| event.id - 1);
+        let begun = || Checkpoint { id: first, checkpoint: Timeline::new(nodes) };
+        let before = checkpoint.unwrap_or_else(begun);
+        let mut timeline = before.checkpoint.clone();
+        for (event, _) in &recent {
+            timeline.apply(event);
+        }
+        let recent_bytes = recent.iter().map(|(_, length)| length).sum();
+        let newest = recent.back().map_or(before.id, |(event, _)| event.id);
+        let book = Book { journal, timeline, recent, recent_bytes, before };
+        let recorder = Self { book: Mutex::new(book), newest: watch::Sender::new(newest) };
+        recorder.set_nodes(nodes);
+        Ok(recorder)
+    }
+
+    /// Something happened now.
+    pub(super) fn record(&self, what: Happening) {
+        self.record_all(now_ms(), |_| vec![what]);
+    }
+
+    /// Notes what libvirt says of the domain of a node.
+    pub(super) fn domain(&self, node: u32, change: DomainChange, at_ms: u64) {
+        self.record_all(at_ms, |timeline| {
+            timeline.node(node).map(|node| node.follow(change)).unwrap_or_default()
+        });
+    }
+
+    /// The lab has these nodes from now on.
+    pub(super) fn set_nodes(&self, nodes: &[NodeIdentity]) {
+        self.record_all(now_ms(), |timeline| {
+            let mut changed = timeline.clone();
+            changed.set_nodes(nodes);
+            let change = NodesChanged { nodes: nodes.to_vec() };
+            if changed == *timeline { Vec::new() } else { vec![Happening::Nodes(change)] }
+        });
+    }
+
+    /// What is known now, with the number of the last event that it comes from.
+    pub fn snapshot(&self) -> (u64, Timeline) {
+        let book = self.book();
+        (book.newest(), book.timeline.clone())
+    }
+
+    /// Looks at what is known now.
+    pub(super) fn look<T>(&self, look: impl FnOnce(&Timeline) -> T) -> T {
+        look(&self.book().timeline)
+    }
+
+    /// All events after that with this number; `None` if they cannot be told one by one, because they are too
+    /// long ago or because there was no such event.
+    pub(super) fn after(&self, id: u64) -> Option<Vec<Event>> {
+        let book = self.book();
+        if id < book.before.id || id > book.newest() {
+            return None;
+        }
+        let start = book.recent.partition_point(|(event, _)| event.id <= id);
+        Some(book.recent.range(start..).map(|(event, _)| event.clone()).collect())
+    }
+
+    /// Tells the number of each newest event.
+    pub(super) fn listen(&self) -> watch::Receiver<u64> {
+        self.newest.subscribe()
+    }
+
+    /// Records what `find` makes of what is known. Nothing else happens meanwhile.
+    fn record_all(&self, at_ms: u64, find: impl FnOnce(&Timeline) -> Vec<Happening>) {
+        let mut book = self.book();
+        for what in find(&book.timeline) {
+            book.add(at_ms, what);
+        }
+        let newest = book.newest();
+        drop(book);
+        self.newest.send_if_modified(|id| std::mem::replace(id, newest) != newest);
+    }
+
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().expect("nobody panics with it")
+    }
+}
+
+impl Book {
+    fn newest(&self) -> u64 {
+        self.recent.back().map_or(self.before.id, |(event, _)| event.id)
+    }
+
+    fn add(&mut self, at_ms: u64, what: Happening) {
+        let event = Event { id: self.newest() + 1, at_ms, what };
+        tracing::debug!(?event);
+        let length = self.journal.append(&event).unwrap_or_else(|error| {
+            tracing::warn!("writing the journal: {error:#}");
+            0
+        });
+        self.timeline.apply(&event);
+        self.recent.push_back((event, length));
+        self.recent_bytes += length;
+        if self.journal.is_too_long() {
+            self.shorten();
+        }
+    }
+
+    /// Keeps the newer half of the journal.
+    fn shorten(&mut self) {
+        while self.recent_bytes > journal::LONGEST / 2 {
+            let Some((event, length)) = self.recent.pop_front() else { break };
+            self.recent_bytes -= length;
+            self.before.checkpoint.apply(&event);
+            self.before.id = event.id;
+        }
+        let events = self.recent.iter().map(|(event, _)| event);
+        if let Err(error) = self.journal.rewrite(&self.before, events) {
+            tracing::warn!("shortening the journal: {error:#}");
+        }
+    }
+}
+
+/// Milliseconds since the epoch, as events count.
+pub(super) fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,160 @@
+//! What the handlers share: the content, which may be replaced while they run, and the recorder.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::ops::Deref;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use anyhow::Result;
+use tokio::sync::watch;
+
+use super::asking::Asking;
+use super::content::{Content, ServedNode};
+use super::message::{FORMAT, Status};
+use super::recorder::event::{Happening, StageReached};
+use super::recorder::timeline::{NodeTimeline, Timeline};
+use super::recorder::{Recorder, now_ms};
+use super::stage::Stage;
+use crate::host::neighbour::{self, Neighbour};
+use crate::lab::plan::{DomainChange, DomainState};
+
+/// What the handlers share.
+#[derive(Debug)]
+pub struct Server {
+    content: watch::Sender<Arc<Content>>,
+    recorder: Recorder,
+    /// Who has which address on an interface.
+    pub(crate) neighbour: fn(IpAddr, Option<&str>) -> Neighbour,
+    refused: Mutex<BTreeSet<(IpAddr, &'static str)>>,
+    /// Whether all who listen are to be sent away.
+    closed: watch::Sender<bool>,
+}
+
+/// A node that was found in some content.
+#[derive(Debug)]
+pub(super) struct Claimed {
+    pub(super) content: Arc<Content>,
+    place: usize,
+}
+
+impl Deref for Claimed {
+    type Target = ServedNode;
+
+    fn deref(&self) -> &ServedNode {
+        &self.content.nodes[self.place]
+    }
+}
+
+impl Server {
+    /// A server of `content` that goes on with what `journal` holds.
+    ///
+    /// # Errors
+    /// If the journal cannot be read or written.
+    pub fn new(content: Content, journal: &Path) -> Result<Self> {
+        let recorder = Recorder::open(journal, &content.identities())?;
+        Ok(Self {
+            content: watch::Sender::new(Arc::new(content)),
+            recorder,
+            neighbour: neighbour::look_up,
+            refused: Mutex::default(),
+            closed: watch::Sender::new(false),
+        })
+    }
+
+    /// What is given out now.
+    pub fn content(&self) -> Arc<Content> {
+        Arc::clone(&self.content.borrow())
+    }
+
+    /// Gives out something else from now on. The address and the port stay those on which it listens.
+    pub fn replace_content(&self, content: Content) {
+        self.recorder.set_nodes(&content.identities());
+        self.content.send_replace(Arc::new(content));
+    }
+
+    /// Where events arise.
+    pub fn recorder(&self) -> &Recorder {
+        &self.recorder
+    }
+
+    /// Notes what libvirt says of a domain, if it is one of the lab's.
+    pub fn domain(&self, name: &str, change: DomainChange, at_ms: u64) {
+        let content = self.content();
+        if let Some(node) = content.nodes.iter().find(|node| node.name == name) {
+            self.recorder.domain(node.index, change, at_ms);
+        }
+    }
+
+    /// Notes how the domain of a node is now, as a look at all domains has it. One that is not there, and never was, is
+    /// nothing to note.
+    pub fn domain_is(&self, node: u32, state: DomainState) {
+        let is_known = |known: &Timeline| {
+            known.node(node).is_some_and(|node| node.power.is_some() || !node.stages.is_empty())
+        };
+        if state != DomainState::Off || self.recorder.look(is_known) {
+            self.recorder.domain(node, DomainChange::Is(state), now_ms());
+        }
+    }
+
+    /// What is known of the lab.
+    pub(super) fn status(&self) -> Status {
+        let content = self.content();
+        let (id, timeline) = self.recorder.snapshot();
+        Status {
+            format: FORMAT,
+            lab: content.lab.clone(),
+            uuid: content.uuid,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            id,
+            timeline,
+        }
+    }
+
+    /// The node that asks.
+    pub(super) fn node(&self, asking: &Asking) -> Option<Claimed> {
+        let content = self.content();
+        let seen_at = |ip: IpAddr| {
+            let has_it = |node: &&NodeTimeline| node.ip == Some(ip);
+            self.recorder.look(|seen| seen.nodes.iter().find(has_it).map(|node| node.index))
+        };
+        let place = asking.node(&content, self.neighbour, seen_at)?;
+        Some(Claimed { content, place })
+    }
+
+    /// Notes that a node got a text by which it reaches a stage.
+    pub(super) fn answered(&self, asking: &Asking, node: &ServedNode, stage: Stage, text: &str) {
+        if asking.is_get {
+            self.recorder.record(Happening::Stage(StageReached {
+                node: node.index,
+                stage,
+                file: None,
+                from: Some(asking.ip),
+                bytes: text.len() as u64,
+            }));
+        }
+    }
+
+    /// Logs, once for each address, that somebody asked for what only nodes get. A log that a guest can make
+    /// longer at will would fill the disk.
+    pub(super) fn log_refusal(&self, asking: &Asking, what: &'static str) {
+        let Asking { ip, mac, .. } = asking;
+        let mut refused = self.refused.lock().expect("nobody panics with it");
+        if refused.len() < MOST_REFUSALS && refused.insert((*ip, what)) {
+            let mac = mac.map(|mac| format!(" ({mac})")).unwrap_or_default();
+            tracing::warn!("{ip}{mac} asked for {what}, but is no node of this lab");
+        }
+    }
+
+    /// Ends all answers that would go on for ever.
+    pub(super) fn close(&self) {
+        self.closed.send_replace(true);
+    }
+
+    /// Comes true when the server ends.
+    pub(super) fn closing(&self) -> watch::Receiver<bool> {
+        self.closed.subscribe()
+    }
+}
+
+const MOST_REFUSALS: usize = 256;
