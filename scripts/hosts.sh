@@ -10,7 +10,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-readonly cases="demo lifecycle outsider firewalld ufw"
+readonly cases="demo lifecycle outsider firewalld ufw doctor"
 readonly create="create demo --nodes 3 --memory 512MiB"
 failed=0
 
@@ -127,6 +127,11 @@ ufw() {
     root 'ufw status' | grep -q '^Status: active' || fail "ufw does not run"
     opens ufw ufw
     does 'sudo ufw --force disable'
+}
+
+# One thing broken at a time is found, and mended by the command that is printed.
+doctor() {
+    root '/home/user/virtlab/scripts/hosts/doctor'
 }
 
 # --- all of them ------------------------------------------------------------------
