@@ -33,6 +33,23 @@ impl Deadline {
             thread::sleep(pause.min(left));
         }
     }
+
+    /// Does `work` at least once, and then again after each `pause` as long as it fails with an error that `passes` by
+    /// itself; the last error if it does not pass in time.
+    pub(crate) fn retry<T, E>(
+        self,
+        pause: Duration,
+        passes: impl Fn(&E) -> bool,
+        mut work: impl FnMut() -> Result<T, E>,
+    ) -> Result<T, E> {
+        loop {
+            let left = self.0.saturating_duration_since(Instant::now());
+            match work() {
+                Err(error) if passes(&error) && !left.is_zero() => thread::sleep(pause.min(left)),
+                other => return other,
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -56,5 +73,16 @@ mod tests {
         };
         assert_eq!(over.wait_for(Duration::from_secs(20), never).unwrap(), None);
         assert_eq!(looks, 1);
+    }
+
+    #[test]
+    fn an_error_that_passes_is_waited_for_and_no_other() {
+        let long = Deadline::after(Duration::from_secs(20));
+        let mut errors = vec![2, 1, 1].into_iter();
+        let work = || errors.next_back().map_or(Ok(()), Err::<(), i32>);
+        let pause = Duration::from_millis(1);
+        assert_eq!(long.retry(pause, |error| *error == 1, work), Err(2));
+        let over = Deadline::after(Duration::ZERO);
+        assert_eq!(over.retry(pause, |_| true, || Err::<(), i32>(1)), Err(1));
     }
 }

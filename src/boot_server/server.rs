@@ -68,7 +68,8 @@ impl Server {
     }
 
     /// Gives out something else from now on. The address and the port stay those on which it listens.
-    pub fn replace_content(&self, content: Content) {
+    pub fn replace_content(&self, mut content: Content) {
+        content.ready_when = content.ready_when.or(self.content().ready_when);
         self.recorder.set_nodes(&content.identities());
         self.content.send_replace(Arc::new(content));
     }

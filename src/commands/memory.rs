@@ -1,12 +1,12 @@
 //! `virtlab memory`: what a lab's nodes take and what merging saves, once, live, or as a curve.
 
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Result;
 
 use super::curve;
 use crate::cli::memory::{MemoryArgs, MemoryCommand, ShowArgs};
+use crate::deadline::Deadline;
 use crate::hypervisor::Found;
 use crate::lab::plan::DomainState;
 use crate::memory::{CurveFiles, LabMemory, bars};
@@ -75,14 +75,9 @@ fn print(session: &Session, memory: &LabMemory, watch: bool) -> Result<()> {
 
 /// Waits for the next look; whether somebody pressed Ctrl-C.
 fn pause(session: &Session) -> bool {
-    let end = Instant::now() + WATCH_INTERVAL;
-    while Instant::now() < end {
-        if session.is_interrupted() {
-            return true;
-        }
-        thread::sleep(POLL);
-    }
-    false
+    let interrupted = || Ok(session.is_interrupted().then_some(()));
+    let found = Deadline::after(WATCH_INTERVAL).wait_for(POLL, interrupted);
+    found.is_ok_and(|found| found.is_some())
 }
 
 const WATCH_INTERVAL: Duration = Duration::from_secs(2);

@@ -1,14 +1,14 @@
 //! The connection to libvirt. One that is lost (libvirtd was restarted, the network failed) is opened anew.
 
 use std::sync::{Mutex, PoisonError};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use virt::connect::Connect;
 
 use super::error::{Doing, LibvirtError, is_connection_lost};
 use super::{Hypervisor, default_uri, event_loop};
+use crate::deadline::Deadline;
 
 /// A connection that is there again after it was lost.
 #[derive(Debug)]
@@ -64,15 +64,7 @@ impl Hypervisor {
     }
 
     fn wait_for_connection(&self) -> Result<()> {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            match self.connection() {
-                Err(error) if is_connection_lost(&error) && Instant::now() < deadline => {
-                    thread::sleep(POLL);
-                }
-                other => return other.map(drop),
-            }
-        }
+        Deadline::after(PATIENCE).retry(POLL, is_connection_lost, || self.connection()).map(drop)
     }
 }
 

@@ -1,16 +1,16 @@
 //! Whether KVM really works. A device that opens proves little: inside some virtual machines guests
 //! do not start, or start and hang.
 
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Result;
 use virt::domain::Domain;
-use virt::error::ErrorNumber;
+use virt::error::{Error, ErrorNumber};
 use virt::sys;
 
 use super::error::{Doing, is_any, is_connection_lost};
 use super::{Capabilities, Hypervisor};
+use crate::deadline::Deadline;
 use crate::error::hinted;
 use crate::lab::spec::VirtType;
 
@@ -74,18 +74,11 @@ impl Hypervisor {
     fn start_probe(&self, arch: &str) -> Result<Domain> {
         let xml = PROBE.replace("ARCH", arch);
         let flags = sys::VIR_DOMAIN_START_PAUSED | sys::VIR_DOMAIN_START_AUTODESTROY;
-        let deadline = Instant::now() + OTHERS;
-        loop {
-            match self.connection()?.create_domain_xml(&xml, flags) {
-                Err(error)
-                    if is_any(&error, &[ErrorNumber::OperationFailed])
-                        && Instant::now() < deadline =>
-                {
-                    thread::sleep(POLL);
-                }
-                other => return other.doing(|| "starting the KVM probe".to_owned()),
-            }
-        }
+        let connection = self.connection()?;
+        let is_taken = |error: &Error| is_any(error, &[ErrorNumber::OperationFailed]);
+        let start = || connection.create_domain_xml(&xml, flags);
+        let started = Deadline::after(OTHERS).retry(POLL, is_taken, start);
+        started.doing(|| "starting the KVM probe".to_owned())
     }
 }
 

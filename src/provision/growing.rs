@@ -1,11 +1,11 @@
 //! A lab that grows node by node, to be measured.
 
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Result;
 
 use super::apply::Applier;
+use crate::deadline::Deadline;
 use crate::lab::plan::{self, Goal};
 use crate::memory::{Growable, NodeMemory};
 use crate::status::{memory, no_lab, wait};
@@ -63,20 +63,24 @@ impl GrowingLab<'_> {
         let resident = || -> Result<u64> {
             Ok(self.memory()?.last().and_then(|node| node.resident_bytes).unwrap_or(0))
         };
-        let deadline = Instant::now() + SETTLE_DEADLINE;
         let mut before = resident()?;
-        loop {
-            let next = Instant::now() + SETTLE_INTERVAL;
-            while Instant::now() < next {
-                self.applier.session.refuse_interrupt()?;
-                thread::sleep(POLL);
-            }
+        Deadline::after(SETTLE_DEADLINE).wait_for(Duration::ZERO, || {
+            self.pause()?;
             let now = resident()?;
-            if now.saturating_sub(before) < now / SETTLED_PART || Instant::now() >= deadline {
-                return Ok(());
-            }
+            let has_settled = now.saturating_sub(before) < now / SETTLED_PART;
             before = now;
-        }
+            Ok(has_settled.then_some(()))
+        })?;
+        Ok(())
+    }
+
+    /// The time between two looks at the memory.
+    fn pause(&self) -> Result<()> {
+        Deadline::after(SETTLE_INTERVAL).wait_for(POLL, || {
+            self.applier.session.refuse_interrupt()?;
+            Ok(None::<()>)
+        })?;
+        Ok(())
     }
 }
 

@@ -10,7 +10,7 @@ use crate::harness::{
 };
 
 /// Ends libvirtd, and starts another one after a while.
-fn restart_libvirtd(signal: &str, down: Duration) {
+pub(crate) fn restart_libvirtd(signal: &str, down: Duration) {
     run("pkill", &[signal, "-x", "libvirtd"]).ok();
     wait_until("libvirtd to end", Duration::from_secs(30), || {
         run("pgrep", &["-r", "R,S,D", "-x", "libvirtd"]).code == Some(1)

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::daemon::restart_libvirtd;
 use crate::harness::{
     LabGuard, holds_within, read, run, state_folder, virsh, virtlab, virtlab_command, wait_until,
 };
@@ -56,6 +57,26 @@ fn a_lab_that_nobody_waits_for_becomes_ready_and_each_event_is_told_once() {
     };
     ear.hear("another leader", other, 1);
     assert_eq!(virtlab(&["status", "told", "-o", "json"]).json()["etcd"]["healthy"], false);
+}
+
+#[test]
+fn what_becomes_of_a_node_is_noticed_after_a_restart_of_libvirtd_as_well() {
+    let folder = tempfile::tempdir().unwrap();
+    let _guard = LabGuard("told");
+    virtlab(&["create", "told", "--nodes", "2", "--memory", "512MiB", "--no-wait"]).ok();
+    let mut ear = Ear::new(folder.path());
+    ear.hear("two nodes that run", |event| event["stage"] == "power-on", 2);
+    restart_libvirtd("-KILL", Duration::from_secs(3));
+    virsh(&["destroy", "told-1"]);
+    ear.hear("a node that is off", |event| event["node"] == 1 && event["power"] == "off", 1);
+    virsh(&["start", "told-1"]);
+    virsh(&["reset", "told-2"]);
+    ear.hear("two nodes that boot again", |event| event["stage"] == "power-on", 4);
+    for node in [1, 2] {
+        let stages = ear.stages(node);
+        let boots = stages.iter().filter(|stage| **stage == "power-on").count();
+        assert_eq!(boots, 2, "node {node}: {stages:?}");
+    }
 }
 
 /// Hears all events of the lab `told` from the first one on, each time with a new connection.
