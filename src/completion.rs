@@ -1,4 +1,4 @@
-//! Completion on the command line. The shell asks virtlab itself, which knows the labs there are.
+//! Completion on the command line. The shell asks virtlab itself, which knows the labs and nodes there are.
 
 use std::ffi::{OsStr, OsString};
 
@@ -10,10 +10,11 @@ use clap_complete::env::Shells;
 
 use crate::cli::Cli;
 use crate::hypervisor::Hypervisor;
+use crate::status::targets;
 
 /// Answers the shell if it is the shell that runs us, and exits then.
 pub fn answer() {
-    CompleteEnv::with_factory(|| with_lab_names(Cli::command())).var(VARIABLE).complete();
+    CompleteEnv::with_factory(|| with_names(Cli::command())).var(VARIABLE).complete();
 }
 
 /// The script that makes a shell ask us.
@@ -30,32 +31,54 @@ pub fn script(shell: &str) -> Result<String> {
     Ok(String::from_utf8_lossy(&script).into_owned())
 }
 
-/// Every argument that is called LAB, in whatever command, takes the name of one.
-fn with_lab_names(command: Command) -> Command {
-    let is_lab = |argument: &Arg| {
-        argument.get_value_names().is_some_and(|names| names.iter().any(|name| name == "LAB"))
+/// What an argument takes is told by the name of its value, in whatever command: LAB, NODE, NODE|LAB.
+fn with_names(command: Command) -> Command {
+    let complete = |argument: Arg| match Takes::of(&argument) {
+        Some(takes) => argument.add(names(takes)),
+        None => argument,
     };
-    let complete =
-        |argument: Arg| if is_lab(&argument) { argument.add(lab_names()) } else { argument };
-    command.mut_args(complete).mut_subcommands(with_lab_names)
+    command.mut_args(complete).mut_subcommands(with_names)
 }
 
-/// Completes the names of the labs of the connection that the command line names.
-fn lab_names() -> ArgValueCompleter {
-    ArgValueCompleter::new(|typed: &OsStr| {
+/// What an argument takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Takes {
+    Labs,
+    Nodes,
+    LabsAndNodes,
+}
+
+impl Takes {
+    fn of(argument: &Arg) -> Option<Self> {
+        let mut names = argument.get_value_names()?.iter().map(clap::builder::Str::as_str);
+        names.find_map(|name| match name {
+            "LAB" => Some(Self::Labs),
+            "NODE" => Some(Self::Nodes),
+            "NODE|LAB" => Some(Self::LabsAndNodes),
+            _ => None,
+        })
+    }
+}
+
+/// Completes names of the connection that the command line names.
+fn names(takes: Takes) -> ArgValueCompleter {
+    ArgValueCompleter::new(move |typed: &OsStr| {
         let words: Vec<OsString> = std::env::args_os().collect();
         // An error message in the middle of a command line helps nobody.
-        let names = labs(connection(&words).as_deref()).unwrap_or_default();
+        let names = known(connection(&words).as_deref(), takes).unwrap_or_default();
         let typed = typed.to_string_lossy();
         let matching = names.into_iter().filter(|name| name.starts_with(typed.as_ref()));
         matching.map(CompletionCandidate::new).collect()
     })
 }
 
-fn labs(uri: Option<&str>) -> Result<Vec<String>> {
+fn known(uri: Option<&str>, takes: Takes) -> Result<Vec<String>> {
     let inventory = Hypervisor::open(uri)?.observe()?;
-    let mut names: Vec<String> =
-        inventory.labs.values().map(|found| found.lab.name.to_string()).collect();
+    let mut names = match takes {
+        Takes::Labs => targets::lab_names(&inventory),
+        Takes::Nodes => targets::node_names(&inventory),
+        Takes::LabsAndNodes => targets::names(&inventory),
+    };
     names.sort();
     names.dedup();
     Ok(names)

@@ -38,6 +38,19 @@ pub struct TimedOut {
 #[error("interrupted")]
 pub struct Interrupted;
 
+/// The known name that somebody may have meant who typed another one.
+pub(crate) fn did_you_mean<'a>(
+    typed: &str,
+    known: impl Iterator<Item = &'a str>,
+) -> Option<&'a str> {
+    let distance = |name: &str| strsim::levenshtein(name, typed);
+    // Of two letters everything is near.
+    let allowed = MAX_TYPOS.min(typed.chars().count() / 2);
+    known.min_by_key(|name| distance(name)).filter(|name| distance(name) <= allowed)
+}
+
+const MAX_TYPOS: usize = 2;
+
 /// All that went wrong, not the first of it.
 pub(crate) fn all_errors(results: Vec<Result<()>>) -> Result<()> {
     let mut errors: Vec<anyhow::Error> = results.into_iter().filter_map(Result::err).collect();

@@ -17,7 +17,7 @@ const FLOORS: [&[&str]; 10] = [
     &["ksm"],
     &["memory"],
     &["cli", "hypervisor", "boot_server"],
-    &["state", "hint", "completion", "session", "doctor", "status", "provision"],
+    &["state", "hint", "session", "doctor", "status", "completion", "provision"],
     &["commands", "main", "lib"],
 ];
 

@@ -162,7 +162,7 @@ pub struct SshArgs {
     pub identity: Option<PathBuf>,
 
     /// Name of the node, or of a lab for its first node
-    #[arg(value_name = "NODE")]
+    #[arg(value_name = "NODE|LAB")]
     pub node: String,
 
     /// Command to run there instead of a shell

@@ -8,16 +8,18 @@ use anyhow::{Context, Result};
 
 use crate::cli::SshArgs;
 use crate::error::hinted;
-use crate::hypervisor::{Hypervisor, Inventory};
+use crate::hypervisor::Hypervisor;
 use crate::lab::{Lab, Node};
 use crate::session::Session;
 use crate::status::addresses;
+use crate::status::targets::one_node;
 
 /// Becomes `ssh`, whose exit status is that of the remote command.
 pub(super) fn run(session: &Session, args: &SshArgs) -> Result<()> {
     let hypervisor = session.hypervisor()?;
     let inventory = session.observe(&hypervisor)?;
-    let (lab, node) = find(&inventory, &args.node)?;
+    let (found, node) = one_node(&inventory, &args.node)?;
+    let lab = &found.lab;
     let target = format!("{}@{}", user(session, lab, args)?, address(&hypervisor, lab, &node)?);
     let mut ssh = Command::new("ssh");
     ssh.args(OPTIONS);
@@ -26,19 +28,6 @@ pub(super) fn run(session: &Session, args: &SshArgs) -> Result<()> {
     }
     let error = ssh.arg(target).args(&args.command).exec();
     Err(error).context("running `ssh` (package openssh-client)")
-}
-
-/// A node by its name, or the first one of the lab of this name.
-fn find<'a>(inventory: &'a Inventory, name: &str) -> Result<(&'a Lab, Node)> {
-    let labs = || inventory.labs.values().map(|found| &found.lab);
-    let node = |lab: &'a Lab| Some((lab, lab.nodes().into_iter().find(|it| it.name == name)?));
-    let first = |lab: &'a Lab| (lab.name.as_str() == name).then(|| (lab, lab.node(1)));
-    labs().find_map(node).or_else(|| labs().find_map(first)).ok_or_else(|| {
-        hinted(
-            format!("there is no node `{name}`, and no lab"),
-            "`virtlab list` shows the labs, `virtlab status LAB` the nodes of one",
-        )
-    })
 }
 
 fn user(session: &Session, lab: &Lab, args: &SshArgs) -> Result<String> {

@@ -78,6 +78,12 @@ impl Inventory {
         self.networks.values().flat_map(of).collect()
     }
 
+    /// Adds a lab of which nothing else is known.
+    #[cfg(test)]
+    pub(crate) fn insert(&mut self, lab: Lab) {
+        self.found(lab);
+    }
+
     fn found(&mut self, lab: Lab) -> &mut Found {
         self.labs.entry(lab.uuid).or_insert_with(|| Found {
             lab,

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use fs_err as fs;
 
+use crate::error::did_you_mean;
 use crate::images::spec::{ImageSpec, Source};
 
 /// The images that `--image` can name.
@@ -84,13 +85,8 @@ impl Catalogue {
 
     fn unknown(&self, name: &str) -> String {
         let names: Vec<&str> = self.entries.keys().map(String::as_str).collect();
-        let nearest = names.iter().min_by_key(|known| strsim::levenshtein(known, name));
-        let guess = match nearest {
-            Some(known) if strsim::levenshtein(known, name) <= MAX_TYPOS => {
-                format!(" (did you mean `{known}`?)")
-            }
-            _ => String::new(),
-        };
+        let nearest = did_you_mean(name, names.iter().copied());
+        let guess = nearest.map(|known| format!(" (did you mean `{known}`?)")).unwrap_or_default();
         format!("there is no image `{name}`{guess}; there are: {}", names.join(", "))
     }
 }
@@ -117,8 +113,6 @@ impl Entry {
 pub(crate) fn is_path(reference: &str) -> bool {
     Path::new(reference).extension().is_some_and(|extension| extension == "toml")
 }
-
-const MAX_TYPOS: usize = 2;
 
 /// The catalogue that is part of virtlab, `images/*.toml`.
 const EMBEDDED: &[(&str, &str)] = &[

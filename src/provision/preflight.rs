@@ -9,7 +9,7 @@ use crate::host::firewall::{self, Access, Needs};
 use crate::hypervisor::{Found, Inventory};
 use crate::lab::plan::DomainState;
 use crate::lab::spec::VirtType;
-use crate::lab::{Lab, Network, address};
+use crate::lab::{Lab, Network, Node, address};
 use crate::units::human_bytes;
 
 /// Nothing foreign may have a name that the lab needs.
@@ -37,6 +37,10 @@ pub(crate) fn conflicts(lab: &Lab, inventory: &Inventory) -> Result<()> {
             format!("if nobody needs it, `sudo ip link delete {bridge}` removes it"),
         ));
     }
+    for found in inventory.labs.values().filter(|found| found.lab.uuid != lab.uuid) {
+        refuse_shared_name(lab, &found.lab)?;
+        refuse_shared_name(&found.lab, lab)?;
+    }
     let others = inventory.labs.values().filter(|found| found.lab.uuid != lab.uuid);
     let other_nodes: Vec<String> = others
         .flat_map(|found| found.domains.keys().map(|index| found.lab.name.node(*index)))
@@ -47,6 +51,18 @@ pub(crate) fn conflicts(lab: &Lab, inventory: &Inventory) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// A name means one thing: no lab is called as a node of another one.
+fn refuse_shared_name(lab: &Lab, other: &Lab) -> Result<()> {
+    let is_shared = |node: &Node| node.name == other.name.as_str();
+    match lab.nodes().iter().find(|node| is_shared(node)) {
+        None => Ok(()),
+        Some(node) => Err(hinted(
+            format!("`{}` would be a lab and a node of lab `{}`", node.name, lab.name),
+            "choose another name for the lab; `virtlab list` shows those that are taken",
+        )),
+    }
 }
 
 /// The nodes' memory against what the host has left: a warning where it may become tight. Guests take what

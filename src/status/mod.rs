@@ -6,6 +6,8 @@ pub(crate) mod first_steps;
 pub(crate) mod memory;
 pub(crate) mod missing;
 pub(crate) mod readiness;
+#[cfg_attr(not(test), expect(dead_code, reason = "the commands that take several names follow"))]
+pub(crate) mod targets;
 pub(crate) mod unheard;
 pub(crate) mod wait;
 

@@ -20,7 +20,7 @@ fn the_scripts_are_right_in_the_shells_own_opinion() {
 }
 
 #[test]
-fn bash_completes_commands_and_the_names_of_labs() {
+fn bash_completes_commands_and_the_names_of_labs_and_nodes() {
     let user = User::with_a_lab();
     for (line, expected) in [
         ("virtlab stat", "status"),
@@ -28,6 +28,8 @@ fn bash_completes_commands_and_the_names_of_labs() {
         ("virtlab destroy de", "demo"),
         ("virtlab serve ", "demo"),
         ("virtlab status x", ""),
+        ("virtlab ssh ", "demo demo-1 demo-2"),
+        ("virtlab ssh demo-", "demo-1 demo-2"),
     ] {
         assert_eq!(bash_completes(&user, line, &user.uri()), expected, "{line}");
     }

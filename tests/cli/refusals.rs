@@ -7,7 +7,7 @@ use std::process::Command;
 
 use fs_err as fs;
 
-use crate::support::{FOREIGN, User, assert_transcript, text};
+use crate::support::{FOREIGN, SHUT_OFF, User, assert_transcript, text};
 
 #[test]
 fn a_wrong_command_line_is_refused_with_2() {
@@ -77,6 +77,19 @@ fn names_that_somebody_else_has_are_refused_before_anything_is_made() {
     let create = ["create", "demo", "--image", "tiny.toml", "--subnet", "10.201.0.0/24"];
     let sessions = [domain, network, pool].map(|object| User::with(object).says(&create));
     assert_transcript!("taken-names", sessions.join("\n"));
+}
+
+#[test]
+fn a_name_that_would_be_a_lab_and_a_node_is_refused() {
+    let user = User::with_a_lab();
+    let lab = |name| ["create", name, "--image", "tiny.toml", "--subnet", "10.202.0.0/24"];
+    let of_a_node = user.says(&lab("demo-2"));
+    // One more than the lab has.
+    let free = user.virtlab(&[&lab("demo-3")[..], &["--dry-run"]].concat()).output().unwrap();
+    assert!(free.status.success(), "{}", text(&free.stderr));
+    user.seed(&user.lab("demo-2", &[SHUT_OFF]));
+    let has_such_a_node = user.says(&lab("demo"));
+    assert_transcript!("shared-names", [of_a_node, has_such_a_node].join("\n"));
 }
 
 #[test]
