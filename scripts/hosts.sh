@@ -71,23 +71,23 @@ demo() {
 # With the host's own libvirtd, no -c and no environment.
 lifecycle() {
     does 'sudo apt-get install -q -y --no-install-recommends dropbear-bin openssh-client >/dev/null'
-    does 'ssh-keygen -q -t ed25519 -N "" -f ~/.ssh/id_ed25519 <<<y'
+    does "[ -e .ssh/id_ed25519 ] || ssh-keygen -q -t ed25519 -N \"\" -f .ssh/id_ed25519"
     does 'VIRTLAB_CLONE=~/virtlab virtlab image build ~/virtlab/scripts/hosts/micro-ssh.toml'
     does "virtlab $create --image ~/virtlab/scripts/hosts/micro-ssh.toml"
-    does 'virtlab status'
-    does 'virtlab verify'
+    does 'virtlab status demo'
+    does 'virtlab verify demo'
     does '[ "$(virtlab ssh demo-2 hostname)" = demo-2 ]'
     on_host reboot
-    says 0 "virtlab status" "demo-3" "off" "\`virtlab create demo\` brings it back"
+    says 0 'virtlab status demo' "demo-3" "off" "\`virtlab create demo\` brings it back"
     does "virtlab $create --image ~/virtlab/scripts/hosts/micro-ssh.toml"
-    does 'virtlab verify'
+    does 'virtlab verify demo'
     does 'virtlab destroy demo'
     leaves_nothing
 }
 
 # A libvirtd runs, but this user may not use it.
 outsider() {
-    root 'gpasswd --quiet --delete user libvirt'
+    root 'gpasswd -d user libvirt'
     says 1 "virtlab $create" 'group' 'sudo usermod -aG libvirt'
     says 2 'cd virtlab && make demo' 'a libvirtd runs here, and you may not use it' 'sudo usermod -aG libvirt user'
     root 'usermod -aG libvirt user'
