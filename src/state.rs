@@ -3,32 +3,103 @@
 //! Configs may hold secrets, so folder and files are for their owner only. Losing the folder loses
 //! no lab: libvirt's metadata says what there is, and `create` makes the folder again.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use etcetera::BaseStrategy;
 use fs_err as fs;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::boot_server::{Content, Folder};
 use crate::files::{self, Hold};
+use crate::hypervisor::Hypervisor;
 use crate::lab::{Lab, LabName};
 
-/// The folder of one lab, `$XDG_STATE_HOME/virtlab/LAB/`.
+/// The folder of one lab, `$XDG_STATE_HOME/virtlab/LAB.UUID/`. Labs of one name at two connections, or of
+/// two times, have two folders. Virtlab 0.1 called it `LAB`; such a folder is the lab's whose UUID is in it.
 #[derive(Clone, Debug)]
 pub struct StateDir {
     path: PathBuf,
 }
 
+/// Which libvirt a lab is in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// libvirt's URI.
+    pub uri: String,
+    /// The name of libvirt's host.
+    pub host: String,
+}
+
+impl Origin {
+    /// The libvirt that we are connected to.
+    ///
+    /// # Errors
+    /// If the connection is gone.
+    pub fn of(hypervisor: &Hypervisor) -> Result<Self> {
+        Ok(Self { uri: hypervisor.uri()?, host: hypervisor.hostname()? })
+    }
+}
+
+/// Whose folder it is, and how far it is written.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Owner {
+    uuid: Uuid,
+    origin: Origin,
+    /// The generation of the specification that all texts in the folder are made from; `None` until they
+    /// are written.
+    generation: Option<u32>,
+}
+
 impl StateDir {
-    /// The folder of the lab of this name, which need not exist.
+    /// The folder of a lab, which need not exist.
     ///
     /// # Errors
     /// If the user has no home directory.
-    pub fn of(name: &LabName) -> Result<Self> {
-        Ok(Self { path: root()?.join(name.as_str()) })
+    pub fn of(lab: &Lab) -> Result<Self> {
+        let root = root()?;
+        let old = Self { path: root.join(lab.name.as_str()) };
+        if old.content().is_ok_and(|content| content.uuid == lab.uuid) {
+            return Ok(old);
+        }
+        Ok(Self { path: root.join(format!("{}.{}", lab.name, lab.uuid)) })
+    }
+
+    /// The folders there are of labs of this name.
+    ///
+    /// # Errors
+    /// If the user has no home directory.
+    pub fn all_of(name: &LabName) -> Result<Vec<Self>> {
+        let all = Self::all()?.into_iter();
+        Ok(all.filter(|(lab, _)| lab == name).map(|(_, folder)| folder).collect())
+    }
+
+    /// The UUID of the lab that the folder belongs to, if it says so.
+    pub fn uuid(&self) -> Option<Uuid> {
+        let owner = self.owner().map(|owner| owner.uuid);
+        owner.or_else(|| self.content().ok().map(|content| content.uuid))
+    }
+
+    /// Which libvirt the folder's lab is in; `None` if virtlab 0.1 made it.
+    pub fn origin(&self) -> Option<Origin> {
+        self.owner().map(|owner| owner.origin)
+    }
+
+    /// Whether everything that the lab's boot server is to give out is here, as the lab's specification
+    /// wants it.
+    pub fn keeps(&self, lab: &Lab) -> bool {
+        let Ok(content) = self.content() else { return false };
+        // In a folder of virtlab 0.1 it is that of the only specification that there was.
+        let generation = self.owner().map_or(Some(0), |owner| owner.generation);
+        content.uuid == lab.uuid && generation == Some(lab.generation)
+    }
+
+    fn owner(&self) -> Option<Owner> {
+        let text = fs::read_to_string(self.path.join(OWNER_FILE)).ok()?;
+        serde_json::from_str(&text).ok()
     }
 
     /// The folders of all labs that this user has or had.
@@ -39,11 +110,11 @@ impl StateDir {
         let Ok(entries) = fs::read_dir(root()?) else { return Ok(Vec::new()) };
         let folders = entries.filter_map(Result::ok).filter(|entry| entry.path().is_dir());
         let lab = |entry: fs::DirEntry| {
-            let name = entry.file_name().to_str()?.parse().ok()?;
+            let name = lab_of_folder(entry.file_name().to_str()?)?.parse().ok()?;
             Some((name, Self { path: entry.path() }))
         };
         let mut labs: Vec<(LabName, Self)> = folders.filter_map(lab).collect();
-        labs.sort_by(|(a, _), (b, _)| a.as_str().cmp(b.as_str()));
+        labs.sort_by(|(_, a), (_, b)| a.path.cmp(&b.path));
         Ok(labs)
     }
 
@@ -67,29 +138,35 @@ impl StateDir {
         self.path.join("discovery.json")
     }
 
-    /// Makes the folder if it is not there. That of an earlier lab of the same name is replaced.
+    /// Makes the folder if it is not there, and says in it whose it is.
     ///
     /// # Errors
     /// If it cannot be made.
-    pub fn claim(&self, lab: &Lab) -> Result<()> {
-        if self.content().is_ok_and(|old| old.uuid != lab.uuid) {
-            self.remove()?;
-        }
+    pub fn claim(&self, lab: &Lab, origin: &Origin) -> Result<()> {
         let mut builder = std::fs::DirBuilder::new();
         builder.recursive(true).mode(0o700);
         builder
             .create(&self.path)
-            .with_context(|| format!("making the folder `{}`", self.path.display()))
+            .with_context(|| format!("making the folder `{}`", self.path.display()))?;
+        let generation = self.owner().and_then(|owner| owner.generation);
+        self.write_owner(&Owner { uuid: lab.uuid, origin: origin.clone(), generation })
     }
 
     /// Keeps what the lab's boot server is to give out, in the lab's own folder.
     ///
     /// # Errors
     /// If the folder cannot be written.
-    pub fn save(&self, lab: &Lab, content: &Content) -> Result<()> {
-        self.claim(lab)?;
+    pub fn save(&self, lab: &Lab, origin: &Origin, content: &Content) -> Result<()> {
+        self.claim(lab, origin)?;
         let text = serde_json::to_vec(content).context("writing what the boot server gives out")?;
-        self.write(CONTENT_FILE, &text)
+        self.write(CONTENT_FILE, &text)?;
+        let generation = Some(lab.generation);
+        self.write_owner(&Owner { uuid: lab.uuid, origin: origin.clone(), generation })
+    }
+
+    fn write_owner(&self, owner: &Owner) -> Result<()> {
+        let text = serde_json::to_vec(owner).context("writing whose folder it is")?;
+        self.write(OWNER_FILE, &text)
     }
 
     /// What the lab's boot server is to give out.
@@ -132,7 +209,7 @@ impl StateDir {
     /// If it cannot be deleted.
     pub fn remove(&self) -> Result<()> {
         match fs::remove_dir_all(&self.path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
             other => Ok(other?),
         }
     }
@@ -153,12 +230,21 @@ pub(crate) fn lab_lock(uri: &str, name: &LabName) -> Result<PathBuf> {
     Ok(root()?.join(LOCK_FOLDER).join(format!("{name}.{}", &uri[..8])))
 }
 
+/// The name of the lab that a folder of this name belongs to; a lab's name has no dot in it.
+fn lab_of_folder(folder: &str) -> Option<&str> {
+    match folder.split_once('.') {
+        None => Some(folder),
+        Some((lab, uuid)) => Uuid::parse_str(uuid).is_ok().then_some(lab),
+    }
+}
+
 fn root() -> Result<PathBuf> {
     let strategy = etcetera::choose_base_strategy().context("looking for the home directory")?;
     let state = strategy.state_dir().context("looking for the state directory")?;
     Ok(state.join("virtlab"))
 }
 
+const OWNER_FILE: &str = "lab.json";
 const CONTENT_FILE: &str = "content.json";
 const LOCK_FILE: &str = "lock";
 /// No lab's name begins with a dot.

@@ -17,8 +17,10 @@ use virtlab::hint::hints;
 use virtlab::hypervisor::{
     DomainNews, Foreign, Found, Hypervisor, Inventory, LibvirtError, watch_domains,
 };
+use virtlab::lab::metadata::Power;
 use virtlab::lab::plan::{
-    self, Activity, DomainChange, DomainState, Goal, LabStep, NodeStep, Observed, Step,
+    self, Activity, DomainChange, DomainMark, DomainState, Goal, LabStep, Marks, NodeStep,
+    Observed, Step,
 };
 use virtlab::lab::spec::VirtType;
 use virtlab::lab::{Lab, LibvirtVersion};
@@ -222,6 +224,75 @@ fn a_domain_has_the_uuid_that_follows_from_lab_and_index_and_one_of_today_keeps_
 }
 
 #[test]
+fn whatever_objects_carry_an_older_mark_the_next_run_brings_them_up_to_date() {
+    let old = lab();
+    let new = old.with_nodes(2).unwrap();
+    let steps = [
+        Step::Lab(LabStep::MarkNetwork),
+        NodeStep::Mark(Power::On).of(1),
+        NodeStep::Mark(Power::Off).of(2),
+    ];
+    // A run that was killed has written some of the marks, in whatever order.
+    for bits in 1_u32..8 {
+        let libvirt = Libvirt::new("");
+        libvirt.make_all(&old);
+        for (bit, step) in steps.into_iter().enumerate() {
+            if bits & (1 << bit) != 0 {
+                libvirt.apply(&new, step).unwrap();
+            }
+        }
+        let inventory = libvirt.observe();
+        let found = &inventory.labs[&old.uuid];
+        assert_eq!(found.lab, new, "{bits:03b}");
+        assert_eq!(found.domains.len(), 3, "{bits:03b}");
+        let repaired = plan::plan(&found.lab, Goal::Up, &ready(found));
+        repaired.iter().try_for_each(|step| libvirt.apply(&new, *step)).unwrap();
+        let inventory = libvirt.observe();
+        let found = &inventory.labs[&old.uuid];
+        assert_eq!(plan::plan(&found.lab, Goal::Up, &ready(found)), [], "{bits:03b}");
+        let power = if bits & 4 == 0 { Power::On } else { Power::Off };
+        let marks = [(1, Power::On), (2, power)];
+        let marks = marks.map(|(index, power)| (index, DomainMark { generation: 2, power }));
+        assert_eq!(found.marks, Marks { network: Some(2), nodes: BTreeMap::from(marks) });
+        assert_eq!(inventory.foreign.unreadable, Vec::<String>::new());
+    }
+}
+
+#[test]
+fn addresses_that_a_network_lacks_are_reserved_once() {
+    let old = shared::lab("nodes = 2\nsubnet = '192.168.150.0/24'", VirtType::Test);
+    let xml = network_xml(&old);
+    let only_two: Vec<&str> = xml.lines().filter(|line| !is_reserved_from(3, line)).collect();
+    let libvirt = Libvirt::new(&only_two.join("\n"));
+    assert_eq!(libvirt.observe().labs[&old.uuid].reserved, Some(2));
+    let new = old.with_nodes(5).unwrap();
+    for _ in 0..2 {
+        libvirt.apply(&new, LabStep::ReserveAddresses).unwrap();
+        assert_eq!(libvirt.observe().labs[&old.uuid].reserved, Some(5));
+    }
+}
+
+/// Whether a line of a network's XML reserves an address for a node from this one on.
+fn is_reserved_from(first: u32, line: &str) -> bool {
+    let index = line.split_once("name='demo-").and_then(|(_, rest)| rest.split_once('\''));
+    line.contains("<host mac")
+        && index.is_some_and(|(index, _)| index.parse::<u32>().unwrap() >= first)
+}
+
+/// All that is not libvirt's is as it should be.
+fn ready(found: &Found) -> Observed {
+    let pool = Some(Activity::Active);
+    Observed {
+        dhcp: true,
+        boot_files: true,
+        boot_server: true,
+        configs: true,
+        pool,
+        ..observed(found)
+    }
+}
+
+#[test]
 fn copies_that_somebody_made_of_our_objects_are_theirs() {
     let libvirt = Libvirt::new("");
     let lab = lab();
@@ -407,6 +478,8 @@ impl Libvirt {
                 NodeStep::Resume => Hypervisor::resume_domain(c, lab, index),
                 NodeStep::Stop => Hypervisor::stop_domain(c, lab, index),
                 NodeStep::Undefine => Hypervisor::undefine_domain(c, lab, index),
+                NodeStep::DeleteDisk => Hypervisor::delete_disk(c, lab, &lab.node(index)),
+                NodeStep::Mark(power) => Hypervisor::mark_domain(c, lab, index, power),
             }),
         }
     }
@@ -419,6 +492,8 @@ impl Libvirt {
             LabStep::MakePool => hypervisor.make_pool(lab),
             LabStep::DeletePool => hypervisor.delete_pool(lab),
             LabStep::RemoveNetwork => hypervisor.remove_network(lab),
+            LabStep::MarkNetwork => hypervisor.mark_network(lab),
+            LabStep::ReserveAddresses => hypervisor.reserve_addresses(lab),
             other => panic!("{other:?} has nothing to do with libvirt"),
         }
     }
@@ -439,6 +514,8 @@ fn observed(found: &Found) -> Observed {
         network: found.network,
         pool: found.pool,
         domains: found.domains.clone(),
+        marks: found.marks.clone(),
+        reserved: found.reserved,
         ..Observed::default()
     }
 }

@@ -50,6 +50,7 @@ pub fn start_detached(lab: &Lab, state: &Path, uri: Option<&str>) -> Result<()> 
         command.args(["--connect", uri]);
     }
     command.arg("serve").arg(lab.name.as_str());
+    command.arg("--uuid").arg(lab.uuid.to_string());
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log.into_parts().0);
     // A group of its own, so that Ctrl-C in our terminal does not reach it.
     command.process_group(0);

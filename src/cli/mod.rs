@@ -17,6 +17,8 @@ use self::image::ImageCommand;
 use self::ksm::KsmCommand;
 use self::memory::MemoryArgs;
 use self::pxe::PxeCommand;
+use uuid::Uuid;
+
 use crate::images::PinChoice;
 use crate::lab::LabName;
 use crate::lab::options::{LabOptions, Span};
@@ -106,7 +108,7 @@ pub enum Command {
     Render(RenderArgs),
 
     /// Run a lab's boot server in the foreground
-    Serve(LabArgs),
+    Serve(ServeArgs),
 
     /// Boot labs by DHCP and TFTP servers that are not virtlab's
     #[command(subcommand)]
@@ -130,12 +132,16 @@ pub enum Command {
     Version,
 }
 
-/// A lab by name.
+/// `serve`.
 #[derive(Args, Debug)]
-pub struct LabArgs {
+pub struct ServeArgs {
     /// Name of the lab
     #[arg(value_name = "LAB", default_value = "lab", env = "VIRTLAB_LAB")]
     pub lab: LabName,
+
+    /// Which one, where labs at several connections are called so
+    #[arg(long, value_name = "UUID")]
+    pub uuid: Option<Uuid>,
 }
 
 /// `status` and `verify`.

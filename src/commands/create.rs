@@ -13,7 +13,7 @@ use crate::provision::discovery_url;
 use crate::provision::draft::{self, Draft};
 use crate::provision::lab_lock::LabLock;
 use crate::provision::survey::CreateMode;
-use crate::provision::teardown::{destroy, stop_unknown_server, undo};
+use crate::provision::teardown::{destroy, remove_folder, stop_outdated_server, undo};
 use crate::session::Session;
 use crate::status::no_lab;
 use crate::status::wait::{self, News};
@@ -49,9 +49,10 @@ pub(super) fn run(session: &Session, args: &CreateArgs) -> Result<()> {
         destroy(session, &hypervisor, &name, false)?;
         session.refuse_interrupt()?;
     }
-    let Draft { mut prepared, found, lock, .. } = draft;
-    stop_unknown_server(&prepared.lab)?;
-    discovery_url::put(&mut prepared, discovery_url)?;
+    let Draft { mut prepared, found, lock, left_over, .. } = draft;
+    left_over.iter().try_for_each(remove_folder)?;
+    stop_outdated_server(&prepared.lab)?;
+    discovery_url::put(&hypervisor, &mut prepared, discovery_url)?;
     let lab = &prepared.lab;
     let applier = Applier::new(session, &hypervisor, lab, Some(&prepared))?;
     let steps = plan::plan(lab, Goal::Up, &applier.observed(found.as_ref())?);
@@ -63,10 +64,6 @@ pub(super) fn run(session: &Session, args: &CreateArgs) -> Result<()> {
         let switches = usize::from(steps[0] == Step::Lab(LabStep::ClaimKsm));
         let (switch, steps) = steps.split_at(switches);
         applier.apply(switch)?;
-        applier.state.save(lab, &prepared.content)?;
-        for (name, text) in &prepared.own_templates {
-            applier.state.keep_template(name, text)?;
-        }
         // The first step claims the subnet; what follows needs no lock.
         let (claim, rest) = steps.split_at(steps.len().min(1));
         let made = applier.apply(claim).and_then(|()| {

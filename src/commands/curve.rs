@@ -34,7 +34,7 @@ pub(super) fn run(session: &Session, args: &CurveArgs) -> Result<()> {
     let Draft { mut prepared, lock, .. } = draft::draft(session, &hypervisor, &options, &mode)?;
     // Until here nothing was made, and Ctrl-C just ended the program.
     session.catch_signals()?;
-    discovery_url::put(&mut prepared, None)?;
+    discovery_url::put(&hypervisor, &mut prepared, None)?;
     let lab = &prepared.lab;
     let claims = Claims::host();
     merging::claim(session.printer, &hypervisor, lab, claims.ksm().settings_to_measure()?)?;
@@ -43,7 +43,7 @@ pub(super) fn run(session: &Session, args: &CurveArgs) -> Result<()> {
     let timeout = args.timeout.into();
     let mut growing = GrowingLab::new(&applier, lock, timeout);
     let mut progress = Progress::new(session, files);
-    let measured = applier.state.save(lab, &prepared.content).and_then(|()| {
+    let measured = applier.write_configs().and_then(|()| {
         let growth = Growth::to(args.max_nodes);
         growth.measure(&mut growing, claims.ksm(), session.interrupt_flag(), |event| {
             progress.show(event);

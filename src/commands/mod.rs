@@ -56,7 +56,7 @@ pub fn run(cli: Cli, printer: &Printer) -> Result<()> {
         Command::Destroy(args) => destroy::run(&session, &args),
         Command::Doctor => doctor::run(&session),
         Command::Render(args) => render::run(&session, &args),
-        Command::Serve(args) => serve::run(&session, &args.lab),
+        Command::Serve(args) => serve::run(&session, &args),
         Command::Pxe(command) => pxe::run(&session, &command),
         Command::Image(command) => image::run(&session, command),
         Command::Ksm(command) => ksm::run(command, printer),

@@ -7,8 +7,10 @@ use std::thread;
 use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::Result;
+use uuid::Uuid;
 
 use crate::boot_server::{self, Content, Discovery, Server, process};
+use crate::cli::ServeArgs;
 use crate::error::hinted;
 use crate::hypervisor::{DomainNews, watch_domains};
 use crate::lab::LabName;
@@ -17,14 +19,9 @@ use crate::lab::readiness::ReadyWhen;
 use crate::session::Session;
 use crate::state::StateDir;
 
-pub(super) fn run(session: &Session, name: &LabName) -> Result<()> {
-    let state = StateDir::of(name)?;
-    if !state.exists() {
-        return Err(hinted(
-            format!("there is nothing of lab `{name}` on this computer"),
-            format!("`virtlab create {name}` makes what the boot server needs"),
-        ));
-    }
+pub(super) fn run(session: &Session, args: &ServeArgs) -> Result<()> {
+    let name = &args.lab;
+    let state = folder(name, args.uuid)?;
     let mut content = state.content().map_err(|error| {
         hinted(
             format!("serving lab `{name}`: {error:#}"),
@@ -82,3 +79,33 @@ fn take_in(server: &Server, news: DomainNews) {
 
 /// How long libvirt may take for its first answer.
 const FIRST_LOOK: Duration = Duration::from_secs(3);
+/// The folder of the lab that is meant.
+fn folder(name: &LabName, uuid: Option<Uuid>) -> Result<StateDir> {
+    let mut folders = StateDir::all_of(name)?;
+    if let Some(uuid) = uuid {
+        folders.retain(|folder| folder.uuid() == Some(uuid));
+    }
+    if folders.len() > 1 {
+        let candidates: Vec<String> = folders.iter().map(candidate).collect();
+        let choice = folders.iter().find_map(StateDir::uuid).unwrap_or_default();
+        return Err(hinted(
+            format!("several labs are called `{name}`:\n{}", candidates.join("\n")),
+            format!("`virtlab serve {name} --uuid {choice}` says which one"),
+        ));
+    }
+    folders.pop().ok_or_else(|| {
+        hinted(
+            format!("there is nothing of lab `{name}` on this computer"),
+            format!("`virtlab create {name}` makes what the boot server needs"),
+        )
+    })
+}
+
+fn candidate(folder: &StateDir) -> String {
+    let uuid = folder.uuid().map_or_else(|| "unreadable".to_owned(), |uuid| uuid.to_string());
+    let place = match folder.origin() {
+        Some(origin) => format!("{} on {}", origin.uri, origin.host),
+        None => "a libvirt that is not known".to_owned(),
+    };
+    format!("  {uuid}, at {place}")
+}

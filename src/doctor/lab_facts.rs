@@ -79,6 +79,7 @@ fn lacks(found: &Found) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lab::plan::Marks;
     use crate::lab::tests::lab;
 
     #[test]
@@ -89,6 +90,8 @@ mod tests {
                 network,
                 pool,
                 domains: (1..).zip(states.iter().copied()).collect(),
+                marks: Marks::default(),
+                reserved: None,
             };
         let (active, inactive) = (Some(Activity::Active), Some(Activity::Inactive));
         let (running, off) = (DomainState::Running, DomainState::Off);

@@ -1,7 +1,7 @@
 //! What is on a wire that is not ours: libvirt networks made by others, and whose network cards
 //! are attached where.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use anyhow::{Context, Result};
@@ -32,6 +32,8 @@ pub struct SeenNetwork {
     pub boots: bool,
     /// Its IPv4 subnets.
     pub subnets: Vec<Ipv4Net>,
+    /// The MAC addresses that it has an IP address reserved for.
+    pub reserved: BTreeSet<MacAddr>,
 }
 
 /// A network card of a domain on a wire that others may be on too.
@@ -74,6 +76,7 @@ pub(super) fn parse_network(xml: &str, active: bool) -> Result<SeenNetwork> {
         name: parsed.name,
         active,
         subnets: parsed.ip.iter().filter_map(IpXml::subnet).collect(),
+        reserved: parsed.ip.iter().flat_map(IpXml::reserved).collect(),
         lab,
         bridge: parsed.bridge.and_then(|bridge| bridge.name),
         address,
@@ -130,6 +133,12 @@ struct IpXml {
 }
 
 impl IpXml {
+    /// The MAC addresses of its reservations.
+    fn reserved(&self) -> impl Iterator<Item = MacAddr> {
+        let hosts = self.dhcp.iter().flat_map(|dhcp| &dhcp.host);
+        hosts.filter_map(|host| host.mac.as_ref()?.parse().ok())
+    }
+
     /// The IPv4 subnet, if this is one.
     fn subnet(&self) -> Option<Ipv4Net> {
         let address: Ipv4Addr = self.address.as_deref()?.parse().ok()?;
@@ -144,7 +153,15 @@ impl IpXml {
 
 #[derive(Deserialize)]
 struct DhcpXml {
+    #[serde(default)]
+    host: Vec<HostXml>,
     bootp: Option<BootpXml>,
+}
+
+#[derive(Deserialize)]
+struct HostXml {
+    #[serde(rename = "@mac")]
+    mac: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -198,6 +215,7 @@ mod tests {
                 name: "default".to_owned(),
                 active: false,
                 subnets: vec!["192.168.122.0/24".parse().unwrap()],
+                reserved: BTreeSet::new(),
                 lab: None,
                 bridge: Some("virbr0".to_owned()),
                 address: Some(Ipv4Addr::new(192, 168, 122, 1)),

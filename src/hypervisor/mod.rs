@@ -12,6 +12,7 @@ mod domains;
 mod error;
 mod event_loop;
 mod events;
+mod marks;
 mod memory;
 mod networks;
 mod observe;

@@ -1,7 +1,7 @@
 //! The lab's own network.
 
 use anyhow::{Result, bail};
-use virt::error::ErrorNumber;
+use virt::error::{Error, ErrorNumber};
 use virt::network::Network;
 use virt::sys;
 
@@ -101,8 +101,19 @@ impl Hypervisor {
         Ok(leases.iter().filter_map(|mac| mac.parse().ok()).collect())
     }
 
+    /// The XML that libvirt keeps of a network, which of an active one may be newer than what runs.
+    pub(super) fn kept_xml(network: &Network) -> Result<String, Error> {
+        match network.xml_desc(sys::VIR_NETWORK_XML_INACTIVE) {
+            // A driver may have one XML only.
+            Err(error) if is_any(&error, &[ErrorNumber::InvalidArg, ErrorNumber::NoSupport]) => {
+                network.xml_desc(0)
+            }
+            other => other,
+        }
+    }
+
     /// The network of the lab's UUID, if it carries the lab's mark.
-    fn own_network(&self, lab: &Lab) -> Result<Option<Network>> {
+    pub(super) fn own_network(&self, lab: &Lab) -> Result<Option<Network>> {
         let doing = || format!("looking up network `{}`", lab.name);
         let network = self.connection()?.lookup_network_by_uuid(lab.uuid);
         let Some(network) = network.already(&[ErrorNumber::NoNetwork]).doing(doing)? else {

@@ -14,7 +14,7 @@ use super::Hypervisor;
 use super::attachments::{Attachment, SeenNetwork, parse_cards, parse_network};
 use super::error::{Already, Doing};
 use crate::lab::metadata::Mark;
-use crate::lab::plan::{Activity, DomainState};
+use crate::lab::plan::{Activity, DomainMark, DomainState, Marks};
 use crate::lab::{Lab, LabName};
 
 /// Everything that libvirt has.
@@ -42,6 +42,10 @@ pub struct Found {
     pub pool: Option<Activity>,
     /// Its domains by node index.
     pub domains: BTreeMap<u32, DomainState>,
+    /// What the marks of its objects say where they differ.
+    pub marks: Marks,
+    /// For how many nodes, from the first on, its network has an address reserved; `None` if for none.
+    pub reserved: Option<u32>,
 }
 
 /// Names and addresses that are taken by what is not ours.
@@ -84,13 +88,21 @@ impl Inventory {
         self.found(lab);
     }
 
+    /// What was found until now of the lab that a mark names. Where marks disagree, the lab is what the
+    /// one with the highest generation says.
     fn found(&mut self, lab: Lab) -> &mut Found {
-        self.labs.entry(lab.uuid).or_insert_with(|| Found {
-            lab,
+        let found = self.labs.entry(lab.uuid).or_insert_with(|| Found {
+            lab: lab.clone(),
             network: None,
             pool: None,
             domains: BTreeMap::new(),
-        })
+            marks: Marks::default(),
+            reserved: None,
+        });
+        if lab.generation > found.lab.generation {
+            found.lab = lab;
+        }
+        found
     }
 }
 
@@ -112,6 +124,11 @@ impl Hypervisor {
             observe_domain(&mut inventory, &domain)?;
         }
         self.observe_pools(&mut inventory)?;
+        for found in inventory.labs.values_mut() {
+            if let Some(network) = inventory.networks.get(found.lab.name.as_str()) {
+                found.reserved = reserved(&found.lab, network);
+            }
+        }
         Ok(inventory)
     }
 
@@ -148,7 +165,11 @@ fn observe_network(inventory: &mut Inventory, network: &Network) -> Result<()> {
     match Mark::from_object_xml(&xml) {
         // A copy that somebody made under another name carries the mark, too, and is theirs.
         Ok(Some(mark)) if name == mark.lab.name.as_str() => {
-            inventory.found(mark.lab).network = Some(activity(active));
+            let lab = if active { kept_mark(network)?.unwrap_or(mark.lab) } else { mark.lab };
+            let generation = lab.generation;
+            let found = inventory.found(lab);
+            found.network = Some(activity(active));
+            found.marks.network = Some(generation);
         }
         Ok(_) => inventory.foreign.networks.push(name),
         Err(error) => {
@@ -173,8 +194,11 @@ fn observe_domain(inventory: &mut Inventory, domain: &Domain) -> Result<()> {
     match Mark::from_object_xml(&xml) {
         // A copy that somebody made under another name (virt-clone) carries the mark, too, and is
         // theirs.
-        Ok(Some(Mark { lab, node: Some(index) })) if name == lab.name.node(index) => {
-            inventory.found(lab).domains.insert(index, state);
+        Ok(Some(Mark { lab, node: Some(node) })) if name == lab.name.node(node.index) => {
+            let mark = DomainMark { generation: lab.generation, power: node.power };
+            let found = inventory.found(lab);
+            found.domains.insert(node.index, state);
+            found.marks.nodes.insert(node.index, mark);
         }
         Ok(_) => inventory.foreign.domains.push(name),
         Err(error) => {
@@ -191,6 +215,21 @@ pub(super) fn state_of(state: Enum<VirtState, virt::sys::virDomainState>) -> Dom
         Some(VirtState::Paused | VirtState::PMSuspended) => DomainState::Paused,
         _ => DomainState::Running,
     }
+}
+
+/// What the mark of an active network says in what libvirt keeps of it: before 9.7 only that can change.
+fn kept_mark(network: &Network) -> Result<Option<Lab>> {
+    let doing = || "reading a network".to_owned();
+    let xml = Hypervisor::kept_xml(network);
+    let Some(xml) = xml.already(&[ErrorNumber::NoNetwork]).doing(doing)? else { return Ok(None) };
+    Ok(Mark::from_object_xml(&xml)?.map(|mark| mark.lab))
+}
+
+/// For how many of the lab's nodes, from the first on, its network has an address; `None` if for none.
+fn reserved(lab: &Lab, network: &SeenNetwork) -> Option<u32> {
+    let has = |index: &u32| network.reserved.contains(&lab.node(*index).mac);
+    let count = (1..=lab.spec.mac_prefix.capacity()).take_while(has).count();
+    u32::try_from(count).ok().filter(|count| *count > 0)
 }
 
 fn activity(active: bool) -> Activity {

@@ -1,7 +1,7 @@
 //! libvirt calls that the `virt` crate does not wrap. The only unsafe code there is.
 #![expect(unsafe_code, reason = "see the module's first line")]
 
-use std::ffi::{CStr, CString, c_int, c_void};
+use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
 use std::sync::Arc;
 use std::{mem, ptr};
 
@@ -24,6 +24,46 @@ pub(super) fn define_network_validated(connection: &Connect, xml: &str) -> Resul
         );
         if network.is_null() { Err(Error::last_error()) } else { Ok(Network::from_ptr(network)) }
     }
+}
+
+/// Sets our element in a network's metadata. `false` where the library is older than 9.7 and has no such
+/// function; linked as usual, it would keep the program from starting there.
+/// <https://libvirt.org/html/libvirt-libvirt-network.html#virNetworkSetMetadata>
+pub(super) fn set_network_metadata(
+    network: &Network,
+    xml: &str,
+    key: &str,
+    uri: &str,
+    flags: u32,
+) -> Result<bool, Error> {
+    type SetMetadata = unsafe extern "C" fn(
+        sys::virNetworkPtr,
+        c_int,
+        *const c_char,
+        *const c_char,
+        *const c_char,
+        c_uint,
+    ) -> c_int;
+    // SAFETY: the name ends with a zero; the handle of nothing means all libraries that are loaded.
+    let function = unsafe { dlsym(ptr::null_mut(), c"virNetworkSetMetadata".as_ptr()) };
+    if function.is_null() {
+        return Ok(false);
+    }
+    // SAFETY: libvirt's function of this name has this type since it exists.
+    let set_metadata = unsafe { std::mem::transmute::<*mut c_void, SetMetadata>(function) };
+    let (xml, key, uri) = (CString::new(xml)?, CString::new(key)?, CString::new(uri)?);
+    let kind = sys::VIR_NETWORK_METADATA_ELEMENT.cast_signed();
+    // SAFETY: the network lives as long as `network`, and the texts end with a zero.
+    let outcome = unsafe {
+        let (xml, key, uri) = (xml.as_ptr(), key.as_ptr(), uri.as_ptr());
+        set_metadata(network.as_ptr(), kind, xml, key, uri, flags)
+    };
+    if outcome < 0 { Err(Error::last_error()) } else { Ok(true) }
+}
+
+unsafe extern "C" {
+    /// dlsym(3)
+    fn dlsym(handle: *mut c_void, symbol: *const c_char) -> *mut c_void;
 }
 
 /// What libvirt tells of its host's memory as whole numbers, by name: KSM's, as `shm_…`.

@@ -73,6 +73,25 @@ impl Hypervisor {
         Ok(())
     }
 
+    /// Deletes the disk of a node, if it has one.
+    ///
+    /// # Errors
+    /// If libvirt cannot.
+    pub fn delete_disk(connection: &Connect, lab: &Lab, node: &Node) -> Result<()> {
+        let name = lab.disk_name(node);
+        let doing = || format!("deleting disk `{name}` of storage pool `{}`", lab.pool_name());
+        let pool = connection.lookup_storage_pool_by_uuid(lab.pool_uuid());
+        let Some(pool) = pool.already(&[ErrorNumber::NoStoragePool]).doing(doing)? else {
+            return Ok(());
+        };
+        let gone = [ErrorNumber::NoStorageVolume, ErrorNumber::OperationInvalid];
+        let Some(disk) = pool.lookup_storage_vol_by_name(&name).already(&gone).doing(doing)? else {
+            return Ok(());
+        };
+        disk.delete(0).already(&gone).doing(doing)?;
+        Ok(())
+    }
+
     /// The names of the files in the lab's pool; empty if there is no pool.
     ///
     /// # Errors

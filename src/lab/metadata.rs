@@ -3,43 +3,92 @@
 //!
 //! <https://libvirt.org/formatdomain.html#general-metadata>
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Error, Result, anyhow, bail};
 use quick_xml::se::Serializer;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Lab, LabName};
+use super::Lab;
 
 /// The XML namespace of our metadata element.
 pub const NAMESPACE: &str = "https://virtlab.dev/xmlns/lab/1";
 
+/// The format of the marks that this virtlab writes. It grows when a mark could be misunderstood by the
+/// virtlab before; marks of virtlab 0.1, which have no format, count as 1.
+pub const FORMAT: u32 = 2;
+
 /// What an object of ours says about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mark {
-    /// The lab that the object belongs to.
+    /// The lab that the object belongs to, as it was when the mark was written.
     pub lab: Lab,
-    /// The node's index, for domains.
-    pub node: Option<u32>,
+    /// For domains: which node it is.
+    pub node: Option<NodeMark>,
+}
+
+/// What the domain of a node says about itself beside the lab.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NodeMark {
+    /// The node's index.
+    pub index: u32,
+    /// The power that is wanted of it: who stops a node wants it stopped.
+    pub power: Power,
+}
+
+/// Whether a node is wanted to run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Power {
+    /// It runs.
+    #[default]
+    On,
+    /// It is shut off.
+    Off,
 }
 
 impl Mark {
-    /// The `<virtlab:lab>` element.
+    /// The mark of the lab's network.
+    pub fn of_lab(lab: &Lab) -> Self {
+        Self { lab: lab.clone(), node: None }
+    }
+
+    /// The mark of a node's domain.
+    pub fn of_node(lab: &Lab, index: u32, power: Power) -> Self {
+        Self { lab: lab.clone(), node: Some(NodeMark { index, power }) }
+    }
+
+    /// The `<virtlab:lab>` element, as it stands in an object's XML.
     ///
     /// # Errors
     /// If the specification cannot be serialised, which is a bug.
     pub fn to_xml(&self) -> Result<String> {
+        self.element("virtlab:lab", Some(NAMESPACE))
+    }
+
+    /// The element without its namespace, which libvirt adds when it changes an object's metadata.
+    ///
+    /// # Errors
+    /// If the specification cannot be serialised, which is a bug.
+    pub fn to_plain_xml(&self) -> Result<String> {
+        self.element("lab", None)
+    }
+
+    fn element(&self, root: &str, xmlns: Option<&str>) -> Result<String> {
+        let Self { lab, node } = self;
         let element = ElementOut {
-            xmlns: NAMESPACE,
-            name: self.lab.name.as_str(),
-            uuid: self.lab.uuid,
-            node: self.node,
-            image: self.lab.spec.image.to_string(),
+            xmlns,
+            name: lab.name.as_str(),
+            uuid: lab.uuid,
+            format: FORMAT,
+            generation: lab.generation,
+            node: node.map(|node| node.index),
+            power: node.map(|node| node.power).filter(|power| *power != Power::On),
+            image: lab.spec.image.to_string(),
             version: env!("CARGO_PKG_VERSION"),
-            spec: serde_json::to_string(&self.lab.spec)
-                .context("writing the lab's specification")?,
+            spec: serde_json::to_string(&lab.spec).context("writing the lab's specification")?,
         };
         let mut xml = String::new();
-        let serializer = Serializer::with_root(&mut xml, Some("virtlab:lab"))?;
+        let serializer = Serializer::with_root(&mut xml, Some(root))?;
         element.serialize(serializer).context("writing the metadata element")?;
         Ok(xml)
     }
@@ -59,29 +108,38 @@ impl Mark {
         let Some(element) = object.metadata.and_then(|metadata| metadata.lab) else {
             return Ok(None);
         };
-        let spec = serde_json::from_str(&element.spec).with_context(|| {
-            format!(
-                "reading the metadata of lab `{}`, written by virtlab {}",
-                element.name, element.version
-            )
-        })?;
-        Ok(Some(Self {
-            lab: Lab { name: element.name, uuid: element.uuid, spec },
-            node: element.node,
-        }))
+        if element.format > FORMAT {
+            bail!(
+                "the metadata of lab `{}` has format {}, written by virtlab {}; this one reads formats up to {FORMAT}",
+                element.name,
+                element.format,
+                element.version
+            );
+        }
+        let context = format!(
+            "reading the metadata of lab `{}`, written by virtlab {}",
+            element.name, element.version
+        );
+        element.read().context(context).map(Some)
     }
 }
 
 #[derive(Serialize)]
 struct ElementOut<'a> {
-    #[serde(rename = "@xmlns:virtlab")]
-    xmlns: &'a str,
+    #[serde(rename = "@xmlns:virtlab", skip_serializing_if = "Option::is_none")]
+    xmlns: Option<&'a str>,
     #[serde(rename = "@name")]
     name: &'a str,
     #[serde(rename = "@uuid")]
     uuid: Uuid,
+    #[serde(rename = "@format")]
+    format: u32,
+    #[serde(rename = "@generation")]
+    generation: u32,
     #[serde(rename = "@node", skip_serializing_if = "Option::is_none")]
     node: Option<u32>,
+    #[serde(rename = "@power", skip_serializing_if = "Option::is_none")]
+    power: Option<Power>,
     #[serde(rename = "@image")]
     image: String,
     #[serde(rename = "@version")]
@@ -101,18 +159,46 @@ struct Metadata {
     lab: Option<ElementIn>,
 }
 
+/// Text where a later format may have something else, so that its number can be read.
 #[derive(Deserialize)]
 struct ElementIn {
-    #[serde(rename = "@name")]
-    name: LabName,
-    #[serde(rename = "@uuid")]
-    uuid: Uuid,
+    #[serde(rename = "@name", default)]
+    name: String,
+    #[serde(rename = "@uuid", default)]
+    uuid: String,
+    #[serde(rename = "@format", default = "first_format")]
+    format: u32,
+    #[serde(rename = "@generation", default)]
+    generation: u32,
     #[serde(rename = "@node")]
     node: Option<u32>,
-    #[serde(rename = "@version")]
+    #[serde(rename = "@power", default)]
+    power: String,
+    #[serde(rename = "@version", default)]
     version: String,
-    #[serde(rename = "$text")]
+    #[serde(rename = "$text", default)]
     spec: String,
+}
+
+impl ElementIn {
+    fn read(&self) -> Result<Mark> {
+        let lab = Lab {
+            name: self.name.parse().map_err(Error::msg)?,
+            uuid: self.uuid.parse()?,
+            generation: self.generation,
+            spec: serde_json::from_str(&self.spec)?,
+        };
+        let power = match self.power.as_str() {
+            "" | "on" => Power::On,
+            "off" => Power::Off,
+            other => bail!("`{other}` is no power that a node can have"),
+        };
+        Ok(Mark { lab, node: self.node.map(|index| NodeMark { index, power }) })
+    }
+}
+
+fn first_format() -> u32 {
+    1
 }
 
 #[cfg(test)]
@@ -132,8 +218,12 @@ mod tests {
     fn what_is_written_is_read_back() {
         let mut lab = lab(3);
         lab.spec.description = Some("<&'\"> ümläut".to_owned());
-        for node in [None, Some(2)] {
-            let mark = Mark { lab: lab.clone(), node };
+        lab.generation = 7;
+        for mark in [
+            Mark::of_lab(&lab),
+            Mark::of_node(&lab, 2, Power::On),
+            Mark::of_node(&lab, 2, Power::Off),
+        ] {
             let xml = object(&mark.to_xml().unwrap());
             assert_eq!(Mark::from_object_xml(&xml).unwrap(), Some(mark));
         }
@@ -144,6 +234,30 @@ mod tests {
         let foreign = "<lab xmlns='https://example.org' name='demo'/>";
         assert_eq!(Mark::from_object_xml(&object(foreign)).unwrap(), None);
         assert_eq!(Mark::from_object_xml("<network><name>default</name></network>").unwrap(), None);
+    }
+
+    #[test]
+    fn a_mark_of_virtlab_0_1_is_read_and_is_older_than_every_other() {
+        let xml = include_str!("../../tests/fixtures/v0.1/domain-2.xml");
+        let Mark { lab, node } = Mark::from_object_xml(xml).unwrap().unwrap();
+        assert_eq!(node, Some(NodeMark { index: 2, power: Power::On }));
+        assert_eq!((lab.name.as_str(), lab.generation, lab.spec.nodes), ("old", 0, 2));
+        assert_eq!(lab.node(2).mac.to_string(), "52:54:00:cb:00:02");
+        assert_eq!(lab.spec.config.name(), "config-templates/etcd-micro.ign.j2");
+        let network = include_str!("../../tests/fixtures/v0.1/network.xml");
+        assert_eq!(Mark::from_object_xml(network).unwrap(), Some(Mark { lab, node: None }));
+    }
+
+    #[test]
+    fn a_mark_of_a_later_format_is_an_error_that_names_it() {
+        let mark = format!(
+            "<virtlab:lab xmlns:virtlab='{NAMESPACE}' name='demo' format='9' version='9.0.0' power='half'/>"
+        );
+        let error = Mark::from_object_xml(&object(&mark)).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the metadata of lab `demo` has format 9, written by virtlab 9.0.0; this one reads formats up to 2"
+        );
     }
 
     #[test]

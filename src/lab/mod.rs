@@ -18,6 +18,7 @@ pub mod spec;
 
 use std::net::Ipv4Addr;
 
+use anyhow::{Result, ensure};
 use uuid::Uuid;
 
 pub use self::address::MacAddr;
@@ -32,6 +33,9 @@ pub struct Lab {
     pub name: LabName,
     /// Fresh for every lab that is created; its etcd token and the mark of what belongs to it.
     pub uuid: Uuid,
+    /// Grows with each change of the specification: where objects of the lab disagree, the highest one
+    /// wins. 1 for a new lab, 0 for one that virtlab 0.1 made.
+    pub generation: u32,
     /// How many nodes of what kind on which network.
     pub spec: LabSpec,
 }
@@ -66,6 +70,30 @@ impl Lab {
             mac: self.spec.mac_prefix.mac(index),
             ip: self.spec.network.node_ip(index),
         }
+    }
+
+    /// The lab with another number of nodes, and the next generation.
+    ///
+    /// # Errors
+    /// If its subnet or its MAC prefix has no room for them.
+    pub fn with_nodes(&self, nodes: u32) -> Result<Self> {
+        let Self { name, spec, .. } = self;
+        if let Some(network) = spec.network.managed() {
+            let capacity = address::capacity(network.subnet);
+            ensure!(
+                nodes <= capacity,
+                "subnet {} of lab `{name}` has room for {capacity} nodes, not for {nodes}",
+                network.subnet
+            );
+        }
+        let capacity = spec.mac_prefix.capacity();
+        ensure!(
+            nodes <= capacity,
+            "MAC prefix {} of lab `{name}` has room for {capacity} nodes, not for {nodes}",
+            spec.mac_prefix
+        );
+        let spec = LabSpec { nodes, ..spec.clone() };
+        Ok(Self { spec, generation: self.generation + 1, ..self.clone() })
     }
 
     /// The UUID of the lab's storage pool. Pools have no metadata element, so being ours is told
@@ -110,7 +138,19 @@ pub(crate) mod tests {
         let name: LabName = "demo".parse().expect("a good name");
         let uuid = Uuid::new_v5(&Uuid::NAMESPACE_DNS, b"demo.virtlab");
         let spec = LabSpec::example(&name, nodes);
-        Lab { name, uuid, spec }
+        Lab { name, uuid, generation: 1, spec }
+    }
+
+    #[test]
+    fn a_lab_gets_as_many_nodes_as_it_has_addresses_for() {
+        let lab = lab(3);
+        let grown = lab.with_nodes(253).unwrap();
+        assert_eq!((grown.spec.nodes, grown.generation, lab.generation), (253, 2, 1));
+        assert_eq!(grown.node(3), lab.node(3));
+        assert_eq!(
+            lab.with_nodes(254).unwrap_err().to_string(),
+            "subnet 192.168.150.0/24 of lab `demo` has room for 253 nodes, not for 254"
+        );
     }
 
     #[test]

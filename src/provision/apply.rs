@@ -18,7 +18,7 @@ use crate::ksm::claims::Claims;
 use crate::lab::Lab;
 use crate::lab::plan::{LabStep, NodeStep, Observed, Step};
 use crate::session::Session;
-use crate::state::StateDir;
+use crate::state::{Origin, StateDir};
 
 /// What applying steps needs.
 pub(crate) struct Applier<'a> {
@@ -37,7 +37,7 @@ impl<'a> Applier<'a> {
         lab: &'a Lab,
         prepared: Option<&'a Prepared>,
     ) -> Result<Self> {
-        Ok(Self { session, hypervisor, lab, prepared, state: StateDir::of(&lab.name)? })
+        Ok(Self { session, hypervisor, lab, prepared, state: StateDir::of(lab)? })
     }
 
     /// What there is of the lab.
@@ -53,6 +53,9 @@ impl<'a> Applier<'a> {
             boot_server: process::is_running(self.state.path())
                 || Client::new(self.lab)?.status().is_some(),
             domains: found.map(|found| found.domains.clone()).unwrap_or_default(),
+            marks: found.map(|found| found.marks.clone()).unwrap_or_default(),
+            reserved: found.and_then(|found| found.reserved),
+            configs: self.state.keeps(self.lab),
             state: self.state.exists(),
             ksm: Claims::host().labs().is_ok_and(|labs| labs.contains(&self.lab.uuid)),
         })
@@ -116,8 +119,11 @@ impl<'a> Applier<'a> {
             LabStep::DefineNetwork => hypervisor.define_network(lab, &self.network()?.with_ipv6),
             LabStep::MakePool => hypervisor.make_pool(lab),
             LabStep::UploadBootFiles => self.upload(),
+            LabStep::MarkNetwork => hypervisor.mark_network(lab),
+            LabStep::ReserveAddresses => hypervisor.reserve_addresses(lab),
             LabStep::StartNetwork => self.start_network(),
             LabStep::RestoreDhcp => hypervisor.restore_dhcp(lab),
+            LabStep::WriteConfigs => self.write_configs(),
             LabStep::StartBootServer => self.start_boot_server(),
             LabStep::StopBootServer => process::stop(self.state.path()),
             LabStep::DeletePool => hypervisor.delete_pool(lab),
@@ -158,6 +164,8 @@ impl<'a> Applier<'a> {
             NodeStep::Resume => Hypervisor::resume_domain(connection, lab, index),
             NodeStep::Stop => Hypervisor::stop_domain(connection, lab, index),
             NodeStep::Undefine => Hypervisor::undefine_domain(connection, lab, index),
+            NodeStep::DeleteDisk => Hypervisor::delete_disk(connection, lab, &lab.node(index)),
+            NodeStep::Mark(power) => Hypervisor::mark_domain(connection, lab, index, power),
         }
     }
 
@@ -190,6 +198,17 @@ impl<'a> Applier<'a> {
             error.root_cause()
         ));
         Ok(())
+    }
+
+    /// Keeps what the boot server gives out.
+    pub(crate) fn write_configs(&self) -> Result<()> {
+        let prepared = self.prepared()?;
+        let origin = Origin::of(self.hypervisor)?;
+        self.state.claim(self.lab, &origin)?;
+        for (name, text) in &prepared.own_templates {
+            self.state.keep_template(name, text)?;
+        }
+        self.state.save(self.lab, &origin, &prepared.content)
     }
 
     fn start_boot_server(&self) -> Result<()> {

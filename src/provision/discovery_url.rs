@@ -5,8 +5,9 @@ use anyhow::Result;
 use super::prepare::Prepared;
 use crate::boot_server::Discovery;
 use crate::cluster::discovery;
+use crate::hypervisor::Hypervisor;
 use crate::lab::options::LabOptions;
-use crate::state::StateDir;
+use crate::state::{Origin, StateDir};
 
 /// A discovery URL that no lab had before, of the service that was named; `None` if that is the lab's
 /// own one, or if no config lacks a URL.
@@ -18,7 +19,11 @@ pub(crate) fn outside(options: &LabOptions, prepared: &Prepared) -> Result<Optio
 
 /// Puts a discovery URL where a config lacks one: the one from `outside`, or else a new one of the
 /// lab's own discovery.
-pub(crate) fn put(prepared: &mut Prepared, outside: Option<String>) -> Result<()> {
+pub(crate) fn put(
+    hypervisor: &Hypervisor,
+    prepared: &mut Prepared,
+    outside: Option<String>,
+) -> Result<()> {
     let (lab, content) = (&prepared.lab, &mut prepared.content);
     if !content.wants_discovery() {
         return Ok(());
@@ -26,8 +31,8 @@ pub(crate) fn put(prepared: &mut Prepared, outside: Option<String>) -> Result<()
     let url = if let Some(url) = outside {
         url
     } else {
-        let state = StateDir::of(&lab.name)?;
-        state.claim(lab)?;
+        let state = StateDir::of(lab)?;
+        state.claim(lab, &Origin::of(hypervisor)?)?;
         // The boot server finds the token when it starts.
         let discovery = Discovery::open(&state.discovery(), &content.discovery_base())?;
         discovery.new_token(lab.spec.nodes as usize)?

@@ -22,6 +22,8 @@ pub(crate) struct Draft {
     pub(crate) found: Option<Found>,
     /// Other virtlabs choose no subnet as long as it is held; a dry run holds none.
     pub(crate) lock: Option<std::fs::File>,
+    /// The folders of earlier labs of this name, which are to go.
+    pub(crate) left_over: Vec<StateDir>,
     /// Whether the image is to be fetched or built yet, so that nothing of it is prepared.
     pub(crate) lacks_image: bool,
 }
@@ -89,7 +91,8 @@ impl Draft {
             warn(session, &survey, memory.as_deref());
         }
         let lacks_image = survey.image.is_none();
-        Ok(Self { prepared, found: survey.found, lock, lacks_image })
+        let Survey { found, left_over, .. } = survey;
+        Ok(Self { prepared, found, lock, left_over, lacks_image })
     }
 }
 
@@ -99,7 +102,7 @@ fn prepare(lab: Lab, survey: &Survey) -> Result<Prepared> {
         Some(new) => (new.config.clone(), new.own_templates.clone()),
         None => (
             ConfigTemplate::of_lab(&survey.templates, &lab, &survey.spec)?,
-            OwnTemplates::of_lab(&lab, &StateDir::of(&lab.name)?)?,
+            OwnTemplates::of_lab(&lab, &StateDir::of(&lab)?)?,
         ),
     };
     let templates = own.put_into(survey.templates.clone(), &lab)?;

@@ -5,6 +5,7 @@ use anyhow::Result;
 use ipnet::Ipv4Net;
 
 use super::prepare::{ConfigTemplate, OwnTemplates};
+use super::teardown;
 use super::wire::{self, Wire};
 use crate::boot_server::Content;
 use crate::error::hinted;
@@ -54,6 +55,8 @@ pub(crate) struct Survey {
     pub(crate) wire: Wire,
     /// What the lab's boot server gives out, if this computer keeps it.
     pub(crate) kept: Option<Content>,
+    /// The folders of labs of this name that libvirt does not have any more.
+    pub(crate) left_over: Vec<StateDir>,
     /// The public SSH keys that may log in.
     pub(crate) ssh_keys: Vec<String>,
     /// The host's memory that programs may take, in bytes.
@@ -107,8 +110,9 @@ impl Survey {
             Some(network) => wire::find(&network, &inventory, hypervisor.is_session()?)?,
             None => Wire::default(),
         };
+        let left_over = teardown::left_over(hypervisor, &inventory, replaced.as_ref(), &name)?;
         let kept = lab.and_then(|lab| {
-            let content = StateDir::of(&lab.name).and_then(|state| state.content());
+            let content = StateDir::of(lab).and_then(|state| state.content());
             content.ok().filter(|content| content.uuid == lab.uuid)
         });
         // Whatever can change from one run to the next stays what it was when the lab was made.
@@ -129,6 +133,7 @@ impl Survey {
             new,
             wire,
             kept,
+            left_over,
             ssh_keys,
             available_memory,
             libvirt_version: hypervisor.version_number()?,

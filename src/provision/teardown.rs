@@ -7,11 +7,11 @@ use super::apply::Applier;
 use super::merging;
 use crate::boot_server::client::Client;
 use crate::boot_server::process;
-use crate::hypervisor::Hypervisor;
+use crate::hypervisor::{Found, Hypervisor, Inventory};
 use crate::lab::plan::{self, Goal};
 use crate::lab::{Lab, LabName};
 use crate::session::Session;
-use crate::state::StateDir;
+use crate::state::{Origin, StateDir};
 
 /// Removes everything of the lab of this name; `false` if there was nothing.
 pub(crate) fn destroy(
@@ -25,7 +25,7 @@ pub(crate) fn destroy(
         merging::repair(session.printer, hypervisor, &inventory);
     }
     let Some(found) = inventory.lab(name) else {
-        return remove_rest(session, name, dry_run);
+        return remove_rest(session, hypervisor, &inventory, name, dry_run);
     };
     let lab = &found.lab;
     let applier = Applier::new(session, hypervisor, lab, None)?;
@@ -42,19 +42,51 @@ pub(crate) fn destroy(
 }
 
 /// A lab of which libvirt has nothing may have left its folder and its boot server here.
-fn remove_rest(session: &Session, name: &LabName, dry_run: bool) -> Result<bool> {
-    let state = StateDir::of(name)?;
-    if !state.exists() {
+fn remove_rest(
+    session: &Session,
+    hypervisor: &Hypervisor,
+    inventory: &Inventory,
+    name: &LabName,
+    dry_run: bool,
+) -> Result<bool> {
+    let folders = left_over(hypervisor, inventory, None, name)?;
+    if folders.is_empty() {
         return Ok(false);
     }
     if dry_run {
         session.printer.data(format!("remove what is left of lab `{name}`: configs and logs"));
         return Ok(true);
     }
-    process::stop(state.path())?;
-    state.remove()?;
+    folders.iter().try_for_each(remove_folder)?;
     session.printer.note(format!("what was left of lab `{name}` is gone"));
     Ok(true)
+}
+
+/// The folders of labs of this name that were in the libvirt of `hypervisor` and are there no more. A lab
+/// of the same name in another libvirt keeps its folder and its boot server, and so does one whose libvirt
+/// is not known. `replaced` goes with its own folder.
+pub(crate) fn left_over(
+    hypervisor: &Hypervisor,
+    inventory: &Inventory,
+    replaced: Option<&Found>,
+    name: &LabName,
+) -> Result<Vec<StateDir>> {
+    let folders = StateDir::all_of(name)?;
+    // What could not be understood may be the lab.
+    if folders.is_empty() || !inventory.foreign.unreadable.is_empty() {
+        return Ok(Vec::new());
+    }
+    let here = Some(Origin::of(hypervisor)?);
+    let replaced = replaced.map(|found| found.lab.uuid);
+    let is_gone = |uuid| !inventory.labs.contains_key(&uuid) && replaced != Some(uuid);
+    let is_left = |state: &StateDir| state.origin() == here && state.uuid().is_some_and(is_gone);
+    Ok(folders.into_iter().filter(is_left).collect())
+}
+
+/// Ends the boot server that a folder names and removes the folder.
+pub(crate) fn remove_folder(state: &StateDir) -> Result<()> {
+    process::stop(state.path())?;
+    state.remove()
 }
 
 /// Takes back what this run made, and says so. What was there before is kept.
@@ -79,14 +111,10 @@ pub(crate) fn take_down(applier: &Applier) -> Result<()> {
     applier.apply_all(&plan::plan(applier.lab, Goal::Gone, &observed))
 }
 
-/// Ends a boot server that gives out what we know nothing of: that of an earlier lab of this name, or
-/// one whose content cannot be read; and one that does not speak as this virtlab does. The plan starts one with what
-/// we save.
-pub(crate) fn stop_unknown_server(lab: &Lab) -> Result<()> {
-    let state = StateDir::of(&lab.name)?;
-    let is_ours = state.content().is_ok_and(|content| content.uuid == lab.uuid);
-    if is_ours && !Client::new(lab)?.is_outdated() {
-        return Ok(());
+/// Ends the lab's own boot server if it does not speak as this virtlab does. The plan starts another one.
+pub(crate) fn stop_outdated_server(lab: &Lab) -> Result<()> {
+    if Client::new(lab)?.is_outdated() {
+        process::stop(StateDir::of(lab)?.path())?;
     }
-    process::stop(state.path())
+    Ok(())
 }

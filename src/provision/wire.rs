@@ -127,6 +127,8 @@ fn clash(
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::lab::tests::lab;
 
@@ -164,6 +166,7 @@ mod tests {
             address: None,
             boots: false,
             subnets: Vec::new(),
+            reserved: BTreeSet::new(),
         };
         let inactive = SeenNetwork { active: false, ..network.clone() };
         let of_lab = SeenNetwork { lab: Some("demo".to_owned()), ..network.clone() };

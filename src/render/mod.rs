@@ -8,10 +8,11 @@ pub mod xml;
 
 use std::net::Ipv4Addr;
 
+use ipnet::Ipv4Net;
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::lab::{Lab, MacAddr, Node};
+use crate::lab::{Lab, MacAddr, Node, address};
 
 /// What every template knows of the lab, as `lab`.
 #[derive(Debug, Serialize)]
@@ -52,6 +53,16 @@ impl From<Node> for NodeContext {
         Self { index, name, uuid, mac, ip, pxelinux_cfg: boot::pxelinux_cfg_name(mac) }
     }
 }
+
+/// The nodes that a network of the lab's own has an address for: those that there are, and those that the
+/// lab may get later, up to what a /24 has room for.
+pub(crate) fn reserved_nodes(lab: &Lab, subnet: Ipv4Net) -> Vec<NodeContext> {
+    let room = address::capacity(subnet).min(lab.spec.mac_prefix.capacity()).min(RESERVED);
+    (1..=room.max(lab.spec.nodes)).map(|index| lab.node(index).into()).collect()
+}
+
+/// What a /24 has room for beside its gateway.
+const RESERVED: u32 = 253;
 
 pub(crate) fn all_nodes(lab: &Lab) -> Vec<NodeContext> {
     lab.nodes().into_iter().map(NodeContext::from).collect()

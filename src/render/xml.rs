@@ -7,10 +7,10 @@ use minijinja::Value;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{LabContext, NodeContext, all_nodes};
+use super::{LabContext, NodeContext, all_nodes, reserved_nodes};
 use crate::lab::boot::{Firmware, Loader};
 use crate::lab::hardware::{Graphics, ModelName, Nic};
-use crate::lab::metadata::Mark;
+use crate::lab::metadata::{Mark, Power};
 use crate::lab::spec::ManagedNetwork;
 use crate::lab::{Lab, LibvirtVersion, MacAddr, Network, Node, address};
 use crate::template::Templates;
@@ -23,7 +23,7 @@ use crate::template::Templates;
 /// # Errors
 /// If the template is wrong, or drops what virtlab needs: its metadata or the MAC address.
 pub fn domain(templates: &Templates, lab: &Lab, node: &Node) -> Result<String> {
-    let mark = Mark { lab: lab.clone(), node: Some(node.index) };
+    let mark = Mark::of_node(lab, node.index, Power::On);
     let hardware = &lab.spec.hardware;
     let context = DomainContext {
         lab: LabContext::new(lab),
@@ -92,12 +92,15 @@ pub fn network(
     ipv6: bool,
     libvirt: LibvirtVersion,
 ) -> Result<String> {
-    let mark = Mark { lab: lab.clone(), node: None };
+    let mark = Mark::of_lab(lab);
     let nodes = all_nodes(lab);
     let subnet = network.subnet;
+    let reserved = reserved_nodes(lab, subnet);
+    let last = u32::try_from(reserved.len())?;
     let context = NetworkContext {
         lab: LabContext::new(lab),
         nodes,
+        reserved,
         loader: lab.spec.boot.loader,
         firmware: lab.spec.boot.firmware,
         has_title: libvirt >= NETWORK_TITLE,
@@ -107,7 +110,7 @@ pub fn network(
             gateway: address::gateway(subnet),
             prefix: subnet.prefix_len(),
             range_start: address::node_ip(subnet, 1),
-            range_end: address::node_ip(subnet, lab.spec.nodes),
+            range_end: address::node_ip(subnet, last),
             tftp_root: lab.pool_path(),
             ipv6,
             ipv6_gateway: Ipv6Addr::from(u128::from(address::ula(lab.uuid).network()) + 1),
@@ -237,6 +240,7 @@ impl NicContext {
 struct NetworkContext<'a> {
     lab: LabContext<'a>,
     nodes: Vec<NodeContext>,
+    reserved: Vec<NodeContext>,
     network: NetworkFields,
     loader: Loader,
     firmware: Firmware,

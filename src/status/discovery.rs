@@ -24,7 +24,7 @@ pub(crate) struct DiscoveryStatus {
 impl DiscoveryStatus {
     /// The discovery URL that the lab was given and who has registered there; `None` if it uses none.
     pub(crate) fn of(lab: &Lab, timeout: Duration) -> Result<Option<Self>> {
-        let content = StateDir::of(&lab.name)?.content().ok();
+        let content = StateDir::of(lab)?.content().ok();
         let own = content.filter(|content| content.uuid == lab.uuid);
         let Some(url) = own.and_then(|own| own.discovery_url) else { return Ok(None) };
         Ok(Some(match discovery::registrations(&url, timeout) {

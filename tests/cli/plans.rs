@@ -11,7 +11,7 @@ fn a_dry_run_prints_the_steps_and_makes_nothing() {
     let create =
         [&create[..], &["--subnet", "10.201.0.0/24", "--boot-port", "8470", "--dry-run"]].concat();
     assert_transcript!("create-dry-run", user.session(&[&create, &["list"]]));
-    let state = user.path().join(".local/state/virtlab/demo");
+    let state = user.path().join(".local/state/virtlab");
     assert!(!state.exists(), "{} was made", state.display());
 }
 

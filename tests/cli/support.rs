@@ -137,6 +137,11 @@ pub(crate) fn filters() -> Settings {
         (r"\b(virtlab|libvirt) \d+\.\d+\.\d+", "$1 [VERSION]"),
         (r#"\b(virtlab": |libvirt": |version=)"\d+\.\d+\.\d+""#, "$1\"[VERSION]\""),
         (r"\d+\.\d s", "[TIME]"),
+        // An address for each node that the lab may get.
+        (
+            r"(?m)(?:^ *<host mac='[^']*' name='[\w-]+-(?:[4-9]|\d{2,})' ip='([^']*)'/>\n)+",
+            "      [HOSTS UP TO $1]\n",
+        ),
         (r"\{.*\}</virtlab:lab>", "[SPEC]</virtlab:lab>"),
         (r"recipe [0-9a-f]{12}", "recipe [DIGEST]"),
         (r"at line 1 column \d+", "at line 1 column [N]"),

@@ -124,10 +124,15 @@ pub(crate) fn read(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap_or_default()
 }
 
-/// Where the state of a lab is kept.
+/// Where the state of a lab is kept: `LAB.UUID`, or `LAB` as virtlab 0.1 called it.
 pub(crate) fn state_folder(lab: &str) -> PathBuf {
     let state = std::env::var_os("XDG_STATE_HOME").expect("the sandbox sets it");
-    PathBuf::from(state).join("virtlab").join(lab)
+    let root = PathBuf::from(state).join("virtlab");
+    let folders = std::fs::read_dir(&root).into_iter().flatten().flatten();
+    let start = format!("{lab}.");
+    let of_lab = |name: &std::ffi::OsString| name.to_string_lossy().starts_with(&start);
+    let name = folders.map(|folder| folder.file_name()).find(of_lab);
+    root.join(name.unwrap_or_else(|| lab.into()))
 }
 
 /// Everything that a lab could leave behind on this host, as text to compare.

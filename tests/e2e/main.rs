@@ -24,3 +24,4 @@ mod past;
 mod proxy_dhcp;
 mod resume;
 mod screen;
+mod two_libvirts;

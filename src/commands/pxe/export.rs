@@ -98,7 +98,7 @@ fn content(
     exists: bool,
 ) -> Result<Content> {
     if exists {
-        let kept = StateDir::of(&lab.name)?.content().ok();
+        let kept = StateDir::of(lab)?.content().ok();
         return kept.filter(|content| content.uuid == lab.uuid).ok_or_else(|| {
             hinted(
                 format!("what lab `{}` gives out is not kept on this computer", lab.name),

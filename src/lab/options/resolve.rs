@@ -93,7 +93,7 @@ impl LabOptions {
             trust_claimed_mac: self.trust_claimed_mac.unwrap_or(false),
             description: self.description.clone(),
         };
-        Ok(Lab { name, uuid: found.uuid, spec })
+        Ok(Lab { name, uuid: found.uuid, generation: 1, spec })
     }
 
     pub(super) fn boot_choice(&self) -> BootChoice {

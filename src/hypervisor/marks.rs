@@ -1,0 +1,125 @@
+//! Writes the marks of objects that are there already anew, of those that run and of what libvirt
+//! keeps of them both.
+
+use anyhow::{Result, bail};
+use virt::connect::Connect;
+use virt::error::ErrorNumber;
+use virt::sys;
+
+use super::domains::own_domain;
+use super::error::{Already, Doing};
+use super::{Hypervisor, raw};
+use crate::lab::metadata::{Mark, NAMESPACE, Power};
+use crate::lab::{Lab, MacAddr, Node};
+
+impl Hypervisor {
+    /// Brings the mark of a node's domain up to date.
+    ///
+    /// # Errors
+    /// If libvirt cannot, or the domain is not there any more.
+    pub fn mark_domain(connection: &Connect, lab: &Lab, index: u32, power: Power) -> Result<()> {
+        let name = lab.name.node(index);
+        let doing = || format!("writing the mark of domain `{name}`");
+        let Some(domain) = own_domain(connection, lab, index)? else {
+            bail!("writing the mark of domain `{name}`: it is not there any more");
+        };
+        let mut flags = sys::VIR_DOMAIN_AFFECT_CONFIG;
+        if domain.is_active().doing(doing)? {
+            flags |= sys::VIR_DOMAIN_AFFECT_LIVE;
+        }
+        let mark = Mark::of_node(lab, index, power).to_plain_xml()?;
+        let kind = sys::VIR_DOMAIN_METADATA_ELEMENT.cast_signed();
+        domain.set_metadata(kind, Some(&mark), Some(KEY), Some(NAMESPACE), flags).doing(doing)?;
+        Ok(())
+    }
+
+    /// Brings the mark of the lab's network up to date.
+    ///
+    /// # Errors
+    /// If libvirt cannot, or the network is not there any more.
+    pub fn mark_network(&self, lab: &Lab) -> Result<()> {
+        let doing = || format!("writing the mark of network `{}`", lab.name);
+        let Some(network) = self.own_network(lab)? else {
+            bail!("writing the mark of network `{}`: it is not there any more", lab.name);
+        };
+        let mut flags = sys::VIR_NETWORK_UPDATE_AFFECT_CONFIG;
+        if network.is_active().doing(doing)? {
+            flags |= sys::VIR_NETWORK_UPDATE_AFFECT_LIVE;
+        }
+        let mark = Mark::of_lab(lab);
+        let plain = mark.to_plain_xml()?;
+        let written = raw::set_network_metadata(&network, &plain, KEY, NAMESPACE, flags);
+        if written.already(&[ErrorNumber::NoSupport]).doing(doing)? == Some(true) {
+            return Ok(());
+        }
+        // Before libvirt 9.7 what runs keeps its mark until it is started again; we look at what libvirt
+        // keeps of it.
+        let xml = Self::kept_xml(&network).doing(doing)?;
+        let Some(xml) = with_mark(&xml, &mark.to_xml()?) else {
+            bail!("writing the mark of network `{}`: it has none", lab.name);
+        };
+        self.define_network(lab, &xml)
+    }
+
+    /// Reserves the addresses of nodes in the lab's network that it does not have yet.
+    ///
+    /// # Errors
+    /// If libvirt cannot, or the network is not there any more.
+    pub fn reserve_addresses(&self, lab: &Lab) -> Result<()> {
+        let doing = || format!("reserving addresses in network `{}`", lab.name);
+        let Some(network) = self.own_network(lab)? else {
+            bail!("reserving addresses in network `{}`: it is not there any more", lab.name);
+        };
+        let xml = Self::kept_xml(&network).doing(doing)?;
+        let mut flags = sys::VIR_NETWORK_UPDATE_AFFECT_CONFIG;
+        if network.is_active().doing(doing)? {
+            flags |= sys::VIR_NETWORK_UPDATE_AFFECT_LIVE;
+        }
+        let lacking = lab.nodes().into_iter().filter(|node| !xml.contains(&mac(node.mac)));
+        for host in lacking.filter_map(|node| reservation(&node)) {
+            let (command, section) =
+                (sys::VIR_NETWORK_UPDATE_COMMAND_ADD_LAST, sys::VIR_NETWORK_SECTION_IP_DHCP_HOST);
+            network.update(command, section, -1, &host, flags).doing(doing)?;
+        }
+        Ok(())
+    }
+}
+
+/// <https://libvirt.org/formatnetwork.html#addressing>
+fn reservation(node: &Node) -> Option<String> {
+    let Node { name, mac, ip, .. } = node;
+    Some(format!("<host mac='{mac}' name='{name}' ip='{}'/>", (*ip)?))
+}
+
+/// As libvirt writes it.
+fn mac(mac: MacAddr) -> String {
+    format!("mac='{mac}'")
+}
+
+/// An object's XML with another mark in the place of its own.
+fn with_mark(xml: &str, mark: &str) -> Option<String> {
+    let start = xml.find("<virtlab:lab ")?;
+    let end = start + xml[start..].find(END)? + END.len();
+    Some(format!("{}{mark}{}", &xml[..start], &xml[end..]))
+}
+
+const END: &str = "</virtlab:lab>";
+/// The prefix of our namespace in libvirt's XML.
+const KEY: &str = "virtlab";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lab::tests::lab;
+
+    #[test]
+    fn a_network_is_given_another_mark_and_nothing_else() {
+        let xml = include_str!("../../tests/fixtures/v0.1/network.xml");
+        let mark = Mark::of_lab(&lab(3));
+        let changed = with_mark(xml, &mark.to_xml().unwrap()).unwrap();
+        assert_eq!(Mark::from_object_xml(&changed).unwrap(), Some(mark));
+        let old = Mark::from_object_xml(xml).unwrap().unwrap();
+        assert_eq!(with_mark(&changed, "").unwrap(), with_mark(xml, "").unwrap());
+        assert_ne!(old.lab.uuid, lab(3).uuid);
+    }
+}

@@ -1,0 +1,225 @@
+//! From what is wanted and what is there to what must be done. Pure: a half-made lab, a lab that
+//! is up and no lab at all are just three observations, and `create`, `destroy` and `--dry-run`
+//! are the same machinery.
+
+mod steps;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+pub use self::steps::{LabStep, NodeStep, Step};
+use super::metadata::Power;
+use super::{Lab, Network};
+
+/// What was found of a lab.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is there or not by itself")]
+pub struct Observed {
+    /// The lab's own network.
+    pub network: Option<Activity>,
+    /// Whether the DHCP and TFTP server of its network serves.
+    pub dhcp: bool,
+    /// The lab's storage pool.
+    pub pool: Option<Activity>,
+    /// Whether all boot files lie in the pool.
+    pub boot_files: bool,
+    /// Whether its boot server answers.
+    pub boot_server: bool,
+    /// Its domains by node index.
+    pub domains: BTreeMap<u32, DomainState>,
+    /// What the marks of its objects say.
+    pub marks: Marks,
+    /// For how many nodes, from the first on, its network has an address reserved; `None` if for none,
+    /// as a template of the user's may want it.
+    pub reserved: Option<u32>,
+    /// Whether what the boot server gives out is kept on this machine and is that of the specification.
+    pub configs: bool,
+    /// Whether there is a state folder of the lab on this machine.
+    pub state: bool,
+    /// Whether the lab is among those that the host's KSM was switched on for.
+    pub ksm: bool,
+}
+
+/// What the marks of a lab's objects say, where they can differ: a run may have been killed while it
+/// changed the specification.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Marks {
+    /// The generation of the specification that the network carries.
+    pub network: Option<u32>,
+    /// What the domains carry, by node index.
+    pub nodes: BTreeMap<u32, DomainMark>,
+}
+
+/// What the mark of a domain says beside the specification.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DomainMark {
+    /// The generation of the specification that it carries.
+    pub generation: u32,
+    /// The power that is wanted of the node.
+    pub power: Power,
+}
+
+/// Whether an object of libvirt's is only defined or also active.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activity {
+    /// Defined only.
+    Inactive,
+    /// Started.
+    Active,
+}
+
+/// The states of a domain that make a difference to what must be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DomainState {
+    /// Defined only, shut off or crashed.
+    Off,
+    /// Made, with its processors stopped.
+    Paused,
+    /// Running, or on its way out of it.
+    Running,
+}
+
+/// What libvirt says of a domain while a lab lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DomainChange {
+    /// It is like this now, whatever it was before.
+    Is(DomainState),
+    /// It was started, and is like this now.
+    Started(DomainState),
+    /// It was reset while it ran, and boots again.
+    Reset,
+}
+
+/// What is wanted of a lab.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Goal {
+    /// All of it is there, and each node has the power that its mark says; a new one runs.
+    Up,
+    /// All of it is there, these nodes have this power from now on, and the others that of their mark.
+    Powered(BTreeMap<u32, Power>),
+    /// All of it is there, and so many nodes, from the first on, run.
+    Grown(u32),
+    /// Nothing of it is there.
+    Gone,
+}
+
+/// What must be done to get from `observed` to `goal`, in order. The lab may have another specification
+/// than its objects, with a higher generation: then the plan brings their marks up to it, and what follows
+/// from them.
+///
+/// An object that carries our mark is made first and removed last, so that a run that was killed
+/// anywhere leaves something that leads to all the rest. Marks change before what they say does: the next
+/// run sees what was wanted.
+pub fn plan(lab: &Lab, goal: Goal, observed: &Observed) -> Vec<Step> {
+    let marked = |index: u32| observed.marks.nodes.get(&index).map(|mark| mark.power);
+    let marked = |index: u32| marked(index).unwrap_or_default();
+    match goal {
+        Goal::Up => plan_up(lab, &|index| Some(marked(index)), observed),
+        Goal::Powered(powers) => {
+            let power = |index| powers.get(&index).copied().unwrap_or_else(|| marked(index));
+            plan_up(lab, &|index| Some(power(index)), observed)
+        }
+        Goal::Grown(nodes) => {
+            plan_up(lab, &|index| (index <= nodes).then_some(Power::On), observed)
+        }
+        Goal::Gone => plan_gone(observed),
+    }
+}
+
+/// `power` is what is wanted of each node; `None` leaves it as it is.
+fn plan_up(lab: &Lab, power: &dyn Fn(u32) -> Option<Power>, observed: &Observed) -> Vec<Step> {
+    let managed = matches!(lab.spec.network, Network::Managed(_));
+    let mut steps = Vec::new();
+    let mut add = |needed: bool, step: Step| {
+        if needed {
+            steps.push(step);
+        }
+    };
+    let state = |index: u32| observed.domains.get(&index);
+    let nodes = || 1..=lab.spec.nodes;
+    let wants = |index: u32, wanted: Power| power(index) == Some(wanted);
+
+    // Before anything is made, since it may not be permitted.
+    add(lab.spec.ksm && !observed.ksm, LabStep::ClaimKsm.into());
+    add(managed && observed.network.is_none(), LabStep::DefineNetwork.into());
+    for step in plan_changes(lab, power, observed) {
+        add(true, step);
+    }
+    // Without a network of ours the domains are what leads to the pool.
+    nodes().for_each(|index| add(!managed && state(index).is_none(), NodeStep::Define.of(index)));
+    add(observed.pool != Some(Activity::Active), LabStep::MakePool.into());
+    add(managed && !observed.boot_files, LabStep::UploadBootFiles.into());
+    add(managed && observed.network != Some(Activity::Active), LabStep::StartNetwork.into());
+    let is_mute = observed.network == Some(Activity::Active) && !observed.dhcp;
+    add(managed && is_mute, LabStep::RestoreDhcp.into());
+    // A boot server gives out what it has read when it started.
+    add(observed.boot_server && !observed.configs, LabStep::StopBootServer.into());
+    add(!observed.configs, LabStep::WriteConfigs.into());
+    add(!observed.boot_server || !observed.configs, LabStep::StartBootServer.into());
+    nodes().for_each(|index| add(managed && state(index).is_none(), NodeStep::Define.of(index)));
+    nodes().for_each(|index| {
+        let is_off = matches!(state(index), None | Some(DomainState::Off));
+        add(wants(index, Power::On) && is_off, NodeStep::Start.of(index));
+    });
+    nodes().for_each(|index| {
+        let runs = state(index) == Some(&DomainState::Running);
+        add(wants(index, Power::On) && !runs, NodeStep::Resume.of(index));
+    });
+    steps
+}
+
+/// What is there already, and is not what the specification and the wanted power say.
+fn plan_changes(lab: &Lab, power: &dyn Fn(u32) -> Option<Power>, observed: &Observed) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let generation = Some(lab.generation);
+    if observed.network.is_some() && observed.marks.network < generation {
+        steps.push(LabStep::MarkNetwork.into());
+    }
+    let (members, others): (Vec<_>, Vec<_>) =
+        observed.domains.iter().partition(|(index, _)| **index <= lab.spec.nodes);
+    for (index, _) in &members {
+        let mark = observed.marks.nodes.get(index);
+        let marked = mark.map(|mark| mark.power).unwrap_or_default();
+        let wanted = power(**index).unwrap_or(marked);
+        if mark.map(|mark| mark.generation) < generation || marked != wanted {
+            steps.push(NodeStep::Mark(wanted).of(**index));
+        }
+    }
+    if observed.reserved.is_some_and(|reserved| reserved < lab.spec.nodes) {
+        steps.push(LabStep::ReserveAddresses.into());
+    }
+    let to_stop = members.iter().filter(|(index, _)| power(**index) == Some(Power::Off));
+    let to_stop = to_stop.chain(&others).filter(|(_, state)| **state != DomainState::Off);
+    steps.extend(to_stop.map(|(index, _)| NodeStep::Stop.of(**index)));
+    let disk = lab.spec.hardware.disk.is_some();
+    steps.extend(others.iter().filter(|_| disk).map(|(index, _)| NodeStep::DeleteDisk.of(**index)));
+    steps.extend(others.iter().map(|(index, _)| NodeStep::Undefine.of(**index)));
+    steps
+}
+
+fn plan_gone(observed: &Observed) -> Vec<Step> {
+    let mut steps = Vec::new();
+    if observed.boot_server {
+        steps.push(LabStep::StopBootServer.into());
+    }
+    let active = observed.domains.iter().filter(|(_, state)| **state != DomainState::Off);
+    steps.extend(active.map(|(index, _)| NodeStep::Stop.of(*index)));
+    if observed.pool.is_some() {
+        steps.push(LabStep::DeletePool.into());
+    }
+    steps.extend(observed.domains.keys().map(|index| NodeStep::Undefine.of(*index)));
+    if observed.network.is_some() {
+        steps.push(LabStep::RemoveNetwork.into());
+    }
+    if observed.state {
+        steps.push(LabStep::RemoveState.into());
+    }
+    if observed.ksm {
+        steps.push(LabStep::ReleaseKsm.into());
+    }
+    steps
+}

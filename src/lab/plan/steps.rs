@@ -1,0 +1,149 @@
+//! The steps that a plan consists of, and how they are said.
+
+use crate::lab::Lab;
+use crate::lab::metadata::Power;
+
+/// One thing to do. Each is idempotent: it succeeds where it was done already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Something that is done once for the lab.
+    Lab(LabStep),
+    /// Something that is done for the node with this index, at the same time as for the others.
+    Node(u32, NodeStep),
+}
+
+/// What is done once for the lab.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LabStep {
+    /// Switch the host's kernel samepage merging on for the lab.
+    ClaimKsm,
+    /// Define the lab's network.
+    DefineNetwork,
+    /// Define, build and start the lab's storage pool.
+    MakePool,
+    /// Put the boot files into the pool.
+    UploadBootFiles,
+    /// Write the lab's specification into the mark of its network.
+    MarkNetwork,
+    /// Reserve addresses in the lab's network for nodes that it has none for.
+    ReserveAddresses,
+    /// Start the lab's network.
+    StartNetwork,
+    /// Bring back the DHCP and TFTP server of the lab's network.
+    RestoreDhcp,
+    /// Write what the boot server gives out into the lab's folder on this machine.
+    WriteConfigs,
+    /// Start the lab's boot server.
+    StartBootServer,
+    /// End the lab's boot server.
+    StopBootServer,
+    /// Delete the pool with all its volumes.
+    DeletePool,
+    /// Stop and undefine the lab's network.
+    RemoveNetwork,
+    /// Delete the lab's folder of configs and logs on this machine.
+    RemoveState,
+    /// Put the host's kernel samepage merging back as it was, if no other lab has a claim on it.
+    ReleaseKsm,
+}
+
+/// What is done for a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodeStep {
+    /// Define its domain.
+    Define,
+    /// Write the lab's specification and the power that is wanted into its domain's mark.
+    Mark(Power),
+    /// Start it with its processors stopped.
+    Start,
+    /// Let it run.
+    Resume,
+    /// Take its power away.
+    Stop,
+    /// Remove its domain with all that libvirt keeps of it.
+    Undefine,
+    /// Delete its disk.
+    DeleteDisk,
+}
+
+impl Step {
+    /// Whether this step is left undone where `failed` failed. No mark goes while something that it leads to is left,
+    /// and no disk is deleted under a guest that runs.
+    pub fn waits_for(self, failed: Self) -> bool {
+        self.rank() > failed.rank()
+    }
+
+    /// What is taken away needs all of a lower rank to be gone.
+    fn rank(self) -> u8 {
+        match self {
+            Self::Lab(LabStep::DeletePool) | Self::Node(_, NodeStep::DeleteDisk) => 1,
+            Self::Node(_, NodeStep::Undefine) => 2,
+            Self::Lab(LabStep::RemoveNetwork) => 3,
+            Self::Lab(LabStep::RemoveState) => 4,
+            Self::Lab(LabStep::ReleaseKsm) => 5,
+            _ => 0,
+        }
+    }
+
+    /// The step as a person would say it.
+    pub fn describe(self, lab: &Lab) -> String {
+        match self {
+            Self::Lab(step) => step.describe(lab),
+            Self::Node(index, step) => step.describe(&lab.name.node(index)),
+        }
+    }
+}
+
+impl From<LabStep> for Step {
+    fn from(step: LabStep) -> Self {
+        Self::Lab(step)
+    }
+}
+
+impl LabStep {
+    fn describe(self, lab: &Lab) -> String {
+        match self {
+            Self::ClaimKsm => "switch on the host's kernel samepage merging".to_owned(),
+            Self::DefineNetwork => format!("define network `{}` ({})", lab.name, lab.spec.network),
+            Self::MakePool => {
+                format!("make storage pool `{}` at {}", lab.pool_name(), lab.pool_path())
+            }
+            Self::UploadBootFiles => format!("upload boot files to `{}`", lab.pool_name()),
+            Self::MarkNetwork => format!("bring the mark of network `{}` up to date", lab.name),
+            Self::ReserveAddresses => {
+                format!("reserve addresses for {} nodes in network `{}`", lab.spec.nodes, lab.name)
+            }
+            Self::StartNetwork => format!("start network `{}`", lab.name),
+            Self::RestoreDhcp => format!("bring back DHCP and TFTP of network `{}`", lab.name),
+            Self::WriteConfigs => "write configs".to_owned(),
+            Self::StartBootServer => format!("start boot server at {}", lab.boot_url()),
+            Self::StopBootServer => "stop boot server".to_owned(),
+            Self::DeletePool => format!("delete storage pool `{}`", lab.pool_name()),
+            Self::RemoveNetwork => format!("remove network `{}`", lab.name),
+            Self::RemoveState => "remove configs and logs".to_owned(),
+            Self::ReleaseKsm => "give up kernel samepage merging".to_owned(),
+        }
+    }
+}
+
+impl NodeStep {
+    /// The step for the node with this index.
+    pub fn of(self, index: u32) -> Step {
+        Step::Node(index, self)
+    }
+
+    fn describe(self, domain: &str) -> String {
+        match self {
+            Self::Define => format!("define domain `{domain}`"),
+            Self::Mark(Power::On) => format!("bring the mark of domain `{domain}` up to date"),
+            Self::Mark(Power::Off) => {
+                format!("bring the mark of domain `{domain}` up to date: it is to be off")
+            }
+            Self::Start => format!("start domain `{domain}` paused"),
+            Self::Resume => format!("resume domain `{domain}`"),
+            Self::Stop => format!("destroy domain `{domain}`"),
+            Self::Undefine => format!("undefine domain `{domain}`"),
+            Self::DeleteDisk => format!("delete disk of `{domain}`"),
+        }
+    }
+}

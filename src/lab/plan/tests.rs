@@ -1,0 +1,316 @@
+use super::*;
+use crate::lab::tests::lab;
+
+fn complete(nodes: u32) -> Observed {
+    Observed {
+        network: Some(Activity::Active),
+        dhcp: true,
+        pool: Some(Activity::Active),
+        boot_files: true,
+        boot_server: true,
+        domains: (1..=nodes).map(|index| (index, DomainState::Running)).collect(),
+        marks: marks(1, nodes),
+        reserved: Some(253),
+        configs: true,
+        state: true,
+        ksm: false,
+    }
+}
+
+/// The marks of a whole lab, all of this generation.
+fn marks(generation: u32, nodes: u32) -> Marks {
+    let mark = DomainMark { generation, power: Power::On };
+    Marks { network: Some(generation), nodes: (1..=nodes).map(|index| (index, mark)).collect() }
+}
+
+fn said(lab: &Lab, goal: Goal, observed: &Observed) -> Vec<String> {
+    plan(lab, goal, observed).into_iter().map(|step| step.describe(lab)).collect()
+}
+
+#[test]
+fn a_lab_is_made_from_nothing_in_order() {
+    assert_eq!(
+        plan(&lab(2), Goal::Up, &Observed::default()),
+        [
+            LabStep::DefineNetwork.into(),
+            LabStep::MakePool.into(),
+            LabStep::UploadBootFiles.into(),
+            LabStep::StartNetwork.into(),
+            LabStep::WriteConfigs.into(),
+            LabStep::StartBootServer.into(),
+            NodeStep::Define.of(1),
+            NodeStep::Define.of(2),
+            NodeStep::Start.of(1),
+            NodeStep::Start.of(2),
+            NodeStep::Resume.of(1),
+            NodeStep::Resume.of(2),
+        ]
+    );
+}
+
+#[test]
+fn on_a_bridge_nothing_but_domains_pool_and_boot_server_is_made() {
+    let mut lab = lab(1);
+    lab.spec.network = Network::Bridge("br0".to_owned());
+    assert_eq!(
+        plan(&lab, Goal::Up, &Observed::default()),
+        [
+            NodeStep::Define.of(1),
+            LabStep::MakePool.into(),
+            LabStep::WriteConfigs.into(),
+            LabStep::StartBootServer.into(),
+            NodeStep::Start.of(1),
+            NodeStep::Resume.of(1),
+        ]
+    );
+}
+
+#[test]
+fn a_network_that_lost_its_server_gets_it_back_and_nothing_else_is_done() {
+    let mute = Observed { dhcp: false, ..complete(2) };
+    assert_eq!(plan(&lab(2), Goal::Up, &mute), [LabStep::RestoreDhcp.into()]);
+    let inactive = Observed { network: Some(Activity::Inactive), ..mute };
+    assert_eq!(plan(&lab(2), Goal::Up, &inactive), [LabStep::StartNetwork.into()]);
+}
+
+#[test]
+fn what_leads_to_something_waits_for_it_to_be_gone() {
+    let steps = plan(&lab(2), Goal::Gone, &complete(2));
+    let left = |failed: Step| -> Vec<Step> {
+        steps.iter().copied().filter(|step| step.waits_for(failed)).collect()
+    };
+    let marks = [
+        NodeStep::Undefine.of(1),
+        NodeStep::Undefine.of(2),
+        LabStep::RemoveNetwork.into(),
+        LabStep::RemoveState.into(),
+    ];
+    for failed in [LabStep::StopBootServer.into(), NodeStep::Stop.of(1)] {
+        let pool = Step::from(LabStep::DeletePool);
+        assert_eq!(left(failed), [&[pool], &marks[..]].concat(), "{failed:?}");
+    }
+    assert_eq!(left(LabStep::DeletePool.into()), marks);
+    assert_eq!(left(NodeStep::Undefine.of(2)), marks[2..]);
+    assert_eq!(left(LabStep::RemoveNetwork.into()), marks[3..]);
+}
+
+#[test]
+fn a_complete_lab_needs_nothing_and_no_lab_needs_no_removal() {
+    assert_eq!(plan(&lab(3), Goal::Up, &complete(3)), []);
+    assert_eq!(plan(&lab(3), Goal::Gone, &Observed::default()), []);
+}
+
+#[test]
+fn a_half_made_lab_is_completed() {
+    let mut observed = complete(3);
+    observed.boot_server = false;
+    observed.domains.insert(1, DomainState::Off);
+    observed.domains.insert(2, DomainState::Paused);
+    observed.domains.remove(&3);
+    assert_eq!(
+        plan(&lab(3), Goal::Up, &observed),
+        [
+            LabStep::StartBootServer.into(),
+            NodeStep::Define.of(3),
+            NodeStep::Start.of(1),
+            NodeStep::Start.of(3),
+            NodeStep::Resume.of(1),
+            NodeStep::Resume.of(2),
+            NodeStep::Resume.of(3),
+        ]
+    );
+}
+
+#[test]
+fn removal_ends_with_what_leads_to_the_rest() {
+    assert_eq!(
+        plan(&lab(1), Goal::Gone, &complete(1)),
+        [
+            LabStep::StopBootServer.into(),
+            NodeStep::Stop.of(1),
+            LabStep::DeletePool.into(),
+            NodeStep::Undefine.of(1),
+            LabStep::RemoveNetwork.into(),
+            LabStep::RemoveState.into(),
+        ]
+    );
+}
+
+#[test]
+fn merging_comes_before_everything_and_is_given_up_last() {
+    let mut lab = lab(1);
+    lab.spec.ksm = true;
+    let first = plan(&lab, Goal::Up, &Observed::default())[0];
+    assert_eq!(first, LabStep::ClaimKsm.into());
+    let claimed = Observed { ksm: true, ..complete(1) };
+    assert_eq!(plan(&lab, Goal::Up, &claimed), []);
+    assert_eq!(plan(&lab, Goal::Up, &complete(1)), [LabStep::ClaimKsm.into()]);
+    let gone = plan(&lab, Goal::Gone, &claimed);
+    assert_eq!(gone[gone.len() - 2..], [LabStep::RemoveState.into(), LabStep::ReleaseKsm.into()]);
+}
+
+#[test]
+fn a_lab_that_grows_is_all_defined_and_partly_started() {
+    let mut observed = complete(1);
+    assert_eq!(
+        plan(&lab(3), Goal::Grown(2), &observed),
+        [
+            NodeStep::Define.of(2),
+            NodeStep::Define.of(3),
+            NodeStep::Start.of(2),
+            NodeStep::Resume.of(2)
+        ]
+    );
+    observed.domains.insert(2, DomainState::Running);
+    observed.domains.insert(3, DomainState::Off);
+    observed.marks = marks(1, 3);
+    assert_eq!(plan(&lab(3), Goal::Grown(2), &observed), []);
+    assert_eq!(plan(&lab(3), Goal::Grown(9), &observed), plan(&lab(3), Goal::Up, &observed));
+}
+
+#[test]
+fn every_subset_of_a_lab_is_completed_and_removed() {
+    for bits in 0_u32..256 {
+        let has = |bit: u32| bits & (1 << bit) != 0;
+        let activity = |there: bool, active: bool| {
+            there.then_some(if active { Activity::Active } else { Activity::Inactive })
+        };
+        let mut observed = Observed {
+            network: activity(has(0), has(1)),
+            dhcp: has(7),
+            pool: activity(has(2), has(3)),
+            boot_files: has(2) && has(4),
+            boot_server: has(5),
+            domains: BTreeMap::new(),
+            state: has(6),
+            ..Observed::default()
+        };
+        for (index, state) in [(1, DomainState::Off), (2, DomainState::Paused)] {
+            if has(index + 2) {
+                observed.domains.insert(index, state);
+            }
+        }
+        let up = plan(&lab(2), Goal::Up, &observed);
+        assert_eq!(
+            up.contains(&LabStep::StartNetwork.into()),
+            observed.network != Some(Activity::Active)
+        );
+        assert_eq!(
+            up.iter().filter(|step| matches!(step, Step::Node(_, NodeStep::Resume))).count(),
+            2
+        );
+        let gone = plan(&lab(2), Goal::Gone, &observed);
+        assert_eq!(gone.contains(&LabStep::RemoveNetwork.into()), observed.network.is_some());
+        assert_eq!(gone.contains(&LabStep::DeletePool.into()), observed.pool.is_some());
+        let undefined =
+            gone.iter().filter(|step| matches!(step, Step::Node(_, NodeStep::Undefine)));
+        assert_eq!(undefined.count(), observed.domains.len());
+    }
+}
+
+#[test]
+fn every_mark_that_is_older_is_brought_up_to_date_and_no_other() {
+    let lab = lab(3).with_nodes(3).unwrap();
+    for bits in 0_u32..16 {
+        let is_old = |object: u32| bits & (1 << object) != 0;
+        let generation = |object: u32| if is_old(object) { 1 } else { 2 };
+        let mut observed = complete(3);
+        observed.marks.network = Some(generation(0));
+        for (index, mark) in &mut observed.marks.nodes {
+            mark.generation = generation(*index);
+        }
+        let network = is_old(0).then_some(Step::Lab(LabStep::MarkNetwork));
+        let nodes =
+            (1..=3).filter(|index| is_old(*index)).map(|index| NodeStep::Mark(Power::On).of(index));
+        let expected: Vec<Step> = network.into_iter().chain(nodes).collect();
+        assert_eq!(plan(&lab, Goal::Up, &observed), expected, "{bits:04b}");
+    }
+}
+
+#[test]
+fn a_lab_that_gets_more_nodes_changes_its_marks_first_and_no_network() {
+    let lab = lab(1).with_nodes(3).unwrap();
+    let observed = Observed { configs: false, boot_files: false, ..complete(1) };
+    assert_eq!(
+        said(&lab, Goal::Up, &observed),
+        [
+            "bring the mark of network `demo` up to date",
+            "bring the mark of domain `demo-1` up to date",
+            "upload boot files to `virtlab-demo`",
+            "stop boot server",
+            "write configs",
+            "start boot server at http://192.168.150.1:8470",
+            "define domain `demo-2`",
+            "define domain `demo-3`",
+            "start domain `demo-2` paused",
+            "start domain `demo-3` paused",
+            "resume domain `demo-2`",
+            "resume domain `demo-3`",
+        ]
+    );
+    // A network of virtlab 0.1 has an address for each node that there was, and no more.
+    let of_today = Observed { reserved: Some(1), ..complete(1) };
+    assert_eq!(
+        said(&lab, Goal::Up, &of_today)[2],
+        "reserve addresses for 3 nodes in network `demo`"
+    );
+}
+
+#[test]
+fn a_lab_that_gets_fewer_nodes_loses_the_last_ones_whenever_it_is_killed() {
+    let mut lab = lab(3).with_nodes(1).unwrap();
+    lab.spec.hardware.disk = Some("1GiB".parse().unwrap());
+    let rest = [
+        "destroy domain `demo-2`",
+        "destroy domain `demo-3`",
+        "delete disk of `demo-2`",
+        "delete disk of `demo-3`",
+        "undefine domain `demo-2`",
+        "undefine domain `demo-3`",
+    ];
+    let steps = said(&lab, Goal::Up, &complete(3));
+    let marks = [
+        "bring the mark of network `demo` up to date",
+        "bring the mark of domain `demo-1` up to date",
+    ];
+    assert_eq!(steps, [&marks[..], &rest].concat());
+    // Killed right after the first mark.
+    let mut observed = complete(3);
+    observed.marks.network = Some(2);
+    assert_eq!(said(&lab, Goal::Up, &observed)[1..], rest);
+}
+
+#[test]
+fn a_node_has_the_power_that_its_mark_says() {
+    let lab = lab(3);
+    let stop = Goal::Powered(BTreeMap::from([(2, Power::Off)]));
+    let mut observed = complete(3);
+    assert_eq!(
+        said(&lab, stop.clone(), &observed),
+        [
+            "bring the mark of domain `demo-2` up to date: it is to be off",
+            "destroy domain `demo-2`"
+        ]
+    );
+    // Killed in between, or done.
+    observed.marks.nodes.get_mut(&2).unwrap().power = Power::Off;
+    assert_eq!(said(&lab, Goal::Up, &observed), ["destroy domain `demo-2`"]);
+    observed.domains.insert(2, DomainState::Off);
+    assert_eq!(said(&lab, Goal::Up, &observed), Vec::<String>::new());
+    assert_eq!(said(&lab, stop, &observed), Vec::<String>::new());
+    let start = Goal::Powered(BTreeMap::from([(2, Power::On)]));
+    assert_eq!(
+        said(&lab, start, &observed),
+        [
+            "bring the mark of domain `demo-2` up to date",
+            "start domain `demo-2` paused",
+            "resume domain `demo-2`",
+        ]
+    );
+    // A change of the specification leaves it off.
+    let grown = lab.with_nodes(3).unwrap();
+    assert_eq!(
+        said(&grown, Goal::Up, &observed)[2],
+        "bring the mark of domain `demo-2` up to date: it is to be off"
+    );
+}
