@@ -8,6 +8,7 @@ pub mod neighbour;
 pub mod process;
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -45,6 +46,11 @@ pub fn interface_subnet(interface: &str) -> Result<Option<Ipv4Net>> {
         .output()
         .context("running `ip` (package iproute2)")?;
     Ok(parse_brief_address(&String::from_utf8_lossy(&output.stdout)))
+}
+
+/// Whether this computer's kernel has IPv6: it may be compiled or started without it.
+pub fn has_ipv6() -> bool {
+    Path::new("/proc/net/if_inet6").exists()
 }
 
 /// The bytes of memory that programs may take before the host swaps.

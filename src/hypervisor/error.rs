@@ -38,6 +38,13 @@ impl LibvirtError {
         is_any(&self.error, codes)
     }
 
+    /// Whether libvirt gives a network no IPv6, because the host's own route comes from router advertisements.
+    /// libvirt has no code for this alone, so its text is looked at: for the name of the kernel's setting, which
+    /// is the same in all languages.
+    pub fn is_ipv6_refused(&self) -> bool {
+        self.is_any(&[ErrorNumber::InternalError]) && self.error.message().contains("accept_ra")
+    }
+
     /// Whether it came from the connection itself: no socket, nobody behind it, no permission.
     pub fn is_from_transport(&self) -> bool {
         self.error.domain().is(ErrorDomain::Rpc)
@@ -48,6 +55,12 @@ impl LibvirtError {
 pub fn is_connection_lost(error: &anyhow::Error) -> bool {
     let cause = error.chain().find_map(|cause| cause.downcast_ref::<LibvirtError>());
     cause.is_some_and(|error| error.is_from_transport() && !error.is_any(&REFUSALS))
+}
+
+/// Whether libvirt gives a network no IPv6, because the host's own route comes from router advertisements.
+pub fn is_ipv6_refused(error: &anyhow::Error) -> bool {
+    let cause = error.chain().find_map(|cause| cause.downcast_ref::<LibvirtError>());
+    cause.is_some_and(LibvirtError::is_ipv6_refused)
 }
 
 /// What the transport says of who may not connect, and of what it cannot carry.

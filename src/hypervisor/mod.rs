@@ -33,7 +33,7 @@ pub use self::attachments::{Attachment, SeenNetwork};
 pub use self::capabilities::Capabilities;
 use self::connection::KeptConnection;
 use self::error::Doing;
-pub use self::error::{LibvirtError, is_connection_lost};
+pub use self::error::{LibvirtError, is_connection_lost, is_ipv6_refused};
 pub use self::events::{DomainNews, watch_domains};
 pub use self::observe::{Foreign, Found, Inventory};
 pub use self::probe::VirtProbe;

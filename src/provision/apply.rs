@@ -11,8 +11,8 @@ use super::prepare::{BootFile, Prepared};
 use crate::boot_server::client::Client;
 use crate::boot_server::process;
 use crate::error::all_errors;
-use crate::host::dnsmasq;
-use crate::hypervisor::{Connection, Found, Hypervisor, is_connection_lost};
+use crate::host::{self, dnsmasq};
+use crate::hypervisor::{Connection, Found, Hypervisor, is_connection_lost, is_ipv6_refused};
 use crate::ksm::Settings;
 use crate::ksm::claims::Claims;
 use crate::lab::Lab;
@@ -181,18 +181,16 @@ impl<'a> Applier<'a> {
         Ok(())
     }
 
-    /// libvirt refuses IPv6 where the host's own route comes from router advertisements: then the
-    /// lab boots slower, which is better than not at all.
+    /// Where there can be no IPv6, the lab boots slower, which is better than not at all: where libvirt refuses
+    /// it, since the host's own route comes from router advertisements, and where the kernel has none. Any other
+    /// error has nothing to do with it.
     fn start_network(&self) -> Result<()> {
         let Err(error) = self.hypervisor.start_network(self.lab) else { return Ok(()) };
-        let without = &self.network()?.without_ipv6;
-        let retried = self
-            .hypervisor
-            .define_network(self.lab, without)
-            .and_then(|()| self.hypervisor.start_network(self.lab));
-        if retried.is_err() {
+        if !is_ipv6_refused(&error) && host::has_ipv6() {
             return Err(error);
         }
+        self.hypervisor.define_network(self.lab, &self.network()?.without_ipv6)?;
+        self.hypervisor.start_network(self.lab)?;
         self.session.printer.warn(format!(
             "the network has no IPv6, so each boot takes some 16 s longer: {}",
             error.root_cause()

@@ -5,6 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use crate::harness::{LabGuard, everything_there, run, virsh, virtlab, wait_until};
+use crate::wire::Bridge;
 
 /// A router in a network namespace of its own, at the other end of a cable.
 struct Router {
@@ -85,4 +86,25 @@ fn where_libvirt_refuses_ipv6_the_lab_comes_up_without_it_and_with_one_warning()
     drop(router);
     assert_eq!(everything_there(), before);
     drop(guard);
+}
+
+#[test]
+fn a_network_that_cannot_start_for_another_reason_keeps_its_ipv6_and_the_error() {
+    let before = everything_there();
+    let folder = tempfile::tempdir().unwrap();
+    // libvirt cannot make a bridge that is there, and takes away what it could not make: the second time it can.
+    let bridge = Bridge::new("br9", "10.79.9.1/24");
+    let ours = include_str!("../../network-templates/base.xml.j2");
+    let text = ours.replace("<bridge name='{{ network.bridge }}'", "<bridge name='br9'");
+    assert_ne!(text, ours);
+    let template = folder.path().join("network.xml.j2");
+    std::fs::write(&template, text).unwrap();
+    let template = template.to_str().unwrap();
+    let _lab = LabGuard("taken");
+    let create = ["create", "taken", "--nodes", "1", "--memory", "512MiB", "--no-wait"];
+    let said = virtlab(&[&create[..], &["--network-template", template]].concat()).refused();
+    assert!(said.contains("error: starting network `taken`: "), "{said}");
+    assert!(!said.contains("IPv6"), "{said}");
+    drop(bridge);
+    assert_eq!(everything_there(), before);
 }
