@@ -78,6 +78,10 @@ fn text_of_the_users_is_escaped_wherever_it_goes() {
 fn the_pool_and_its_volumes_are_what_libvirt_calls_so() {
     let lab = lab(SUBNET, VirtType::Qemu);
     validate_old_and_new("storagepool", &xml::pool(&lab));
+    let mut own = lab.clone();
+    own.spec.data_dir = Some("/home/a<b&c/virtlab".to_owned());
+    validate_old_and_new("storagepool", &xml::pool(&own));
+    assert_eq!(text_of(&xml::pool(&own), "path"), "/home/a<b&c/virtlab/demo");
     validate_old_and_new("storagevol", &xml::volume("boot.ipxe", 512));
     validate_old_and_new("storagevol", &xml::volume("<&'\">", 0));
 }

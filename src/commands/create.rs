@@ -24,7 +24,6 @@ pub(super) fn run(session: &Session, args: &CreateArgs) -> Result<()> {
     let name = options.lab_name();
     let hypervisor = session.hypervisor()?;
     draft::refuse_remote(&hypervisor, &name)?;
-    draft::refuse_own_network_in_session(&hypervisor, &options)?;
 
     let take_lock = |patience| LabLock::take(session, &hypervisor, &name, "create", patience);
     let alone = if args.dry_run { None } else { Some(take_lock(args.lock.patience())?) };

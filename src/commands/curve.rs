@@ -28,7 +28,6 @@ pub(super) fn run(session: &Session, args: &CurveArgs) -> Result<()> {
     draft::refuse_remote(&hypervisor, &args.name)?;
     refuse_existing(session, &hypervisor, &args.name)?;
     let options = draft::read_options(&options(args), None)?;
-    draft::refuse_own_network_in_session(&hypervisor, &options)?;
     // It is to find out how many nodes fit.
     let mode = CreateMode { overcommit: true, ..CreateMode::default() };
     let Draft { mut prepared, lock, .. } = draft::draft(session, &hypervisor, &options, &mode)?;

@@ -16,11 +16,7 @@ use crate::error::hinted;
 /// If it is not so, with what to do about it.
 pub fn check(bridge: &str, session: bool) -> Result<()> {
     check_interface(Path::new(INTERFACES), bridge)?;
-    if session {
-        check_helper(bridge, Path::new(ACL_FILE), &HELPERS.map(Path::new))
-    } else {
-        Ok(())
-    }
+    if session { check_helper(bridge, Path::new(ACL_FILE), &helper()) } else { Ok(()) }
 }
 
 /// Whether QEMU's helper may attach nodes of `qemu:///session` to this bridge.
@@ -91,24 +87,38 @@ fn check_interface(interfaces: &Path, bridge: &str) -> Result<()> {
 
 /// Without root, it is QEMU's setuid helper that makes the tap device, for bridges on its list.
 /// <https://wiki.qemu.org/Features/HelperNetworking>
-fn check_helper(bridge: &str, acl: &Path, helpers: &[&Path]) -> Result<()> {
+fn check_helper(bridge: &str, acl: &Path, helper: &Helper) -> Result<()> {
+    match helper {
+        Helper::Missing => {
+            return Err(hinted(
+                "qemu:///session needs QEMU's bridge helper, and there is none",
+                "install `qemu-bridge-helper` (part of qemu-system-common), or use --connect qemu:///system",
+            ));
+        }
+        Helper::NotSetuid(path) => {
+            let path = path.display();
+            return Err(hinted(
+                format!(
+                    "qemu:///session needs QEMU's bridge helper, and `{path}` is not setuid root"
+                ),
+                format!("`sudo chmod u+s {path}` allows it, or use --connect qemu:///system"),
+            ));
+        }
+        Helper::Ready => {}
+    }
     let read = |path: &Path| fs::read_to_string(path).unwrap_or_default();
-    if !is_allowed(&read(acl), bridge, &read) {
-        return Err(hinted(
-            format!("qemu:///session may not attach nodes to bridge `{bridge}`"),
-            format!(
-                "`echo 'allow {bridge}' | sudo tee -a {}` allows it, or use --connect qemu:///system",
-                acl.display()
-            ),
-        ));
+    if is_allowed(&read(acl), bridge, &read) {
+        return Ok(());
     }
-    if !helpers.iter().any(|helper| helper.exists()) {
-        return Err(hinted(
-            "qemu:///session needs QEMU's bridge helper, and there is none",
-            "install `qemu-bridge-helper` (part of qemu-system-common), or use --connect qemu:///system",
-        ));
-    }
-    Ok(())
+    Err(hinted(
+        format!("qemu:///session may not attach nodes to bridge `{bridge}`"),
+        format!("`{}` allows it, or use --connect qemu:///system", allow_command(bridge)),
+    ))
+}
+
+/// Puts a bridge on the helper's list; Debian has no folder for it.
+pub(crate) fn allow_command(bridge: &str) -> String {
+    format!("sudo mkdir -p /etc/qemu && echo 'allow {bridge}' | sudo tee -a {ACL_FILE}")
 }
 
 /// Reads the helper's list: `allow NAME`, `deny NAME` (or `all`), `include FILE`; a denial wins,
@@ -201,16 +211,26 @@ mod tests {
     fn a_session_without_the_list_or_the_helper_is_told_what_to_type() {
         let folder = tempfile::tempdir().unwrap();
         let acl = folder.path().join("bridge.conf");
-        let error = |helper: &Path| {
-            let error = check_helper("br0", &acl, &[helper]).unwrap_err();
+        let error = |helper: &Helper| {
+            let error = check_helper("br0", &acl, helper).unwrap_err();
             (error.to_string(), crate::hint::hints(&error).join("\n"))
         };
-        let (message, hint) = error(folder.path());
+        let (message, hint) = error(&Helper::Ready);
         assert_eq!(message, "qemu:///session may not attach nodes to bridge `br0`");
-        assert!(hint.starts_with("`echo 'allow br0' | sudo tee -a "), "{hint}");
+        assert_eq!(
+            hint,
+            "`sudo mkdir -p /etc/qemu && echo 'allow br0' | sudo tee -a /etc/qemu/bridge.conf` allows it, or use \
+             --connect qemu:///system"
+        );
         fs::write(&acl, "allow br0\n").unwrap();
-        let (message, _) = error(&folder.path().join("none"));
+        let (message, _) = error(&Helper::Missing);
         assert_eq!(message, "qemu:///session needs QEMU's bridge helper, and there is none");
-        check_helper("br0", &acl, &[folder.path()]).unwrap();
+        let (message, hint) = error(&Helper::NotSetuid("/usr/lib/qemu/helper".into()));
+        assert_eq!(
+            message,
+            "qemu:///session needs QEMU's bridge helper, and `/usr/lib/qemu/helper` is not setuid root"
+        );
+        assert!(hint.starts_with("`sudo chmod u+s /usr/lib/qemu/helper` allows it"), "{hint}");
+        check_helper("br0", &acl, &Helper::Ready).unwrap();
     }
 }

@@ -108,9 +108,13 @@ impl Lab {
     }
 
     /// The folder of the lab's storage pool on libvirt's host: TFTP root and console logs. It is
-    /// libvirt's own ground, where dnsmasq and QEMU may read and write whatever the labels.
+    /// libvirt's own ground, where dnsmasq and QEMU may read and write whatever the labels; a user's own libvirt
+    /// may write to the user's files only.
     pub fn pool_path(&self) -> String {
-        format!("/var/lib/libvirt/virtlab-{}", self.name)
+        match &self.spec.data_dir {
+            Some(folder) => format!("{folder}/{}", self.name),
+            None => format!("/var/lib/libvirt/virtlab-{}", self.name),
+        }
     }
 
     /// The serial console's log of a node on libvirt's host.
@@ -151,6 +155,16 @@ pub(crate) mod tests {
             lab.with_nodes(254).unwrap_err().to_string(),
             "subnet 192.168.150.0/24 of lab `demo` has room for 253 nodes, not for 254"
         );
+    }
+
+    #[test]
+    fn a_users_own_libvirt_keeps_a_lab_among_the_users_files() {
+        let mut lab = lab(1);
+        assert_eq!(lab.pool_path(), "/var/lib/libvirt/virtlab-demo");
+        lab.spec.data_dir = Some("/home/me/.local/share/virtlab".to_owned());
+        assert_eq!(lab.pool_path(), "/home/me/.local/share/virtlab/demo");
+        let log = lab.console_log(&lab.node(1));
+        assert_eq!(log, "/home/me/.local/share/virtlab/demo/demo-1.console.log");
     }
 
     #[test]

@@ -51,6 +51,10 @@ pub struct LabSpec {
     /// What the nodes' virtual computers have.
     #[serde(default, skip_serializing_if = "Hardware::is_default")]
     pub hardware: Hardware,
+    /// The folder of the user's own files in which the lab's storage pool is, where libvirt is the user's
+    /// own; `None` for libvirt's folder on the host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_dir: Option<String>,
     /// The user's own domain template.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub domain_template: Option<TemplateRef>,
@@ -320,6 +324,7 @@ impl LabSpec {
             ksm: false,
             boot: Boot::default(),
             hardware: Hardware::default(),
+            data_dir: None,
             domain_template: None,
             network_template: None,
             trust_claimed_mac: false,

@@ -6,7 +6,6 @@ use fs_err as fs;
 use super::prepare::{ConfigTemplate, Ingredients, OwnTemplates, Prepared};
 use super::survey::{CreateMode, Survey};
 use super::{facts, merging, preflight, wire};
-use crate::error::hinted;
 use crate::hypervisor::{Found, Hypervisor};
 use crate::images::Library;
 use crate::lab::options::LabOptions;
@@ -153,26 +152,6 @@ pub(crate) fn read_options(
     }
     let here = std::env::current_dir().context("looking for the current folder")?;
     Ok(options.seen_from(&here))
-}
-
-/// Only root may make a bridge, and the user's own libvirt is not root's.
-pub(crate) fn refuse_own_network_in_session(
-    hypervisor: &Hypervisor,
-    options: &LabOptions,
-) -> Result<()> {
-    if hypervisor.is_session()? && options.foreign_network()?.is_none() {
-        return Err(hinted(
-            format!(
-                "lab `{}` cannot have a network of its own at {}: that takes a bridge, which only the \
-                 host's own libvirt may make",
-                options.lab_name(),
-                hypervisor.uri()?
-            ),
-            "`virtlab --connect qemu:///system create …` makes one; here nodes can be attached to a bridge \
-             that exists: --network bridge --bridge br0",
-        ));
-    }
-    Ok(())
 }
 
 /// The boot server has to run where the nodes are.

@@ -31,6 +31,7 @@ pub(crate) fn decide(options: &LabOptions, survey: &Survey, new: &NewLabFacts) -
         image: ImageRef { digest, ..found.image },
         // Where somebody named it, `resolve` takes what was named.
         virt_type: new.virt.as_ref().map_or(VirtType::Qemu, |probe| probe.virt_type),
+        data_dir: new.data_dir.clone(),
         boot_address: survey.wire.address,
         boot_port: free_port(&survey.inventory, address)?,
         ..found
@@ -52,6 +53,7 @@ fn without_libvirt(
         arch: spec.arch.parse().map_err(anyhow::Error::msg)?,
         least_memory: u64::from(spec.memory_mib).try_into().map_err(anyhow::Error::msg)?,
         config: config.reference.clone(),
+        data_dir: None,
         domain_template: own.domain.as_ref().map(|own| own.reference.clone()),
         network_template: own.network.as_ref().map(|own| own.reference.clone()),
         ready: spec.ready,

@@ -1,7 +1,8 @@
 //! Everything that is looked at before a lab is decided: libvirt, the host, the image, the templates. Once;
 //! from here on the data goes down.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use etcetera::BaseStrategy;
 use ipnet::Ipv4Net;
 
 use super::prepare::{ConfigTemplate, OwnTemplates};
@@ -77,6 +78,8 @@ pub(crate) struct NewLabFacts {
     pub(crate) config: ConfigTemplate,
     /// The templates of libvirt's XML that flags named.
     pub(crate) own_templates: OwnTemplates,
+    /// The folder for the lab's storage pool, where libvirt is the user's own.
+    pub(crate) data_dir: Option<String>,
 }
 
 impl Survey {
@@ -165,6 +168,7 @@ impl NewLabFacts {
         spec: &ImageSpec,
         templates: &Templates,
     ) -> Result<Self> {
+        wire::refuse_own_network_in_session(hypervisor, options)?;
         let mut occupied = inventory.subnets();
         occupied.extend(host::routes()?);
         hypervisor.require_guests_of(&spec.arch)?;
@@ -178,8 +182,17 @@ impl NewLabFacts {
             virt,
             config: ConfigTemplate::read(templates, options.config.as_deref(), spec)?,
             own_templates: OwnTemplates::read(options)?,
+            data_dir: if hypervisor.is_session()? { Some(users_data_dir()?) } else { None },
         })
     }
+}
+
+/// Where a user's own libvirt keeps labs' files. libvirt's XML holds nothing but text.
+fn users_data_dir() -> Result<String> {
+    let strategy = etcetera::choose_base_strategy().context("looking for the home directory")?;
+    let folder = strategy.data_dir().join("virtlab");
+    let folder = folder.to_str().with_context(|| format!("{} is not UTF-8", folder.display()))?;
+    Ok(folder.to_owned())
 }
 
 /// What an existing lab was made with, or else what the pin wants, if it is here.

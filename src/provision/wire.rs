@@ -8,8 +8,9 @@ use uuid::Uuid;
 
 use crate::error::hinted;
 use crate::host::{self, bridge};
-use crate::hypervisor::{Attachment, Inventory, SeenNetwork};
+use crate::hypervisor::{Attachment, Hypervisor, Inventory, SeenNetwork};
 use crate::lab::hardware::Nic;
+use crate::lab::options::LabOptions;
 use crate::lab::{Lab, MacAddr, Network};
 
 /// A wire that was found fit for a lab.
@@ -68,6 +69,26 @@ pub(crate) fn refuse_missing_nics(lab: &Lab, inventory: &Inventory, session: boo
             Nic::Network(name) => require_network(name, inventory.networks.get(name)).map(drop),
         }
         .with_context(|| format!("checking --nic {nic}"))?;
+    }
+    Ok(())
+}
+
+/// Only root may make a bridge, and the user's own libvirt is not root's.
+pub(crate) fn refuse_own_network_in_session(
+    hypervisor: &Hypervisor,
+    options: &LabOptions,
+) -> Result<()> {
+    if hypervisor.is_session()? && options.foreign_network()?.is_none() {
+        return Err(hinted(
+            format!(
+                "lab `{}` cannot have a network of its own at {}: that takes a bridge, which only the \
+                 host's own libvirt may make",
+                options.lab_name(),
+                hypervisor.uri()?
+            ),
+            "`virtlab --connect qemu:///system create …` makes one; here nodes can be attached to a bridge \
+             that exists: --network bridge --bridge br0",
+        ));
     }
     Ok(())
 }

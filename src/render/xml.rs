@@ -142,7 +142,7 @@ pub fn pool(lab: &Lab) -> String {
          <permissions><mode>0755</mode></permissions></target></pool>",
         lab.pool_name(),
         lab.pool_uuid(),
-        lab.pool_path()
+        quick_xml::escape::escape(lab.pool_path())
     )
 }
 

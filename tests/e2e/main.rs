@@ -24,4 +24,5 @@ mod past;
 mod proxy_dhcp;
 mod resume;
 mod screen;
+mod session;
 mod two_libvirts;

@@ -21,6 +21,7 @@ pub(crate) fn lab(text: &str, virt_type: VirtType) -> Lab {
         arch: Arch::default(),
         least_memory: 512.try_into().unwrap(),
         config: ConfigSource::of(TemplateRef::new("config-templates/etcd-micro.ign.j2", "")),
+        data_dir: None,
         domain_template: None,
         network_template: None,
         ready: Readiness::Etcd,

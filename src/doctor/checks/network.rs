@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use super::super::{Facts, Finding};
-use crate::host::bridge::Helper;
+use crate::host::bridge::{Helper, allow_command};
 use crate::host::firewall::{self, Access};
 use crate::lab::address;
 use crate::packages::Packages;
@@ -132,9 +132,7 @@ pub(super) fn bridge_helper(facts: &Facts) -> Finding {
     };
     Finding::failure(HELPER, format!("a session may not attach nodes to bridge `{bridge}`"))
         .why("/etc/qemu/bridge.conf names the bridges that everybody may use")
-        .mend(format!(
-            "sudo mkdir -p /etc/qemu && echo 'allow {bridge}' | sudo tee -a /etc/qemu/bridge.conf"
-        ))
+        .mend(allow_command(bridge))
 }
 
 /// Now and at each boot.

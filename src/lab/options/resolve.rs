@@ -34,6 +34,8 @@ pub struct HostFacts {
     pub least_memory: MemoryMib,
     /// The config template that was read.
     pub config: ConfigSource,
+    /// The folder for the lab's storage pool, where libvirt is the user's own.
+    pub data_dir: Option<String>,
     /// The domain template that was read, if one was named.
     pub domain_template: Option<TemplateRef>,
     /// The network template that was read, if one was named.
@@ -88,6 +90,7 @@ impl LabOptions {
             ksm: self.ksm.unwrap_or(false),
             boot: self.boot_choice().decide()?,
             hardware: self.hardware(found.arch),
+            data_dir: found.data_dir,
             domain_template: found.domain_template,
             network_template: found.network_template,
             trust_claimed_mac: self.trust_claimed_mac.unwrap_or(false),
@@ -236,6 +239,7 @@ mod tests {
             arch: Arch::default(),
             least_memory: 512.try_into().unwrap(),
             config: ConfigSource::None,
+            data_dir: None,
             domain_template: None,
             network_template: None,
             ready: Readiness::Etcd,
