@@ -71,16 +71,31 @@ pub(crate) fn lock_within(
     }
 }
 
-/// Writes a file beside `path` and renames it.
-pub(crate) fn write_atomically(folder: &Path, path: &Path, bytes: &[u8]) -> Result<()> {
-    let context = || format!("writing {}", path.display());
-    let mut file = tempfile::Builder::new()
-        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
-        .tempfile_in(folder)
-        .with_context(context)?;
-    file.write_all(bytes).with_context(context)?;
-    file.persist(path).with_context(context)?;
-    Ok(())
+/// Who may read a file that is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Readers {
+    Everybody,
+    Owner,
+}
+
+/// Writes a file beside `path`, to the disk, and renames it: a reader, or the next run after a kill or a power
+/// cut, finds the old one or the new one.
+pub(crate) fn replace(path: &Path, bytes: &[u8], readers: Readers) -> Result<()> {
+    let context = || format!("writing `{}`", path.display());
+    let mode = match readers {
+        Readers::Everybody => 0o644,
+        Readers::Owner => 0o600,
+    };
+    let folder = folder_of(path);
+    let write = || -> std::io::Result<()> {
+        let permissions = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        let mut file = tempfile::Builder::new().permissions(permissions).tempfile_in(folder)?;
+        file.write_all(bytes)?;
+        file.as_file().sync_all()?;
+        file.persist(path)?;
+        File::open(folder)?.sync_all()
+    };
+    write().with_context(context)
 }
 
 /// The folder that a file is in.

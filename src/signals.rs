@@ -12,15 +12,15 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 /// As long as it lives, the signals do not end us.
 #[derive(Debug)]
-pub struct Held(());
+pub struct Deferred(());
 
 /// Holds the signals back.
 ///
 /// # Errors
 /// If the signals cannot be caught.
-pub fn hold() -> Result<Held> {
+pub fn defer_signals() -> Result<Deferred> {
     count(|listeners| listeners + 1);
-    let held = Held(());
+    let held = Deferred(());
     for signal in ALL {
         signal_hook::flag::register_conditional_default(signal, Arc::clone(&ENDS_US))
             .context("catching signals")?;
@@ -33,7 +33,7 @@ pub fn leave_to_others() {
     count(|listeners| listeners + 1);
 }
 
-impl Drop for Held {
+impl Drop for Deferred {
     fn drop(&mut self) {
         count(|listeners| listeners - 1);
     }

@@ -3,7 +3,7 @@
 //! Configs may hold secrets, so folder and files are for their owner only. Losing the folder loses
 //! no lab: libvirt's metadata says what there is, and `create` makes the folder again.
 
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::boot_server::{Content, Folder};
-use crate::files::{self, Hold};
+use crate::files::{self, Hold, Readers};
 use crate::hypervisor::Hypervisor;
 use crate::lab::{Lab, LabName};
 
@@ -36,9 +36,6 @@ pub struct Origin {
 
 impl Origin {
     /// The libvirt that we are connected to.
-    ///
-    /// # Errors
-    /// If the connection is gone.
     pub fn of(hypervisor: &Hypervisor) -> Result<Self> {
         Ok(Self { uri: hypervisor.uri()?, host: hypervisor.hostname()? })
     }
@@ -197,10 +194,7 @@ impl StateDir {
 
     /// For its owner alone, and whole or not at all.
     fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        let mut file = tempfile::NamedTempFile::new_in(&self.path)?;
-        file.write_all(bytes)?;
-        file.persist(self.path.join(name))?;
-        Ok(())
+        files::replace(&self.path.join(name), bytes, Readers::Owner)
     }
 
     /// Deletes the folder.
@@ -220,7 +214,7 @@ impl StateDir {
 ///
 /// # Errors
 /// If the lock's file cannot be made.
-pub fn lock(waiting: impl FnOnce()) -> Result<std::fs::File> {
+pub fn lock_subnets(waiting: impl FnOnce()) -> Result<std::fs::File> {
     files::lock(&root()?.join(LOCK_FILE), Hold::Exclusive, waiting)
 }
 

@@ -102,7 +102,7 @@ impl Prober {
         if self.searched.is_none_or(|searched| searched.elapsed() >= SEARCH) {
             self.searched = Some(Instant::now());
             if let Ok(Some(subnet)) = host::interface_subnet(interface) {
-                neighbour::ask_for_all(subnet);
+                neighbour::arp_sweep(subnet);
             }
         }
         for (ip, mac) in neighbour::on_interface(interface) {
@@ -124,7 +124,7 @@ impl Prober {
         let report = if was_healthy {
             etcd::glance(&endpoints)?
         } else {
-            etcd::check(&endpoints, &content.uuid.to_string())?
+            etcd::examine(&endpoints, &content.uuid.to_string())?
         };
         let etcd = ClusterHealth {
             healthy: report.healthy,

@@ -103,7 +103,7 @@ fn body_of(url: &Url, timeout: Duration) -> Result<String> {
     let status = response.status();
     let body = read_limited(response)?;
     if !status.is_success() {
-        bail!("the service answered {status}{}", said(&body));
+        bail!("the service answered {status}{}", error_text(&body));
     }
     Ok(body)
 }
@@ -135,20 +135,20 @@ fn discovery_url(body: &str) -> Result<String> {
         bail!("the answer is empty");
     }
     if body.starts_with('<') {
-        bail!("the answer is a web page, not a discovery URL{}", said(body));
+        bail!("the answer is a web page, not a discovery URL{}", error_text(body));
     }
     let url = match http_url(body) {
         Ok(url) if !body.contains(|c: char| c.is_whitespace() || c.is_control()) => url,
-        _ => bail!("the answer is not an http(s) URL{}", said(body)),
+        _ => bail!("the answer is not an http(s) URL{}", error_text(body)),
     };
     if url.path().trim_matches('/').is_empty() {
-        bail!("the answer is a URL without a token{}", said(body));
+        bail!("the answer is a URL without a token{}", error_text(body));
     }
     Ok(body.to_owned())
 }
 
 /// The start of an answer, harmless and on one line, for an error message.
-fn said(body: &str) -> String {
+fn error_text(body: &str) -> String {
     let line = body.split_whitespace().collect::<Vec<_>>().join(" ");
     if line.is_empty() {
         return String::new();
@@ -160,7 +160,7 @@ fn said(body: &str) -> String {
 
 fn parse_registrations(body: &str) -> Result<Vec<Registration>> {
     let answer: Answer = serde_json::from_str(body)
-        .with_context(|| format!("the answer is not etcd's v2 JSON{}", said(body)))?;
+        .with_context(|| format!("the answer is not etcd's v2 JSON{}", error_text(body)))?;
     if !answer.node.dir {
         bail!("the answer is about a single key, not about a cluster");
     }

@@ -23,7 +23,7 @@ use crate::units::{human_bytes, human_signed_bytes};
 
 pub(super) fn run(session: &Session, args: &CurveArgs) -> Result<()> {
     let files = CurveFiles { svg: args.svg.as_deref(), csv: args.csv.as_deref() };
-    files.check()?;
+    files.require_writable()?;
     let hypervisor = session.hypervisor()?;
     draft::refuse_remote(&hypervisor, &args.name)?;
     refuse_existing(session, &hypervisor, &args.name)?;
@@ -147,13 +147,13 @@ fn print(session: &Session, curve: &Curve) -> Result<()> {
     let names: Vec<String> = curve.samples().iter().map(|s| s.nodes.to_string()).collect();
     session.printer.listing(&report, &names, &table)?;
     if let Some(analysis) = analysis {
-        session.printer.note(said(&analysis));
+        session.printer.note(summary_line(&analysis));
     }
     Ok(())
 }
 
 /// What the curve says, in one line.
-fn said(analysis: &Analysis) -> String {
+fn summary_line(analysis: &Analysis) -> String {
     let saved = human_bytes(analysis.saved_bytes);
     let saved = format!("{} node(s): {saved} ({} %) saved", analysis.nodes, analysis.saved_percent);
     let further =
@@ -172,7 +172,7 @@ mod tests {
         let article = include_str!("../../tests/fixtures/article-memory.csv");
         let analysis = Curve::from_csv(article).unwrap().analysis().unwrap();
         assert_eq!(
-            said(&analysis),
+            summary_line(&analysis),
             "20 node(s): 4.06 GiB (54 %) saved; each further node takes 165 MiB instead of 384 MiB"
         );
         let one = Analysis {
@@ -181,6 +181,6 @@ mod tests {
             per_further_node_with_ksm_bytes: None,
             ..analysis
         };
-        assert_eq!(said(&one), "1 node(s): 4.06 GiB (54 %) saved");
+        assert_eq!(summary_line(&one), "1 node(s): 4.06 GiB (54 %) saved");
     }
 }

@@ -40,7 +40,7 @@ pub fn run_on(claims: &Claims, command: KsmCommand, printer: &Printer) -> Result
     };
     let before = ksm.status()?;
     claims.set_for_good(settings)?;
-    printer.note(said(&before, &ksm.status()?));
+    printer.note(summary_line(&before, &ksm.status()?));
     let labs = claims.labs()?.len();
     if labs > 0 && settings.run != Some(Run::Running) {
         printer.warn(format!("KSM is off, but was asked for by {labs} running lab(s)"));
@@ -54,7 +54,7 @@ fn print(status: &KsmStatus, printer: &Printer) -> Result<()> {
 }
 
 /// What was done, in one line.
-fn said(before: &KsmStatus, now: &KsmStatus) -> String {
+fn summary_line(before: &KsmStatus, now: &KsmStatus) -> String {
     let state = now.run.map_or("unknown", Run::name);
     if before.settings() == now.settings() {
         return format!("KSM: {state}, as it was");
@@ -119,8 +119,8 @@ mod tests {
         let mut stopped = Ksm::at(tree.path()).status().unwrap();
         stopped.page_size_bytes = 4096;
         let running = KsmStatus { run: Some(Run::Running), ..stopped.clone() };
-        assert_eq!(said(&stopped, &running), "KSM: running, 100 pages every 20 ms");
-        assert_eq!(said(&running, &running), "KSM: running, as it was");
-        assert_eq!(said(&running, &stopped), "KSM: stopped, 4.06 GiB still saved");
+        assert_eq!(summary_line(&stopped, &running), "KSM: running, 100 pages every 20 ms");
+        assert_eq!(summary_line(&running, &running), "KSM: running, as it was");
+        assert_eq!(summary_line(&running, &stopped), "KSM: stopped, 4.06 GiB still saved");
     }
 }

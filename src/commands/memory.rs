@@ -23,7 +23,7 @@ pub(super) fn run(session: &Session, args: &MemoryArgs) -> Result<()> {
 
 fn show(session: &Session, args: &ShowArgs) -> Result<()> {
     let files = CurveFiles { svg: args.svg.as_deref(), csv: args.csv.as_deref() };
-    files.check()?;
+    files.require_writable()?;
     let mut curve = files.read()?;
     let hypervisor = session.hypervisor()?;
     if args.watch {

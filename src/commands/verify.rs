@@ -43,7 +43,7 @@ fn verify(hypervisor: &Hypervisor, lab: &Lab, client_port: u16) -> Result<Verdic
     let known =
         nodes.iter().filter_map(|node| Some((node.name.as_str(), *addresses.get(&node.index)?)));
     let etcd =
-        etcd::check(&endpoints(&known.collect::<Vec<_>>(), client_port), &lab.uuid.to_string())?;
+        etcd::examine(&endpoints(&known.collect::<Vec<_>>(), client_port), &lab.uuid.to_string())?;
     let unknown = nodes.iter().filter(|node| !addresses.contains_key(&node.index));
     let mut problems: Vec<String> =
         unknown.map(|node| format!("{}: nobody knows its address", node.name)).collect();

@@ -18,7 +18,7 @@ use crate::output::sanitize;
 ///
 /// # Errors
 /// What is wrong, with line and column where it is about syntax.
-pub fn check(format: ConfigFormat, text: &str, thorough: bool) -> Result<()> {
+pub fn validate(format: ConfigFormat, text: &str, thorough: bool) -> Result<()> {
     match format {
         ConfigFormat::Ignition => {
             ignition_syntax(text)?;
@@ -124,7 +124,7 @@ mod tests {
     use super::*;
 
     fn wrong(format: ConfigFormat, text: &str) -> String {
-        format!("{:#}", check(format, text, true).unwrap_err())
+        format!("{:#}", validate(format, text, true).unwrap_err())
     }
 
     #[test]
@@ -149,7 +149,7 @@ mod tests {
             (ConfigFormat::Talos, "version: v1alpha1\n---\nkind: X\n"),
             (ConfigFormat::None, "\0"),
         ] {
-            check(format, text, true).unwrap_or_else(|error| panic!("{text}: {error:#}"));
+            validate(format, text, true).unwrap_or_else(|error| panic!("{text}: {error:#}"));
         }
     }
 
@@ -194,7 +194,7 @@ mod tests {
             wrong(ConfigFormat::Ignition, text),
             "`ignition-validate` says: error at $.storage.files.0.path, line 1 col 61: path not absolute"
         );
-        check(ConfigFormat::Ignition, text, false).unwrap();
+        validate(ConfigFormat::Ignition, text, false).unwrap();
         ignition_validate("ignition-validate-that-is-not-there", text).unwrap();
     }
 }

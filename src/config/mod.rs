@@ -9,7 +9,7 @@ use std::io::Write;
 use std::process::{Command, Output, Stdio};
 
 pub use self::butane::{is_butane, to_ignition};
-pub use self::check::check;
+pub use self::check::validate;
 pub use self::ssh_keys::keys_of_user;
 
 /// Runs `command` with `input` on its standard input; `None` if there is no such program.

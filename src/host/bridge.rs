@@ -14,7 +14,7 @@ use crate::error::hinted;
 ///
 /// # Errors
 /// If it is not so, with what to do about it.
-pub fn check(bridge: &str, session: bool) -> Result<()> {
+pub fn require(bridge: &str, session: bool) -> Result<()> {
     check_interface(Path::new(INTERFACES), bridge)?;
     if session { check_helper(bridge, Path::new(ACL_FILE), &helper()) } else { Ok(()) }
 }

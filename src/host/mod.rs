@@ -16,9 +16,6 @@ use fs_err as fs;
 use ipnet::Ipv4Net;
 
 /// The subnets that this computer has routes to, with the name of what has them.
-///
-/// # Errors
-/// If the kernel does not tell.
 pub fn routes() -> Result<Vec<(Ipv4Net, String)>> {
     Ok(parse_routes(&fs::read_to_string("/proc/net/route")?, false))
 }
@@ -54,9 +51,6 @@ pub fn has_ipv6() -> bool {
 }
 
 /// The bytes of memory that programs may take before the host swaps.
-///
-/// # Errors
-/// If the kernel does not tell.
 pub fn available_memory() -> Result<u64> {
     let text = fs::read_to_string("/proc/meminfo")?;
     parse_available_memory(&text).context("`/proc/meminfo` has no `MemAvailable`")

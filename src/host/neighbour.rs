@@ -37,7 +37,7 @@ pub fn on_interface(interface: &str) -> Vec<(Ipv4Addr, MacAddr)> {
 
 /// Makes the kernel ask for everybody in `subnet`, so that [`on_interface`] knows them a moment
 /// later. Larger subnets than a kernel's table holds are left alone.
-pub fn ask_for_all(subnet: Ipv4Net) {
+pub fn arp_sweep(subnet: Ipv4Net) {
     if subnet.prefix_len() < LARGEST_SWEEP {
         return;
     }

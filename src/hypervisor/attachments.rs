@@ -51,9 +51,6 @@ pub struct Attachment {
 
 impl Hypervisor {
     /// The libvirt network of this name; `None` if there is none.
-    ///
-    /// # Errors
-    /// If libvirt does not answer.
     pub fn network(&self, name: &str) -> Result<Option<SeenNetwork>> {
         let doing = || format!("looking up network `{name}`");
         let network = self.connection()?.lookup_network_by_name(name);

@@ -64,9 +64,6 @@ impl Hypervisor {
     }
 
     /// Lets a domain run.
-    ///
-    /// # Errors
-    /// If libvirt cannot.
     pub fn resume_domain(connection: &Connect, lab: &Lab, index: u32) -> Result<()> {
         let name = lab.name.node(index);
         let Some(domain) = own_domain(connection, lab, index)? else {
@@ -81,9 +78,6 @@ impl Hypervisor {
     }
 
     /// Takes a domain's power away.
-    ///
-    /// # Errors
-    /// If libvirt cannot.
     pub fn stop_domain(connection: &Connect, lab: &Lab, index: u32) -> Result<()> {
         let Some(domain) = own_domain(connection, lab, index)? else { return Ok(()) };
         let stopped = domain.destroy().unless(|| Ok(!domain.is_active()?));

@@ -25,9 +25,6 @@ pub struct DomainMemory {
 
 impl Hypervisor {
     /// The domains of a lab by the index of their node. Those that vanish meanwhile are left out.
-    ///
-    /// # Errors
-    /// If libvirt cannot tell.
     pub fn domain_memory(&self, lab: &Lab) -> Result<BTreeMap<u32, DomainMemory>> {
         let nodes = lab.nodes();
         let each = |connection: &_, node: &crate::lab::Node| {
@@ -45,9 +42,6 @@ impl Hypervisor {
 
     /// The KSM of libvirt's host, as libvirt passes it on; `None` where it does not, or where that
     /// host's kernel has none.
-    ///
-    /// # Errors
-    /// If libvirt cannot tell.
     pub fn ksm_status(&self) -> Result<Option<KsmStatus>> {
         let doing = || "asking libvirt for its host's memory".to_owned();
         let unknown = [ErrorNumber::NoSupport];

@@ -74,33 +74,21 @@ impl Hypervisor {
     }
 
     /// The URI that we are connected to.
-    ///
-    /// # Errors
-    /// If the connection is gone.
     pub fn uri(&self) -> Result<String> {
         self.connection()?.uri().doing(|| "asking libvirt for its URI".to_owned())
     }
 
     /// Whether libvirt and we are on the same computer.
-    ///
-    /// # Errors
-    /// If the connection is gone.
     pub fn is_local(&self) -> Result<bool> {
         Ok(names_no_host(&self.uri()?))
     }
 
     /// Whether libvirt is the user's own (`qemu:///session`) and not the host's.
-    ///
-    /// # Errors
-    /// If the connection is gone.
     pub fn is_session(&self) -> Result<bool> {
         Ok(self.uri()?.split('?').next().is_some_and(|uri| uri.ends_with("/session")))
     }
 
     /// The name of libvirt's host.
-    ///
-    /// # Errors
-    /// If the connection is gone.
     pub fn hostname(&self) -> Result<String> {
         self.connection()?.hostname().doing(|| "asking libvirt for its host's name".to_owned())
     }

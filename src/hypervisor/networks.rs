@@ -46,9 +46,6 @@ impl Hypervisor {
 
     /// Makes libvirt start the DHCP and TFTP server of the lab's network again, with no node taken off the wire: it does
     /// so, if need be, for each change of what that server tells, and a record is put in and taken out.
-    ///
-    /// # Errors
-    /// If libvirt cannot.
     pub fn restore_dhcp(&self, lab: &Lab) -> Result<()> {
         let doing = || format!("bringing back DHCP and TFTP of network `{}`", lab.name);
         let Some(network) = self.own_network(lab)? else {
@@ -66,9 +63,6 @@ impl Hypervisor {
     }
 
     /// Stops and undefines the lab's network.
-    ///
-    /// # Errors
-    /// If libvirt cannot.
     pub fn remove_network(&self, lab: &Lab) -> Result<()> {
         let doing = || format!("removing network `{}`", lab.name);
         let Some(network) = self.own_network(lab)? else { return Ok(()) };
@@ -80,9 +74,6 @@ impl Hypervisor {
     }
 
     /// Whether there is a network of this name and, if so, whether it is active.
-    ///
-    /// # Errors
-    /// If libvirt cannot tell.
     pub fn network_is_active(&self, name: &str) -> Result<Option<bool>> {
         let doing = || format!("looking up network `{name}`");
         let network = self.connection()?.lookup_network_by_name(name);
@@ -91,9 +82,6 @@ impl Hypervisor {
     }
 
     /// Who has a lease of the DHCP server of the lab's own network.
-    ///
-    /// # Errors
-    /// If libvirt cannot tell.
     pub fn leases(&self, lab: &Lab) -> Result<Vec<MacAddr>> {
         let Some(network) = self.own_network(lab)? else { return Ok(Vec::new()) };
         let leases = raw::leases(&network);

@@ -108,9 +108,6 @@ impl Inventory {
 
 impl Hypervisor {
     /// Looks at everything that libvirt has. Objects that vanish meanwhile are left out.
-    ///
-    /// # Errors
-    /// If libvirt cannot tell.
     pub fn observe(&self) -> Result<Inventory> {
         let mut inventory = Inventory::default();
         let networks =

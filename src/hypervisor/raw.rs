@@ -240,7 +240,7 @@ unsafe extern "C" fn on_lifecycle(
         _ => return 0,
     };
     // SAFETY: libvirt calls with a domain and with what was registered.
-    unsafe { tell(domain, kind, opaque) };
+    unsafe { deliver(domain, kind, opaque) };
     0
 }
 
@@ -250,12 +250,12 @@ unsafe extern "C" fn on_reboot(
     opaque: *mut c_void,
 ) {
     // SAFETY: libvirt calls with a domain and with what was registered.
-    unsafe { tell(domain, EventKind::Reset, opaque) };
+    unsafe { deliver(domain, EventKind::Reset, opaque) };
 }
 
 /// # Safety
 /// `domain` is one, and `opaque` is a `Teller` that is registered.
-unsafe fn tell(domain: sys::virDomainPtr, kind: EventKind, opaque: *mut c_void) {
+unsafe fn deliver(domain: sys::virDomainPtr, kind: EventKind, opaque: *mut c_void) {
     // SAFETY: as the caller promises; the name lives as long as the domain.
     let (teller, name) = unsafe {
         let name = sys::virDomainGetName(domain);

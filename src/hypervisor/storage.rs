@@ -18,9 +18,6 @@ use crate::render::xml;
 
 impl Hypervisor {
     /// Defines, builds and starts the lab's pool, as far as that was not done.
-    ///
-    /// # Errors
-    /// If libvirt cannot.
     pub fn make_pool(&self, lab: &Lab) -> Result<()> {
         let doing = || format!("making storage pool `{}`", lab.pool_name());
         let pool = match self.own_pool(lab)? {
@@ -61,9 +58,6 @@ impl Hypervisor {
     }
 
     /// Makes the disk of a node in the lab's pool; one that is there is kept with what is on it.
-    ///
-    /// # Errors
-    /// If libvirt cannot.
     pub fn make_disk(connection: &Connect, lab: &Lab, node: &Node, size: DiskSize) -> Result<()> {
         let name = lab.disk_name(node);
         let doing = || format!("making disk `{name}` in storage pool `{}`", lab.pool_name());
@@ -74,9 +68,6 @@ impl Hypervisor {
     }
 
     /// Deletes the disk of a node, if it has one.
-    ///
-    /// # Errors
-    /// If libvirt cannot.
     pub fn delete_disk(connection: &Connect, lab: &Lab, node: &Node) -> Result<()> {
         let name = lab.disk_name(node);
         let doing = || format!("deleting disk `{name}` of storage pool `{}`", lab.pool_name());
@@ -93,9 +84,6 @@ impl Hypervisor {
     }
 
     /// The names of the files in the lab's pool; empty if there is no pool.
-    ///
-    /// # Errors
-    /// If libvirt cannot tell.
     pub fn pool_files(&self, lab: &Lab) -> Result<Vec<String>> {
         let Some(pool) = self.own_pool(lab)? else { return Ok(Vec::new()) };
         let doing = || format!("listing storage pool `{}`", lab.pool_name());
@@ -132,9 +120,6 @@ impl Hypervisor {
     }
 
     /// Deletes the lab's pool with everything in it.
-    ///
-    /// # Errors
-    /// If libvirt cannot.
     pub fn delete_pool(&self, lab: &Lab) -> Result<()> {
         let doing = || format!("deleting storage pool `{}`", lab.pool_name());
         let gone = [ErrorNumber::NoStoragePool];

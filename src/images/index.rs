@@ -8,7 +8,7 @@ use anyhow::Result;
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
-use crate::files::write_atomically;
+use crate::files::{Readers, replace};
 use crate::images::digest::{Sha256, digest_of_all};
 use crate::images::spec::Role;
 
@@ -107,7 +107,7 @@ impl Index {
         fs::create_dir_all(&self.folder)?;
         let path = self.path(record);
         let text = serde_json::to_vec_pretty(record)?;
-        write_atomically(&self.folder, &path, &text)?;
+        replace(&path, &text, Readers::Everybody)?;
         self.remove_all(record, Some(&path))
     }
 

@@ -69,7 +69,7 @@ fn look_at(file: &FileSpec, folder: &Path, records: &[Record], pin: &Pin) -> Res
             path.display()
         );
     }
-    pin.check(&file.name, sha256)?;
+    pin.require_digest(&file.name, sha256)?;
     let verified_by = match file.sha256 {
         Some(_) => "sha256 of the image's entry",
         None => "nothing, it is a file of yours",

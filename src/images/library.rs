@@ -107,7 +107,7 @@ impl Library {
                 pull::fetch(&self.store, &self.fetcher, spec, pin, printer)?
             }
         };
-        image.files.iter().try_for_each(|file| pin.check(&file.name, file.sha256))?;
+        image.files.iter().try_for_each(|file| pin.require_digest(&file.name, file.sha256))?;
         Ok(image)
     }
 

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
-use crate::files::{folder_of, write_atomically};
+use crate::files::{Readers, folder_of, replace};
 use crate::images::digest::Sha256;
 use crate::images::spec::located;
 
@@ -43,7 +43,7 @@ pub struct PinnedFile {
 /// A lock file, with one pin per image.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct Lock {
+pub struct LockFile {
     version: u32,
     #[serde(default, rename = "image")]
     images: BTreeMap<String, Pin>,
@@ -67,7 +67,7 @@ impl Pin {
     ///
     /// # Errors
     /// If the digests differ, or if the pin has digests and none for this file.
-    pub fn check(&self, file: &str, found: Sha256) -> Result<()> {
+    pub fn require_digest(&self, file: &str, found: Sha256) -> Result<()> {
         if self.files.is_empty() {
             return Ok(());
         }
@@ -103,7 +103,7 @@ impl Pin {
     }
 }
 
-impl Lock {
+impl LockFile {
     /// Reads a lock file; one that does not exist is empty, if its folder does: it will be written
     /// there.
     ///
@@ -124,7 +124,7 @@ impl Lock {
     /// Parses a lock file; `file` is what errors call it.
     ///
     /// # Errors
-    /// As [`Lock::load`].
+    /// As [`LockFile::load`].
     pub fn parse(text: &str, file: &str) -> Result<Self> {
         let lock: Self = toml::from_str(text).map_err(|error| located(&error, text, file))?;
         ensure!(
@@ -168,11 +168,11 @@ impl Lock {
     /// If the folder cannot be written.
     pub fn save(&self, path: &Path) -> Result<()> {
         let text = format!("{HEADER}{}", toml::to_string_pretty(self)?);
-        write_atomically(folder_of(path), path, text.as_bytes())
+        replace(path, text.as_bytes(), Readers::Everybody)
     }
 }
 
-impl Default for Lock {
+impl Default for LockFile {
     fn default() -> Self {
         Self { version: FORMAT_VERSION, images: BTreeMap::new() }
     }
@@ -200,11 +200,11 @@ mod tests {
     fn a_lock_file_reads_back_as_it_was_written() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("virtlab.lock");
-        let mut lock = Lock::load(&path).unwrap();
+        let mut lock = LockFile::load(&path).unwrap();
         assert_eq!(lock.pin("flatcar"), Pin::default());
         lock.set("flatcar", pin());
         lock.save(&path).unwrap();
-        assert_eq!(Lock::load(&path).unwrap(), lock);
+        assert_eq!(LockFile::load(&path).unwrap(), lock);
         assert_eq!(
             fs::read_to_string(&path).unwrap(),
             format!(
@@ -217,8 +217,8 @@ mod tests {
 
     #[test]
     fn a_file_that_was_not_locked_is_refused() {
-        assert!(pin().check("vmlinuz", Sha256::of(b"kernel")).is_ok());
-        let error = pin().check("vmlinuz", Sha256::of(b"other")).unwrap_err().to_string();
+        assert!(pin().require_digest("vmlinuz", Sha256::of(b"kernel")).is_ok());
+        let error = pin().require_digest("vmlinuz", Sha256::of(b"other")).unwrap_err().to_string();
         assert_eq!(
             error,
             format!(
@@ -227,8 +227,8 @@ mod tests {
                 Sha256::of(b"other")
             )
         );
-        assert!(pin().check("initrd", Sha256::of(b"kernel")).is_err());
-        assert!(Pin::default().check("initrd", Sha256::of(b"kernel")).is_ok());
+        assert!(pin().require_digest("initrd", Sha256::of(b"kernel")).is_err());
+        assert!(Pin::default().require_digest("initrd", Sha256::of(b"kernel")).is_ok());
     }
 
     #[test]
@@ -247,10 +247,10 @@ mod tests {
         let names: Vec<String> = (0..16).map(|number| format!("image-{number}")).collect();
         std::thread::scope(|scope| {
             for name in &names {
-                scope.spawn(|| Lock::enter(&path, name, pin()).unwrap());
+                scope.spawn(|| LockFile::enter(&path, name, pin()).unwrap());
             }
         });
-        let lock = Lock::load(&path).unwrap();
+        let lock = LockFile::load(&path).unwrap();
         let lost: Vec<_> = names.iter().filter(|name| lock.pin(name) != pin()).collect();
         assert_eq!(lost, [""; 0]);
     }
@@ -260,7 +260,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let missing = folder.path().join("missing");
         assert_eq!(
-            Lock::load(&missing.join("virtlab.lock")).unwrap_err().to_string(),
+            LockFile::load(&missing.join("virtlab.lock")).unwrap_err().to_string(),
             format!("there is no folder {} for the lock file", missing.display())
         );
     }
@@ -271,7 +271,7 @@ mod tests {
             ("version = 1\nimages = 1\n", "v.lock:2:1: unknown field `images`"),
             ("version = 7\n", "v.lock: `version` is 7, this virtlab reads version 1"),
         ] {
-            let error = Lock::parse(text, "v.lock").unwrap_err().to_string();
+            let error = LockFile::parse(text, "v.lock").unwrap_err().to_string();
             assert!(error.starts_with(expected), "{error}");
         }
     }

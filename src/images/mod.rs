@@ -30,6 +30,6 @@ pub use fetch::Fetcher;
 pub use image::{Image, ImageFile};
 pub use in_use::InUse;
 pub use library::Library;
-pub use lock::{Lock, Pin};
+pub use lock::{LockFile, Pin};
 pub use pin_choice::PinChoice;
 pub use spec::{ConfigFormat, FileSpec, ImageSpec, Readiness, Role, Source};

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 
-use super::{Image, Lock, Pin};
+use super::{Image, LockFile, Pin};
 
 /// Which version of an image is wanted.
 #[derive(Clone, Debug, Default, Args)]
@@ -28,7 +28,7 @@ impl PinChoice {
     /// If the lock file cannot be read, or a flag contradicts it.
     pub fn pin(&self, name: &str) -> Result<Pin> {
         let pin = match &self.lock {
-            Some(path) => Lock::load(path)?.pin(name),
+            Some(path) => LockFile::load(path)?.pin(name),
             None => Pin::default(),
         };
         pin.with_flags(self.channel.as_deref(), self.version.as_deref())
@@ -40,7 +40,7 @@ impl PinChoice {
     /// If the lock file cannot be written.
     pub fn enter(&self, image: &Image) -> Result<()> {
         match &self.lock {
-            Some(path) => Lock::enter(path, &image.spec.name, image.pin()),
+            Some(path) => LockFile::enter(path, &image.spec.name, image.pin()),
             None => Ok(()),
         }
     }

@@ -28,7 +28,7 @@ pub(crate) fn fetch(
     pin: &Pin,
     printer: &Printer,
 ) -> Result<Image> {
-    let fetcher = &fetcher.telling(printer);
+    let fetcher = &fetcher.with_printer(printer);
     let resolved = resolve(spec, pin, fetcher)?;
     // Somebody who names a version says nothing about which one is the newest.
     let is_newest = pin.version.is_none();

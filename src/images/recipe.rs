@@ -147,7 +147,7 @@ fn run(
     mut line: impl FnMut(&[u8]) -> Result<()>,
 ) -> Result<ExitStatus> {
     let (reader, writer) = std::io::pipe()?;
-    let _held = signals::hold()?;
+    let _held = signals::defer_signals()?;
     let mut caught = Signals::new(signals::ALL).context("catching signals")?;
     command
         .arg(output)

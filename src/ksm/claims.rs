@@ -54,7 +54,7 @@ impl Claims {
     /// # Errors
     /// A [`KsmError`] if KSM cannot be set; then nothing is claimed.
     pub fn claim(&self, lab: Uuid, connection: &str, wanted: Settings) -> anyhow::Result<Claimed> {
-        let lock = self.lock()?;
+        let lock = self.lock_book()?;
         let was_so = self.ksm.is_set(wanted)?;
         if lock.is_none() {
             if was_so {
@@ -117,7 +117,7 @@ impl Claims {
     /// # Errors
     /// A [`KsmError`] if KSM cannot be set.
     pub fn set_for_good(&self, settings: Settings) -> anyhow::Result<()> {
-        let lock = self.lock()?;
+        let lock = self.lock_book()?;
         if let Some(mut book) = self.read()? {
             if lock.is_none() {
                 return Err(self.no_permission(settings).into());
@@ -148,7 +148,7 @@ impl Claims {
         if !self.read()?.is_some_and(|book| is_due(&book)) {
             return Ok(Released::Nothing);
         }
-        let Some(_lock) = self.lock()? else {
+        let Some(_lock) = self.lock_book()? else {
             let found = self.read()?.unwrap_or_default().found();
             return Err(self.no_permission(found).into());
         };
@@ -180,7 +180,7 @@ impl Claims {
 
     /// The lock on the file, freed when it is dropped or its process ends; `None` without
     /// permission.
-    fn lock(&self) -> anyhow::Result<Option<fs::File>> {
+    fn lock_book(&self) -> anyhow::Result<Option<fs::File>> {
         let open = || {
             fs::create_dir_all(&self.dir)?;
             fs::OpenOptions::new()

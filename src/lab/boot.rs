@@ -79,7 +79,7 @@ impl BootChoice {
     ///
     /// # Errors
     /// If a combination cannot work; the message says why, and which flag to change.
-    pub fn decide(self) -> Result<Boot> {
+    pub fn resolve(self) -> Result<Boot> {
         let loader = self.loader.unwrap_or_default();
         let firmware = self.firmware.unwrap_or_default();
         let secure_boot = self.secure_boot.unwrap_or_default();
@@ -151,7 +151,7 @@ mod tests {
                 _ => choice.transport = Some(Transport::from_str(word, false).unwrap()),
             }
         }
-        choice.decide().map_err(|error| error.to_string())
+        choice.resolve().map_err(|error| error.to_string())
     }
 
     #[test]

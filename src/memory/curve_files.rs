@@ -20,7 +20,7 @@ impl CurveFiles<'_> {
     }
 
     /// Measuring takes long: that the files cannot be written is told before.
-    pub(crate) fn check(self) -> Result<()> {
+    pub(crate) fn require_writable(self) -> Result<()> {
         for (flag, path) in [("--svg", self.svg), ("--csv", self.csv)] {
             let Some(path) = path else { continue };
             let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
@@ -60,7 +60,7 @@ mod tests {
     #[test]
     fn a_file_that_cannot_be_written_is_told_before_anything() {
         let files = CurveFiles { svg: None, csv: Some(Path::new("no/such/folder/a.csv")) };
-        let error = files.check().unwrap_err();
+        let error = files.require_writable().unwrap_err();
         assert_eq!(error.to_string(), "writing to the folder of `no/such/folder/a.csv` (--csv)");
     }
 
@@ -69,7 +69,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (svg, csv) = (dir.path().join("a.svg"), dir.path().join("a.csv"));
         let files = CurveFiles { svg: Some(&svg), csv: Some(&csv) };
-        files.check().unwrap();
+        files.require_writable().unwrap();
         files.write(&files.read().unwrap()).unwrap();
         assert!(!svg.exists(), "there is nothing to draw");
         let sample = |nodes| Sample { nodes, without_ksm_bytes: 1 << 30, ..Sample::default() };

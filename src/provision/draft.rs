@@ -59,7 +59,7 @@ fn locked_survey(
     mode: &CreateMode,
 ) -> Result<(Option<std::fs::File>, Survey)> {
     let waiting = || session.printer.note("waiting for another virtlab to choose its network");
-    let lock = if mode.dry_run { None } else { Some(state::lock(waiting)?) };
+    let lock = if mode.dry_run { None } else { Some(state::lock_subnets(waiting)?) };
     let lost = |error: &anyhow::Error| session.warn_of_lost_connection(error);
     let look = || Survey::look(session, hypervisor, options, mode);
     Ok((lock, hypervisor.persistently(lost, look)?))

@@ -39,7 +39,7 @@ pub(crate) fn find(network: &Network, inventory: &Inventory, session: bool) -> R
     match network {
         Network::Managed(_) => Ok(Wire::default()),
         Network::Bridge(name) => {
-            bridge::check(name, session)?;
+            bridge::require(name, session)?;
             let address = host::interface_address(name)?;
             Ok(Wire { bridge: Some(name.clone()), address, lacks: None })
         }
@@ -65,7 +65,7 @@ pub(crate) fn find(network: &Network, inventory: &Inventory, session: bool) -> R
 pub(crate) fn refuse_missing_nics(lab: &Lab, inventory: &Inventory, session: bool) -> Result<()> {
     for nic in &lab.spec.hardware.nics {
         match nic {
-            Nic::Bridge(name) => bridge::check(name, session).map(drop),
+            Nic::Bridge(name) => bridge::require(name, session).map(drop),
             Nic::Network(name) => require_network(name, inventory.networks.get(name)).map(drop),
         }
         .with_context(|| format!("checking --nic {nic}"))?;

@@ -63,7 +63,7 @@ fn neighbours(hypervisor: &Hypervisor, lab: &Lab, search: bool) -> Vec<(MacAddr,
     };
     let Some(bridge) = bridge else { return Vec::new() };
     if search && let Ok(Some(subnet)) = host::interface_subnet(&bridge) {
-        neighbour::ask_for_all(subnet);
+        neighbour::arp_sweep(subnet);
     }
     let found = neighbour::on_interface(&bridge).into_iter();
     found.map(|(ip, mac)| (mac, ip.into())).collect()

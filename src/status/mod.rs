@@ -158,7 +158,7 @@ fn are_ready_now(
         .filter_map(|node| Some((node.name.as_str(), node.ip?)))
         .collect();
     let report = if lab.spec.ready == Readiness::Etcd {
-        Some(etcd::check(&endpoints(&asked, client_port), &lab.uuid.to_string())?)
+        Some(etcd::examine(&endpoints(&asked, client_port), &lab.uuid.to_string())?)
     } else {
         None
     };

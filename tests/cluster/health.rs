@@ -5,7 +5,7 @@ use std::thread;
 use reqwest::Method;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use virtlab::cluster::etcd::{CLIENT_PORT, Endpoint, Report, check};
+use virtlab::cluster::etcd::{CLIENT_PORT, Endpoint, Report, examine};
 
 use crate::etcd::{Etcd, client, wait_for};
 
@@ -98,5 +98,5 @@ fn report(etcds: &[Etcd]) -> Report {
         ip: etcd.address.into(),
         port: CLIENT_PORT,
     };
-    check(&etcds.iter().map(endpoint).collect::<Vec<_>>(), "mark").unwrap()
+    examine(&etcds.iter().map(endpoint).collect::<Vec<_>>(), "mark").unwrap()
 }

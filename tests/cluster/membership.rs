@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::json;
 use tempfile::TempDir;
 use virtlab::cluster::etcd::membership::{Cluster, Outlook, initial_cluster};
-use virtlab::cluster::etcd::{CLIENT_PORT, Endpoint, check};
+use virtlab::cluster::etcd::{CLIENT_PORT, Endpoint, examine};
 
 use crate::etcd::{Etcd, client, wait_for};
 
@@ -92,7 +92,7 @@ fn endpoints(etcds: &[Etcd], more: &Etcd) -> Vec<Endpoint> {
 fn wait_until_healthy(etcds: &[Etcd]) {
     let endpoints: Vec<Endpoint> = etcds.iter().map(endpoint).collect();
     wait_for("a healthy cluster", || {
-        let report = check(&endpoints, "mark").unwrap();
+        let report = examine(&endpoints, "mark").unwrap();
         if report.healthy { Ok(()) } else { Err(report.problems().join("; ")) }
     });
 }

@@ -1,7 +1,7 @@
 //! Flatcar's entry against a small tree laid out as Flatcar's, signed with a test key.
 
 use virtlab::images::verify::{Signature, check_signature};
-use virtlab::images::{Lock, Pin, Sha256};
+use virtlab::images::{LockFile, Pin, Sha256};
 
 use crate::flatcar::{Flatcar, INITRD, KERNEL};
 use crate::signer::{Signer, packets};
@@ -118,13 +118,13 @@ fn a_lab_is_repeated_from_its_lock_file() {
     let flatcar = Flatcar::new(Signer::new());
     let path = flatcar.folder.path().join("virtlab.lock");
     let image = flatcar.pull(&Pin::default()).unwrap();
-    let mut lock = Lock::default();
+    let mut lock = LockFile::default();
     lock.set("flatcar", image.pin());
     lock.save(&path).unwrap();
     flatcar.publish("stable", "4230.2.2", 2);
     remove(&store(flatcar.folder.path()), "flatcar");
 
-    let pin = Lock::load(&path).unwrap().pin("flatcar");
+    let pin = LockFile::load(&path).unwrap().pin("flatcar");
     let again = flatcar.pull(&pin).unwrap();
     assert_eq!((&again.reference, again.digest), (&image.reference, image.digest));
     let by = format!("sha256 of the lock file, signature of {}", flatcar.signer.fingerprint);

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::json;
 use tempfile::TempDir;
-use virtlab::images::{ImageSpec, Lock, Pin, Sha256};
+use virtlab::images::{ImageSpec, LockFile, Pin, Sha256};
 
 use crate::faulty::{Faulty, answer};
 use crate::nginx::Nginx;
@@ -94,7 +94,7 @@ fn a_locked_version_is_had_after_the_stream_has_moved_on() {
     let (store, spec) = (store(folder.path()), fedora(folder.path(), &nginx.http()));
     let image = store.pull(&spec, &Pin::default(), &printer()).unwrap();
     let path = folder.path().join("virtlab.lock");
-    let mut lock = Lock::default();
+    let mut lock = LockFile::default();
     lock.set("fedora-coreos", image.pin());
     lock.save(&path).unwrap();
     publish(&nginx, &nginx.http(), "43.2", 2);
@@ -109,7 +109,7 @@ fn a_locked_version_is_had_after_the_stream_has_moved_on() {
             nginx.http()
         )
     );
-    let pin = Lock::load(&path).unwrap().pin("fedora-coreos");
+    let pin = LockFile::load(&path).unwrap().pin("fedora-coreos");
     let again = store.pull(&spec, &pin, &printer()).unwrap();
     assert_eq!((again.reference, again.digest), (image.reference, image.digest));
 }

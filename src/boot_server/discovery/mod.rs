@@ -7,14 +7,12 @@
 //! A change is saved before anybody is told of it, be it the one who asked or a waiting node: a
 //! boot server that is killed and started again has forgotten nothing that a node was promised.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail};
 use fs_err as fs;
 use reqwest::Url;
-use tempfile::NamedTempFile;
 use thiserror::Error;
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -23,6 +21,7 @@ use self::protocol::EtcdError;
 use self::registry::Registry;
 pub use self::routes::router;
 use self::token::{Size, Token};
+use crate::files::{Readers, replace};
 
 mod params;
 pub mod protocol;
@@ -60,7 +59,7 @@ impl Discovery {
     ) -> Result<Self> {
         let base = base_url(base)
             .with_context(|| format!("reading the base URL `{base}` of the discovery"))?;
-        let lock = lock(path)?;
+        let lock = lock_registry(path)?;
         let registry = load(path)?.unwrap_or_else(|| {
             let (_, id) = Uuid::from_bytes(random()).as_u64_pair();
             Registry::new(id)
@@ -141,7 +140,7 @@ fn base_url(base: &str) -> Result<String> {
     Ok(base.trim_end_matches('/').to_owned())
 }
 
-fn lock(path: &Path) -> Result<fs::File> {
+fn lock_registry(path: &Path) -> Result<fs::File> {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
     let lock = fs::OpenOptions::new().create(true).append(true).open(PathBuf::from(name))?;
@@ -167,19 +166,9 @@ fn load(path: &Path) -> Result<Option<Registry>> {
     registry.map(Some).with_context(context)
 }
 
-/// Replaces the file in one step; a temporary file is readable by its owner only.
 fn save(path: &Path, registry: &Registry) -> Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let folder = folder.unwrap_or(Path::new("."));
-    let context = || format!("saving the discovery registry `{}`", path.display());
-    let write = || -> std::io::Result<()> {
-        let mut file = NamedTempFile::new_in(folder)?;
-        file.write_all(registry.to_json()?.as_bytes())?;
-        file.as_file().sync_all()?;
-        file.persist(path)?;
-        fs::File::open(folder)?.sync_all()
-    };
-    write().with_context(context)
+    let text = registry.to_json().context("writing the discovery registry")?;
+    replace(path, text.as_bytes(), Readers::Owner).context("saving the discovery registry")
 }
 
 #[cfg(test)]

@@ -66,8 +66,10 @@ fn what_cannot_be_saved_has_not_happened() {
     let before = discovery.saved.borrow().registry.clone();
     drop(folder);
     let error = format!("{:#}", discovery.new_token(3).unwrap_err());
-    let expected =
-        format!("making a discovery URL: saving the discovery registry `{}`: ", path.display());
+    let expected = format!(
+        "making a discovery URL: saving the discovery registry: writing `{}`: ",
+        path.display()
+    );
     assert!(error.starts_with(&expected), "{error}");
     assert_eq!(discovery.saved.borrow().registry, before);
     let token = url.rsplit('/').next().unwrap();

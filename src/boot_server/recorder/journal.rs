@@ -5,13 +5,13 @@ use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
 use super::event::Event;
 use super::timeline::Timeline;
-use crate::files;
+use crate::files::{self, Readers};
 
 /// The file, open for more.
 #[derive(Debug)]
@@ -91,9 +91,7 @@ impl Journal {
         let mut text = line(checkpoint);
         text.extend(events.map(line));
         // It is as private as the configs in the folder that it lies in.
-        let mut file = tempfile::NamedTempFile::new_in(files::folder_of(&self.path))?;
-        file.write_all(text.as_bytes())?;
-        file.persist(&self.path).context("replacing the journal")?;
+        files::replace(&self.path, text.as_bytes(), Readers::Owner)?;
         self.file = fs::File::options().append(true).open(&self.path)?;
         self.length = text.len();
         Ok(())

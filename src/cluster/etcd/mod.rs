@@ -127,7 +127,7 @@ fn health_by(api: &Api, endpoints: &[Endpoint]) -> Vec<NodeReport> {
 ///
 /// # Errors
 /// If there can be no HTTP client, which is a bug.
-pub fn check(endpoints: &[Endpoint], mark: &str) -> Result<Report> {
+pub fn examine(endpoints: &[Endpoint], mark: &str) -> Result<Report> {
     report(endpoints, |api, answering| write_here_read_there(api, answering, mark))
 }
 

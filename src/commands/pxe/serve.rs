@@ -36,7 +36,7 @@ pub(super) fn run(session: &Session, args: &ServeArgs) -> Result<()> {
             lab.spec.network
         );
     };
-    host::bridge::check(&bridge, false)?;
+    host::bridge::require(&bridge, false)?;
     let Some(address) = host::interface_subnet(&bridge)? else {
         return Err(hinted(
             format!("bridge `{bridge}` has no IPv4 address to answer from"),

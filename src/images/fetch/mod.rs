@@ -100,7 +100,7 @@ impl Fetcher {
 
     /// The same, but it says when it has to try again.
     #[must_use]
-    pub fn telling(&self, printer: &Printer) -> Self {
+    pub fn with_printer(&self, printer: &Printer) -> Self {
         Self { printer: Some(printer.clone()), ..self.clone() }
     }
 

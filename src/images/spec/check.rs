@@ -8,7 +8,7 @@ use crate::images::arguments::{BootVariables, UrlVariables, kernel_arguments};
 use crate::images::resolve::{NO_LATEST, document_url};
 
 impl ImageSpec {
-    pub(super) fn check(&self) -> Result<()> {
+    pub(super) fn validate(&self) -> Result<()> {
         ensure!(
             self.version == FORMAT_VERSION,
             "`version` is {}, this virtlab reads version {FORMAT_VERSION}",

@@ -143,7 +143,7 @@ impl ImageSpec {
     /// the file and the key if what it says cannot work.
     pub fn parse(text: &str, file: &str) -> Result<Self> {
         let spec: Self = toml::from_str(text).map_err(|error| located(&error, text, file))?;
-        spec.check().with_context(|| file.to_owned())?;
+        spec.validate().with_context(|| file.to_owned())?;
         Ok(spec)
     }
 

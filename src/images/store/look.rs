@@ -30,7 +30,7 @@ impl Store {
                 && record.entry == entry_digest(spec)
                 && record.channel == channel
                 && (pin.version.is_none() || record.version == pin.version)
-                && record.files.iter().all(|f| pin.check(&f.name, f.sha256).is_ok())
+                && record.files.iter().all(|f| pin.require_digest(&f.name, f.sha256).is_ok())
         });
         records.sort_by_key(|record| std::cmp::Reverse(record.pulled));
         Ok(records.into_iter().find_map(|record| self.intact(spec, record)))

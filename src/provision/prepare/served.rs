@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::boot_server::stage::Stage;
 use crate::boot_server::{Content, ServedFile, ServedNode};
-use crate::config::{check, is_butane, to_ignition};
+use crate::config::{is_butane, to_ignition, validate};
 use crate::error::hinted;
 use crate::images::{
     BootVariables, ConfigFormat, Image, ImageFile, ImageSpec, LabVariables, NodeVariables, Role,
@@ -145,7 +145,7 @@ fn check_configs(content: &Content, format: ConfigFormat, source: &str) -> Resul
         let text = config::put_discovery_url(&text, &content.discovery_base());
         // Templates that treat nodes differently do so with the first or the last.
         let thorough = position == 0 || position == last;
-        check(format, &text, thorough).with_context(|| {
+        validate(format, &text, thorough).with_context(|| {
             format!("checking the config that `{source}` makes for {}", node.name)
         })?;
     }
