@@ -145,6 +145,12 @@ pub(crate) fn filters() -> Settings {
         (r"\{.*\}</virtlab:lab>", "[SPEC]</virtlab:lab>"),
         (r"recipe [0-9a-f]{12}", "recipe [DIGEST]"),
         (r"at line 1 column \d+", "at line 1 column [N]"),
+        // libvirt 9 says this in other words, and libxml2 adds its own.
+        (r"(?m)^I/O warning : failed to load external entity .*\n", ""),
+        (
+            r"XML error: failed to parse xml document '(\S+)'",
+            "Failed to open file '$1': No such file or directory",
+        ),
         // KSM is the host's, and other programs may use it.
         (r"(?m)^memory: .*", "memory: [KSM]"),
         (r#""ksm": (\{[^}]*\}|null)"#, "\"ksm\": [KSM]"),

@@ -46,7 +46,10 @@ impl Nginx {
              }}"
         );
         fs::write(root.join("nginx.conf"), config).unwrap();
+        // An ordinary user of Debian has no `sbin` in the PATH.
+        let path = std::env::var("PATH").unwrap_or_default();
         let spawned = Command::new("nginx")
+            .env("PATH", format!("{path}:/usr/sbin"))
             .arg("-p")
             .arg(root)
             .arg("-c")
