@@ -67,7 +67,7 @@ impl Recorder {
     /// Notes what libvirt says of the domain of a node.
     pub(super) fn domain(&self, node: u32, change: DomainChange, at_ms: u64) {
         self.record_all(at_ms, |timeline| {
-            timeline.node(node).map(|node| node.follow(change)).unwrap_or_default()
+            timeline.node(node).map(|node| node.follow(change, at_ms)).unwrap_or_default()
         });
     }
 

@@ -168,9 +168,18 @@ impl NodeTimeline {
         Some(reached.at_ms.saturating_sub(start.at_ms) as f64 / 1000.0)
     }
 
-    /// What follows for this node from what libvirt says of its domain. Nothing if that is known.
-    pub(super) fn follow(&self, change: DomainChange) -> Vec<Happening> {
+    /// `SeaBIOS` answers a reset by one more reset of its own.
+    fn was_just_powered_on(&self, at_ms: u64) -> bool {
+        let powered_on = self.stages.get(&Stage::PowerOn).filter(|_| self.stages.len() == 1);
+        powered_on.is_some_and(|reached| at_ms < reached.at_ms + ONE_RESET_MS)
+    }
+
+    /// What follows for this node from what libvirt says of its domain at this time. Nothing if that is known.
+    pub(super) fn follow(&self, change: DomainChange, at_ms: u64) -> Vec<Happening> {
         let node = self.index;
+        if change == DomainChange::Reset && self.was_just_powered_on(at_ms) {
+            return Vec::new();
+        }
         let was_off = self.power == Some(DomainState::Off);
         let (power, new_boot) = match (change, self.power) {
             (DomainChange::Reset, _) => (DomainState::Running, true),
@@ -197,6 +206,9 @@ impl NodeTimeline {
         follows
     }
 }
+
+/// Resets within this time are one, unless the node has done something meanwhile.
+const ONE_RESET_MS: u64 = 5000;
 
 #[cfg(test)]
 mod tests {
@@ -302,7 +314,7 @@ mod tests {
                 _ if word.starts_with('+') => DomainChange::Started(is),
                 _ => DomainChange::Is(is),
             };
-            for what in timeline.nodes[0].follow(change) {
+            for what in timeline.nodes[0].follow(change, 1) {
                 told.push(match &what {
                     Happening::Stage(reached) => reached.stage.name().to_owned(),
                     Happening::Power(change) => {
@@ -330,6 +342,8 @@ mod tests {
             ("+running script off off +running", "Running! power-on Off Running! power-on"),
             ("+running script off running", "Running! power-on Off Running! power-on"),
             ("+running script reset", "Running! power-on Running! power-on"),
+            // SeaBIOS resets once more.
+            ("+running script reset reset", "Running! power-on Running! power-on"),
             // A journal of virtlab 0.1 goes on; the boot that it knows of is not begun anew.
             ("power-on config running", "Running"),
             ("power-on config off +paused running", "Off Paused! Running power-on"),
