@@ -23,7 +23,7 @@ use virtlab::render::config::{self, ConfigInput};
 use virtlab::render::xml;
 use virtlab::template::Templates;
 
-use crate::schemas::{validate, validate_old_and_new};
+use crate::schemas::{validate, validate_all_old_and_new, validate_old_and_new};
 use crate::shared::lab;
 
 #[test]
@@ -59,6 +59,40 @@ fn domains_are_what_libvirt_calls_a_domain() {
             assert_snapshot(&format!("domain-{virt_type}-{name}"), &xml);
         }
     }
+}
+
+#[test]
+fn every_combination_is_what_libvirt_calls_a_domain_and_a_network() {
+    let boots =
+        ["", "loader = 'pxelinux'", "firmware = 'uefi'", "firmware = 'uefi'\nsecure-boot = true"];
+    let networks = [SUBNET, "network = 'bridge'", "network = 'lan'"];
+    let screens = ["graphics = 'none'", "graphics = 'vnc'", "graphics = 'spice'"];
+    let disks = ["", "disk = '10GiB'"];
+    let nics = ["", "nics = ['lan', 'bridge:br1']"];
+    let memories = ["", "hugepages = true\nno-share-pages = true"];
+    let processors = ["", "cpu = 'maximum'", "cpu = 'Haswell'\nmachine = 'pc'"];
+    let virt_types = [VirtType::Kvm, VirtType::Qemu];
+    let mut texts = vec![String::new()];
+    for choices in [&boots[..], &networks, &screens, &disks, &nics, &memories, &processors] {
+        let and = |text: &String| -> Vec<String> {
+            choices.iter().map(|choice| format!("{text}{choice}\n")).collect()
+        };
+        texts = texts.iter().flat_map(and).collect();
+    }
+    let labs = texts.iter().flat_map(|text| virt_types.map(|virt_type| lab(text, virt_type)));
+    let domains: Vec<String> = labs.map(|lab| domain(&lab, 1)).collect();
+    assert_eq!(domains.len(), 4 * 3 * 3 * 2 * 2 * 2 * 3 * 2);
+    validate_all_old_and_new("domain", &domains);
+
+    let modes = ["nat", "isolated", "routed"];
+    let labs = modes.iter().flat_map(|mode| {
+        boots.map(|boot| lab(&format!("network = '{mode}'\n{SUBNET}\n{boot}"), VirtType::Kvm))
+    });
+    let networks: Vec<String> = labs
+        .flat_map(|lab| [true, false].map(|ipv6| network(&lab, ipv6, LibvirtVersion::OLDEST)))
+        .collect();
+    assert_eq!(networks.len(), 3 * 4 * 2);
+    validate_all_old_and_new("network", &networks);
 }
 
 #[test]

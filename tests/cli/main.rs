@@ -11,6 +11,7 @@ mod listings;
 mod locks;
 mod login;
 mod looks;
+mod oldest_libvirt;
 mod options;
 mod past;
 mod plans;

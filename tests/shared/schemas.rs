@@ -25,6 +25,22 @@ pub(crate) fn validate_old_and_new(schema: &str, xml: &str) {
     run(command.args(["--noout", "--relaxng"]).arg(rng).arg(file.path()), "libxml2-utils", xml);
 }
 
+/// The same for many texts in one go, which takes a hundredth of the time.
+#[allow(dead_code, reason = "not every test that checks XML has so much of it")]
+pub(crate) fn validate_all_old_and_new(schema: &str, texts: &[String]) {
+    let folder = tempfile::tempdir().unwrap();
+    let files: Vec<PathBuf> =
+        (0..texts.len()).map(|index| folder.path().join(format!("{index}.xml"))).collect();
+    for (file, text) in files.iter().zip(texts) {
+        fs::write(file, text).unwrap();
+    }
+    for schemas in [Path::new("/usr/share/libvirt/schemas"), old_schemas()] {
+        let mut command = Command::new("xmllint");
+        command.args(["--noout", "--relaxng"]).arg(schemas.join(format!("{schema}.rng")));
+        run(command.args(&files), "libxml2-utils", "");
+    }
+}
+
 /// The folder of the old schemas, unpacked from Debian's package the first time.
 fn old_schemas() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
