@@ -185,6 +185,7 @@ const EMBEDDED: &[(&str, &str)] = embedded![
     "boot-templates/pxe/pfsense.txt.j2",
     "boot-templates/pxe/proxy-dhcp.conf.j2",
     "boot-templates/pxe/pxelinux.default.j2",
+    "boot-templates/pxe/tftpd-hpa.j2",
     "boot-templates/pxelinux.cfg.j2",
     "config-templates/etcd-coreos.yaml.j2",
     "config-templates/etcd-debian.yaml.j2",

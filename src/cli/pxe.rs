@@ -1,6 +1,6 @@
 //! `virtlab pxe`.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
@@ -8,6 +8,7 @@ use reqwest::Url;
 
 use crate::lab::LabName;
 use crate::lab::options::LabOptions;
+use crate::render::pxe::DhcpRange;
 
 /// `pxe`.
 #[derive(Debug, Subcommand)]
@@ -41,6 +42,19 @@ pub struct ExportArgs {
     /// Address of the TFTP server [default: this host's on the bridge]
     #[arg(long, value_name = "IP")]
     pub tftp_server: Option<IpAddr>,
+
+    /// Addresses that the DHCP server gives out, FIRST-LAST/PREFIX: its config is a whole one then
+    /// [default: a part that goes beside your own subnets]
+    #[arg(long, value_name = "RANGE")]
+    pub dhcp_range: Option<DhcpRange>,
+
+    /// Router that the DHCP server names to its clients
+    #[arg(long, value_name = "IP", requires = "dhcp_range")]
+    pub dhcp_router: Option<Ipv4Addr>,
+
+    /// Name server that the DHCP server names to its clients
+    #[arg(long, value_name = "IP", requires = "dhcp_range")]
+    pub dhcp_dns: Option<Ipv4Addr>,
 
     /// Path that the folder will have on its server [default: where it is written]
     #[arg(long, value_name = "PATH")]

@@ -1,14 +1,18 @@
 //! What a PXE server that is not ours needs: loader configs, and snippets for DHCP servers and
 //! nginx.
 
+mod dhcp;
+
 use std::net::{IpAddr, Ipv4Addr};
 
 use anyhow::Result;
 use ipnet::Ipv4Net;
 use serde::Serialize;
 
+pub use self::dhcp::{DhcpRange, DhcpSite};
 use super::{LabContext, NodeContext, all_nodes};
 use crate::lab::Lab;
+use crate::lab::boot::Loader;
 use crate::template::Templates;
 
 /// Where an exported tree will be served.
@@ -20,6 +24,8 @@ pub struct Site {
     pub tftp_root: String,
     /// Who gives out files and configs; `None`: the lab's boot server.
     pub http: Option<HttpSite>,
+    /// What the DHCP server is told of its network; `None`: it knows that already.
+    pub dhcp: Option<DhcpSite>,
 }
 
 /// An HTTP server that is not ours.
@@ -48,23 +54,22 @@ pub fn pxelinux_default(templates: &Templates, lab: &Lab) -> Result<String> {
         .render("boot-templates/pxe/pxelinux.default.j2", LabOnly { lab: LabContext::new(lab) })
 }
 
-/// The snippets for servers of others, by file name.
+/// The configs of servers of others, by file name.
 ///
 /// # Errors
 /// If a template is wrong.
 pub fn snippets(templates: &Templates, lab: &Lab, site: &Site) -> Result<Vec<(String, String)>> {
-    let mut names = vec!["dnsmasq.conf", "dhcpd.conf", "kea-dhcp4.json", "pfsense.txt"];
+    let mut names =
+        vec!["dnsmasq.conf", "dhcpd.conf", "kea-dhcp4.json", "pfsense.txt", "tftpd-hpa"];
     names.extend(site.http.is_some().then_some("nginx.conf"));
-    let prefix = lab.spec.mac_prefix.to_string();
     let context = Snippet {
         lab: LabContext::new(lab),
         nodes: all_nodes(lab),
         tag: tag(lab),
         tftp_server: site.tftp_server,
         tftp_root: &site.tftp_root,
-        mac_octets: prefix.split(':').count(),
-        mac_hex: prefix.replace(':', ""),
-        mac_prefix: prefix,
+        loader: lab.spec.boot.loader,
+        dhcp: site.dhcp.map(Into::into),
         http: site.http.as_ref(),
     };
     let render = |name: &str| {
@@ -116,11 +121,36 @@ struct Snippet<'a> {
     tag: String,
     tftp_server: IpAddr,
     tftp_root: &'a str,
-    mac_prefix: String,
-    mac_octets: usize,
-    mac_hex: String,
+    loader: Loader,
+    dhcp: Option<DhcpContext>,
     #[serde(flatten)]
     http: Option<&'a HttpSite>,
+}
+
+#[derive(Serialize)]
+struct DhcpContext {
+    first: Ipv4Addr,
+    last: Ipv4Addr,
+    subnet: Ipv4Addr,
+    prefix: u8,
+    netmask: Ipv4Addr,
+    router: Option<Ipv4Addr>,
+    dns: Option<Ipv4Addr>,
+}
+
+impl From<DhcpSite> for DhcpContext {
+    fn from(DhcpSite { range, router, dns }: DhcpSite) -> Self {
+        let subnet = range.subnet();
+        Self {
+            first: range.first(),
+            last: range.last(),
+            subnet: subnet.network(),
+            prefix: subnet.prefix_len(),
+            netmask: subnet.netmask(),
+            router,
+            dns,
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -136,96 +166,4 @@ struct Proxy<'a> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::lab::tests::lab;
-
-    fn site() -> Site {
-        Site {
-            tftp_server: "10.77.0.2".parse().unwrap(),
-            tftp_root: "/srv/lab/tftp".to_owned(),
-            http: Some(HttpSite {
-                url: "http://10.77.0.2:8080/lab".to_owned(),
-                path: "/lab".to_owned(),
-                port: 8080,
-                root: "/srv/lab/http".to_owned(),
-            }),
-        }
-    }
-
-    fn snippet(name: &str) -> String {
-        let snippets = snippets(&Templates::new(vec![]), &lab(1), &site()).unwrap();
-        snippets.into_iter().find(|(found, _)| found == name).unwrap().1
-    }
-
-    /// Without comments and empty lines.
-    fn lines(text: &str) -> Vec<&str> {
-        text.lines()
-            .map(str::trim)
-            .filter(|line| !line.is_empty() && !line.starts_with('#'))
-            .collect()
-    }
-
-    #[test]
-    fn dnsmasq_gives_boot_files_to_the_nodes_only() {
-        assert_eq!(
-            lines(&snippet("dnsmasq.conf")),
-            [
-                "enable-tftp",
-                "tftp-root=/srv/lab/tftp",
-                "dhcp-host=52:54:00:12:34:01,id:*,set:virtlab-demo,demo-1",
-                "dhcp-match=set:virtlab-demo-ipxe,175",
-                "dhcp-match=set:virtlab-demo-efi,option:client-arch,7",
-                "dhcp-match=set:virtlab-demo-efi,option:client-arch,9",
-                "dhcp-boot=tag:virtlab-demo,tag:virtlab-demo-ipxe,boot.ipxe,,10.77.0.2",
-                "dhcp-boot=tag:virtlab-demo,tag:!virtlab-demo-ipxe,tag:virtlab-demo-efi,snponly.efi,,10.77.0.2",
-                "dhcp-boot=tag:virtlab-demo,tag:!virtlab-demo-ipxe,tag:!virtlab-demo-efi,undionly.kpxe,,10.77.0.2",
-                "dhcp-option=tag:virtlab-demo,encap:175,176,1b",
-            ]
-        );
-    }
-
-    #[test]
-    fn nginx_substitutes_as_the_article_does() {
-        let text = snippet("nginx.conf");
-        for line in [
-            "geo $dollar {",
-            "listen  8080;",
-            "location /lab/configs/ {",
-            "alias /srv/lab/http/configs/;",
-            "sub_filter '${dollar}private_ipv4' '$remote_addr';",
-            "sub_filter '${dollar}public_ipv4' '$remote_addr';",
-            "sub_filter_once off;",
-        ] {
-            assert!(lines(&text).contains(&line), "{line} in {text}");
-        }
-    }
-
-    #[test]
-    fn keas_classes_go_by_the_mac_prefix() {
-        let text = snippet("kea-dhcp4.json");
-        let json: Vec<&str> = text.lines().filter(|line| !line.trim().starts_with("//")).collect();
-        let json: serde_json::Value = serde_json::from_str(&json.join("\n")).unwrap();
-        let class = &json["Dhcp4"]["client-classes"][0];
-        assert_eq!(
-            class["test"],
-            "substring(pkt4.mac, 0, 5) == 0x5254001234 and option[175].exists"
-        );
-        assert_eq!(class["boot-file-name"], "boot.ipxe");
-    }
-
-    #[test]
-    fn a_proxy_dhcp_ignores_strangers() {
-        let host = "10.77.0.1/24".parse().unwrap();
-        let text = proxy_dhcp(&Templates::new(vec![]), &lab(1), "br0", host, "/tmp/x").unwrap();
-        for line in [
-            "interface=br0",
-            "dhcp-range=10.77.0.0,proxy,255.255.255.0",
-            "dhcp-host=52:54:00:12:34:01,id:*,set:virtlab-demo",
-            "dhcp-ignore=tag:!known",
-            "dhcp-boot=tag:ipxe,boot.ipxe,,10.77.0.1",
-        ] {
-            assert!(lines(&text).contains(&line), "{line} in {text}");
-        }
-    }
-}
+mod tests;

@@ -38,6 +38,21 @@ fn a_wrong_command_line_is_refused_with_2() {
 }
 
 #[test]
+fn a_dhcp_range_that_the_labs_nodes_cannot_have_is_refused() {
+    let user = User::new();
+    let export = ["pxe", "export", "demo", "--memory", "512MiB", "--boot-address", "10.77.0.1"];
+    let with = |args: &[&'static str]| [&export[..], &["--dir", "tree"], args].concat();
+    let cases = [
+        with(&["--dhcp-range", "10.77.0.100/24"]),
+        with(&["--dhcp-range", "10.77.0.200-10.77.1.9/24"]),
+        with(&["--dhcp-router", "10.77.0.1"]),
+        with(&["--dhcp-range", "10.77.0.100-10.77.0.101/24", "--nodes", "3"]),
+    ];
+    let cases: Vec<&[&str]> = cases.iter().map(Vec::as_slice).collect();
+    assert_transcript!("dhcp-range", user.session(&cases));
+}
+
+#[test]
 fn an_image_that_is_not_there_or_too_large_is_refused() {
     let user = User::new();
     user.write("broken.toml", "version = 1\nname = 'broken'\nmemory = 12\n");

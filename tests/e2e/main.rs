@@ -22,6 +22,7 @@ mod no_ipv6;
 mod parallel;
 mod past;
 mod proxy_dhcp;
+mod pxe_servers;
 mod resume;
 mod screen;
 mod session;

@@ -20,7 +20,7 @@ use crate::provision::prepare::{ConfigTemplate, Ingredients, OwnTemplates, Prepa
 use crate::provision::pxe_tree::{Export, write};
 use crate::provision::{draft, facts};
 use crate::render::config::ConfigInput;
-use crate::render::pxe::{self, HttpSite, Site};
+use crate::render::pxe::{self, DhcpSite, HttpSite, Site};
 use crate::session::Session;
 use crate::state::StateDir;
 use crate::template::Templates;
@@ -51,13 +51,14 @@ pub(super) fn run(session: &Session, args: &ExportArgs) -> Result<()> {
         );
     }
     let dir = std::path::absolute(&args.dir)?;
-    require_empty(&dir)?;
     let root = args.root.clone().unwrap_or_else(|| dir.clone());
     let site = Site {
         tftp_server: args.tftp_server.unwrap_or(lab.spec.boot_address),
         tftp_root: root.join("tftp").display().to_string(),
         http: http_url.map(|url| http_site(url, &root)).transpose()?,
+        dhcp: dhcp_site(args, &lab)?,
     };
+    require_empty(&dir)?;
     let image = Library::open_default()?.ensure(&spec, &Pin::default(), session.printer)?;
     let export = Export { templates, lab: &lab, spec: &spec, site: &site };
     export.write_tftp(&dir.join("tftp"), &image)?;
@@ -152,6 +153,14 @@ fn http_site(url: &Url, root: &Path) -> Result<HttpSite> {
         port: url.port().unwrap_or(80),
         root: root.join("http").display().to_string(),
     })
+}
+
+fn dhcp_site(args: &ExportArgs, lab: &Lab) -> Result<Option<DhcpSite>> {
+    let Some(range) = args.dhcp_range else { return Ok(None) };
+    if range.size() < lab.spec.nodes {
+        bail!("--dhcp-range {range} has fewer addresses than lab `{}` has nodes", lab.name);
+    }
+    Ok(Some(DhcpSite { range, router: args.dhcp_router, dns: args.dhcp_dns }))
 }
 
 /// What is there is somebody's: nothing is written over.

@@ -60,6 +60,7 @@ pub(super) fn run(session: &Session, args: &ServeArgs) -> Result<()> {
         tftp_server: address.addr().into(),
         tftp_root: tftp.display().to_string(),
         http: None,
+        dhcp: None,
     };
     let export = Export { templates: session.templates()?, lab, spec: &spec, site: &site };
     export.write_tftp(&tftp, &image)?;
