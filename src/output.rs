@@ -3,6 +3,10 @@
 //! Data goes to stdout and is stable; conversation goes to stderr; whether there are colours and
 //! moving bars is decided once, here, and not by each caller.
 
+pub(crate) mod guest_text;
+pub(crate) mod prefix;
+pub(crate) mod raw_terminal;
+
 use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::io::{IsTerminal, Write};
@@ -59,9 +63,12 @@ impl Printer {
 
     /// A line of data on stdout. A reader that went away is not an error.
     pub fn data(&self, line: impl Display) {
-        self.bars.suspend(|| {
-            let _ = writeln!(anstream::stdout(), "{line}");
-        });
+        self.data_if_read(line);
+    }
+
+    /// The same, for those who go on as long as somebody reads: whether somebody does.
+    pub(crate) fn data_if_read(&self, line: impl Display) -> bool {
+        self.bars.suspend(|| writeln!(anstream::stdout(), "{line}").is_ok())
     }
 
     /// Text on stdout in place of what the terminal shows; elsewhere it follows as data does.

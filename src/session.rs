@@ -42,12 +42,20 @@ impl<'a> Session<'a> {
 
     /// Everything that libvirt has; what of ours could not be understood is warned of.
     pub(crate) fn observe(&self, hypervisor: &Hypervisor) -> Result<Inventory> {
-        let lost = |error: &anyhow::Error| self.warn_of_lost_connection(error);
-        let inventory = hypervisor.persistently(lost, || hypervisor.observe())?;
+        let inventory = self.persistently(hypervisor, || hypervisor.observe())?;
         for problem in &inventory.foreign.unreadable {
             self.printer.warn(format!("leaving alone {problem}"));
         }
         Ok(inventory)
+    }
+
+    /// Does `work`, and does it again where the connection to libvirt was lost meanwhile.
+    pub(crate) fn persistently<T>(
+        &self,
+        hypervisor: &Hypervisor,
+        work: impl FnMut() -> Result<T>,
+    ) -> Result<T> {
+        hypervisor.persistently(|error| self.warn_of_lost_connection(error), work)
     }
 
     /// Says that libvirt went away, and that what was being done is done again.

@@ -2,6 +2,7 @@
 
 pub mod image;
 pub mod ksm;
+pub mod looking;
 pub mod memory;
 pub mod pxe;
 
@@ -15,6 +16,7 @@ use clap_complete::env::Shells;
 
 use self::image::ImageCommand;
 use self::ksm::KsmCommand;
+use self::looking::{ConsoleArgs, LogsArgs};
 use self::memory::MemoryArgs;
 use self::pxe::PxeCommand;
 use uuid::Uuid;
@@ -96,6 +98,12 @@ pub enum Command {
 
     /// Log in to a node, or run a command on it
     Ssh(SshArgs),
+
+    /// Show what nodes write to their serial consoles
+    Logs(LogsArgs),
+
+    /// Talk with a node by its serial console
+    Console(ConsoleArgs),
 
     /// Remove a lab and everything that belongs to it
     #[command(visible_aliases = ["delete", "rm"])]

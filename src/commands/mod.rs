@@ -1,5 +1,6 @@
 //! One file a verb: parse, one operation, print.
 
+mod console;
 mod create;
 mod curve;
 mod destroy;
@@ -7,6 +8,7 @@ mod doctor;
 pub mod image;
 pub mod ksm;
 mod list;
+mod logs;
 mod memory;
 mod progress;
 mod pxe;
@@ -53,6 +55,8 @@ pub fn run(cli: Cli, printer: &Printer) -> Result<()> {
         Command::Status(args) => status::run(&session, &args),
         Command::Verify(args) => verify::run(&session, &args),
         Command::Ssh(args) => ssh::run(&session, &args),
+        Command::Logs(args) => logs::run(&session, &args),
+        Command::Console(args) => console::run(&session, &args),
         Command::Destroy(args) => destroy::run(&session, &args),
         Command::Doctor => doctor::run(&session),
         Command::Render(args) => render::run(&session, &args),

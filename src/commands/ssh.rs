@@ -38,7 +38,7 @@ fn user(session: &Session, lab: &Lab, args: &SshArgs) -> Result<String> {
     image.ssh_user.ok_or_else(|| {
         hinted(
             format!("image `{}` names nobody to log in as", image.name),
-            "name a user by --user; `virsh console NODE` needs no sshd",
+            "name a user by --user; `virtlab console NODE` needs no sshd",
         )
     })
 }

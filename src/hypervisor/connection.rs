@@ -49,7 +49,7 @@ impl Hypervisor {
     pub fn persistently<T>(
         &self,
         lost: impl Fn(&anyhow::Error),
-        work: impl Fn() -> Result<T>,
+        mut work: impl FnMut() -> Result<T>,
     ) -> Result<T> {
         for _ in 0..RETRIES {
             match work() {

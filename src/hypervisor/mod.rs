@@ -6,6 +6,7 @@
 mod attachments;
 mod capabilities;
 mod connection;
+mod console;
 mod default_uri;
 mod description;
 mod domains;
@@ -32,6 +33,7 @@ pub use virt::error::ErrorNumber;
 pub use self::attachments::{Attachment, SeenNetwork};
 pub use self::capabilities::Capabilities;
 use self::connection::KeptConnection;
+pub(crate) use self::console::{Console, ConsolePlace, Received};
 use self::error::Doing;
 pub use self::error::{LibvirtError, is_connection_lost, is_ipv6_refused};
 pub use self::events::{DomainNews, watch_domains};

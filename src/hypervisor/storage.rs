@@ -11,6 +11,7 @@ use virt::storage_vol::StorageVol;
 use virt::stream::Stream;
 
 use super::Hypervisor;
+use super::console::log_name;
 use super::error::{Already, Doing, LibvirtError, Unless, is_any};
 use crate::lab::hardware::DiskSize;
 use crate::lab::{Lab, Node};
@@ -102,7 +103,7 @@ impl Hypervisor {
         let doing = || format!("reading the console log of `{}`", node.name);
         let Some(pool) = self.own_pool(lab)? else { return Ok(String::new()) };
         pool.refresh(0).doing(doing)?;
-        let name = format!("{}.console.log", node.name);
+        let name = log_name(node);
         let volume = pool.lookup_storage_vol_by_name(&name);
         let Some(volume) = volume.already(&[ErrorNumber::NoStorageVolume]).doing(doing)? else {
             return Ok(String::new());
@@ -148,7 +149,7 @@ impl Hypervisor {
     }
 
     /// The pool whose UUID only this lab's UUID leads to.
-    fn own_pool(&self, lab: &Lab) -> Result<Option<StoragePool>> {
+    pub(super) fn own_pool(&self, lab: &Lab) -> Result<Option<StoragePool>> {
         let pool = self.connection()?.lookup_storage_pool_by_uuid(lab.pool_uuid());
         pool.already(&[ErrorNumber::NoStoragePool])
             .doing(|| format!("looking up storage pool `{}`", lab.pool_name()))
@@ -170,7 +171,7 @@ fn send_all(stream: &Stream, mut content: impl Read) -> Result<()> {
     }
 }
 
-fn receive_all(stream: &Stream) -> Result<Vec<u8>> {
+pub(super) fn receive_all(stream: &Stream) -> Result<Vec<u8>> {
     let mut text = Vec::new();
     let mut buffer = vec![0; CHUNK];
     loop {

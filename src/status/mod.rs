@@ -1,12 +1,12 @@
 //! How a lab is doing: what its objects, its boot server and its nodes say. Nothing here prints.
 
 pub(crate) mod addresses;
+pub(crate) mod console_log;
 pub(crate) mod discovery;
 pub(crate) mod first_steps;
 pub(crate) mod memory;
 pub(crate) mod missing;
 pub(crate) mod readiness;
-#[cfg_attr(not(test), expect(dead_code, reason = "the commands that take several names follow"))]
 pub(crate) mod targets;
 pub(crate) mod unheard;
 pub(crate) mod wait;

@@ -10,6 +10,7 @@ mod images;
 mod listings;
 mod locks;
 mod login;
+mod looking;
 mod looks;
 mod oldest_libvirt;
 mod options;

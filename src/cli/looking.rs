@@ -1,0 +1,39 @@
+//! The command line of what looks into nodes: logs, console.
+
+use clap::Args;
+
+/// `logs`.
+#[derive(Args, Debug)]
+pub struct LogsArgs {
+    /// Names of nodes, or of labs for all of their nodes
+    #[arg(value_name = "NODE|LAB", required = true)]
+    pub names: Vec<String>,
+
+    /// Go on with what they write, until Ctrl-C
+    #[arg(short, long)]
+    pub follow: bool,
+
+    /// Where to begin: `boot` is the last start of the firmware [default: the
+    /// last power-on]
+    #[arg(long, value_enum, hide_possible_values = true, value_name = "boot")]
+    pub since: Option<Since>,
+}
+
+/// Where a log begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Since {
+    /// The last start of the firmware, by a power-on, a reset or a reboot
+    Boot,
+}
+
+/// `console`.
+#[derive(Args, Debug)]
+pub struct ConsoleArgs {
+    /// Name of the node, or of a lab for its first node
+    #[arg(value_name = "NODE|LAB")]
+    pub node: String,
+
+    /// Take the console from somebody who has it
+    #[arg(long)]
+    pub force: bool,
+}
