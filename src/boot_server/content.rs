@@ -11,6 +11,8 @@ use uuid::Uuid;
 
 use super::recorder::event::NodeIdentity;
 use super::stage::Stage;
+use crate::cluster::etcd::membership::{Peer, initial_cluster};
+use crate::cluster::etcd::{self, Endpoint};
 use crate::lab::readiness::ReadyWhen;
 use crate::lab::{LabName, MacAddr};
 use crate::render::config;
@@ -75,6 +77,16 @@ impl Content {
             node.config = config::put_discovery_url(&node.config, &url);
         }
         self.discovery_url = Some(url);
+    }
+
+    /// All nodes whose addresses are known, as etcd's `initial-cluster` names the members of a new cluster.
+    pub fn founders(&self) -> String {
+        let peer = |node: &ServedNode| {
+            let endpoint =
+                Endpoint { name: node.name.clone(), ip: node.ip?, port: etcd::CLIENT_PORT };
+            Some(Peer { url: endpoint.peer_url(), name: endpoint.name })
+        };
+        initial_cluster(&self.nodes.iter().filter_map(peer).collect::<Vec<_>>())
     }
 
     /// Which nodes there are.

@@ -10,6 +10,7 @@ pub mod discovery;
 mod events;
 mod file_body;
 mod files;
+mod membership;
 pub mod message;
 mod probe;
 pub mod process;

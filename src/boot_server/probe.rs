@@ -10,6 +10,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 
 use super::content::Content;
+use super::membership;
 use super::recorder::event::{AddressFound, ClusterHealth, EtcdChanged, Happening, StageReached};
 use super::recorder::now_ms;
 use super::recorder::timeline::{NodeTimeline, Timeline};
@@ -126,6 +127,14 @@ impl Prober {
         } else {
             etcd::examine(&endpoints, &content.uuid.to_string())?
         };
+        if report.healthy {
+            self.server.membership.has_formed();
+        }
+        if report.members.iter().any(|member| member.learner)
+            && let Err(error) = membership::promote(&endpoints)
+        {
+            tracing::debug!("{error:#}");
+        }
         let etcd = ClusterHealth {
             healthy: report.healthy,
             members: report.members.len(),

@@ -8,13 +8,17 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use tokio::task::spawn_blocking;
 
 use super::asking::Asking;
 use super::events::events;
 use super::files::file;
+use super::membership::Start;
 use super::server::{Claimed, Server};
 use super::stage::Stage;
-use crate::render::config::substitute_addresses;
+use crate::cluster::etcd::Endpoint;
+use crate::cluster::etcd::membership::{Peer, initial_cluster};
+use crate::render::config::{self, InitialState, substitute_addresses};
 
 /// All routes of a boot server.
 pub fn router(server: Arc<Server>) -> Router {
@@ -24,7 +28,7 @@ pub fn router(server: Arc<Server>) -> Router {
         .route("/events", get(events))
         .route("/ipxe", get(script))
         .route("/files/{name}", get(file))
-        .route("/config", get(config))
+        .route("/config", get(own_config))
         .route("/nocloud/{file}", get(nocloud))
         .with_state(server)
 }
@@ -55,15 +59,56 @@ async fn script(
     }
 }
 
-async fn config(State(server): State<Arc<Server>>, asking: Asking) -> Response {
-    match server.node(&asking) {
-        Some(node) => {
-            let text = substitute_addresses(&node.config, asking.ip);
+async fn own_config(State(server): State<Arc<Server>>, asking: Asking) -> Response {
+    let Some(node) = server.node(&asking) else { return refuse(&server, &asking, "a config") };
+    match filled_config(&server, &asking, &node).await {
+        Ok(text) => {
             server.answered(&asking, &node, Stage::Config, &text);
             ([(header::CONTENT_TYPE, node.content.config_type.clone())], text).into_response()
         }
-        None => refuse(&server, &asking, "a config"),
+        Err(why) => later(why),
     }
+}
+
+/// A node's config with what only now is known: its address, and how its etcd is to start.
+async fn filled_config(
+    server: &Arc<Server>,
+    asking: &Asking,
+    node: &Claimed,
+) -> Result<String, String> {
+    let text = substitute_addresses(&node.config, asking.ip);
+    if !config::wants_cluster(&text) {
+        return Ok(text);
+    }
+    let all: Vec<Peer> = server.endpoints(Some((node.index, asking.ip))).iter().map(peer).collect();
+    let founders = || config::put_cluster(&text, &initial_cluster(&all), InitialState::New);
+    // Who only looks changes no cluster.
+    let applicant = server.applicant(node.index, asking.ip).filter(|_| asking.is_get);
+    let Some(applicant) = applicant else { return Ok(founders()) };
+    let asked = Arc::clone(server);
+    let start = spawn_blocking(move || asked.membership.start(&applicant)).await;
+    match start {
+        Ok(Ok(Start::New)) => Ok(founders()),
+        Ok(Ok(Start::Existing(peers))) => {
+            Ok(config::put_cluster(&text, &initial_cluster(&peers), InitialState::Existing))
+        }
+        Ok(Ok(Start::Hold)) => Err(format!(
+            "etcd has lost its majority: its data is gone, and `virtlab restart {}` forms a new cluster\n",
+            node.content.lab
+        )),
+        Ok(Err(error)) => Err(format!("{error:#}\n")),
+        Err(error) => Err(format!("{error}\n")),
+    }
+}
+
+fn peer((_, endpoint): &(u32, Endpoint)) -> Peer {
+    Peer { name: endpoint.name.clone(), url: endpoint.peer_url() }
+}
+
+/// Who asks again in a moment may be answered then.
+fn later(why: String) -> Response {
+    tracing::warn!("{}", why.trim_end());
+    (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "2")], why).into_response()
 }
 
 /// cloud-init's data source `NoCloud`: a folder of four files.
@@ -75,7 +120,10 @@ async fn nocloud(
 ) -> Response {
     let Some(node) = server.node(&asking) else { return refuse(&server, &asking, "a config") };
     let text = match file.as_str() {
-        "user-data" => substitute_addresses(&node.config, asking.ip),
+        "user-data" => match filled_config(&server, &asking, &node).await {
+            Ok(text) => text,
+            Err(why) => return later(why),
+        },
         "meta-data" => meta_data(&node),
         // cloud-init retries a 404 ten times; an empty file avoids that.
         "vendor-data" | "network-config" => String::new(),

@@ -11,11 +11,13 @@ use tokio::sync::watch;
 
 use super::asking::Asking;
 use super::content::{Content, ServedNode};
+use super::membership::{Applicant, Membership};
 use super::message::{FORMAT, Status};
 use super::recorder::event::{Happening, StageReached};
 use super::recorder::timeline::{NodeTimeline, Timeline};
 use super::recorder::{Recorder, now_ms};
 use super::stage::Stage;
+use crate::cluster::etcd::{self, Endpoint};
 use crate::host::neighbour::{self, Neighbour};
 use crate::lab::plan::{DomainChange, DomainState};
 
@@ -24,6 +26,7 @@ use crate::lab::plan::{DomainChange, DomainState};
 pub struct Server {
     content: watch::Sender<Arc<Content>>,
     recorder: Recorder,
+    pub(super) membership: Membership,
     /// Who has which address on an interface.
     pub(crate) neighbour: fn(IpAddr, Option<&str>) -> Neighbour,
     refused: Mutex<BTreeSet<(IpAddr, &'static str)>>,
@@ -56,6 +59,7 @@ impl Server {
         Ok(Self {
             content: watch::Sender::new(Arc::new(content)),
             recorder,
+            membership: Membership::open(&journal.with_file_name(CLUSTER_FILE)),
             neighbour: neighbour::look_up,
             refused: Mutex::default(),
             closed: watch::Sender::new(false),
@@ -123,6 +127,25 @@ impl Server {
         Some(Claimed { content, place })
     }
 
+    /// Where the etcds of all nodes are, as far as their addresses are known. The one that asks is where it asks
+    /// from.
+    pub(super) fn endpoints(&self, asking: Option<(u32, IpAddr)>) -> Vec<(u32, Endpoint)> {
+        let own = |index: u32| asking.filter(|(node, _)| *node == index).map(|(_, ip)| ip);
+        let endpoint = |node: &NodeTimeline| {
+            let ip = own(node.index).or(node.ip)?;
+            Some((node.index, Endpoint { name: node.name.clone(), ip, port: etcd::CLIENT_PORT }))
+        };
+        self.recorder.look(|known| known.nodes.iter().filter_map(endpoint).collect())
+    }
+
+    /// A node that asks how it is to start its etcd.
+    pub(super) fn applicant(&self, index: u32, ip: IpAddr) -> Option<Applicant> {
+        let (own, others): (Vec<_>, Vec<_>) =
+            self.endpoints(Some((index, ip))).into_iter().partition(|(node, _)| *node == index);
+        let others = others.into_iter().map(|(_, endpoint)| endpoint).collect();
+        own.into_iter().next().map(|(_, own)| Applicant { index, own, others })
+    }
+
     /// Notes that a node got a text by which it reaches a stage.
     pub(super) fn answered(&self, asking: &Asking, node: &ServedNode, stage: Stage, text: &str) {
         if asking.is_get {
@@ -158,4 +181,6 @@ impl Server {
     }
 }
 
+/// What is known of the etcd cluster's past, beside the journal.
+const CLUSTER_FILE: &str = "cluster.json";
 const MOST_REFUSALS: usize = 256;

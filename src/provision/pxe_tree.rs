@@ -11,6 +11,7 @@ use crate::images::{ConfigFormat, Image, ImageSpec, Role};
 use crate::lab::{Lab, Node};
 use crate::loaders::Program;
 use crate::render::boot::{self, Entry, Urls};
+use crate::render::config::{self, InitialState};
 use crate::render::pxe::{self, HttpSite, Site};
 use crate::template::Templates;
 
@@ -65,7 +66,8 @@ impl Export<'_> {
             copy(&file.path, &http.join("files").join(&file.name))?;
         }
         for node in &content.nodes {
-            let text = &node.config;
+            // A server that only has files starts all as a new cluster.
+            let text = &config::put_cluster(&node.config, &content.founders(), InitialState::New);
             let mac = node.mac.hyphenated();
             if self.spec.config != ConfigFormat::UserData {
                 write(&http.join("configs").join(mac), text)?;

@@ -81,9 +81,36 @@ pub fn substitute_addresses(text: &str, asking: IpAddr) -> String {
     out
 }
 
+/// Whether the cluster that a node starts with is new.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InitialState {
+    /// All its members start together.
+    New,
+    /// The node joins members that are there.
+    Existing,
+}
+
+/// Whether a config leaves to the moment of asking how etcd is to start.
+pub fn wants_cluster(config: &str) -> bool {
+    config.contains(CLUSTER_PLACEHOLDER)
+}
+
+/// Puts etcd's `initial-cluster` and `initial-cluster-state` in the place of `$etcd_initial_cluster` and
+/// `$etcd_initial_cluster_state`.
+#[must_use]
+pub fn put_cluster(config: &str, cluster: &str, state: InitialState) -> String {
+    let state = match state {
+        InitialState::New => "new",
+        InitialState::Existing => "existing",
+    };
+    // The longer name first: the other one is its beginning.
+    config.replace(STATE_PLACEHOLDER, state).replace(CLUSTER_PLACEHOLDER, cluster)
+}
+
 /// A placeholder that was in `before` more often than it is in `after`, which a program made of it.
 pub fn lost_placeholder(before: &str, after: &str) -> Option<&'static str> {
-    let all = [DISCOVERY_PLACEHOLDER, ADDRESS_PLACEHOLDERS[0], ADDRESS_PLACEHOLDERS[1]];
+    let [private, public] = ADDRESS_PLACEHOLDERS;
+    let all = [DISCOVERY_PLACEHOLDER, private, public, STATE_PLACEHOLDER, CLUSTER_PLACEHOLDER];
     let count = |text: &str, name: &str| text.matches(name).count();
     all.into_iter().find(|name| count(after, name) < count(before, name))
 }
@@ -98,6 +125,8 @@ struct ConfigContext<'a> {
 }
 
 const DISCOVERY_PLACEHOLDER: &str = "<DISCOVERY_URL>";
+const CLUSTER_PLACEHOLDER: &str = "$etcd_initial_cluster";
+const STATE_PLACEHOLDER: &str = "$etcd_initial_cluster_state";
 const ADDRESS_PLACEHOLDERS: [&str; 2] = ["$private_ipv4", "$public_ipv4"];
 
 #[cfg(test)]
@@ -121,6 +150,15 @@ mod tests {
         ] {
             assert_eq!(substitute_addresses(text, ip), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn the_cluster_is_put_in_and_its_state() {
+        let text = "cluster: $etcd_initial_cluster\nstate: $etcd_initial_cluster_state\n";
+        assert!(wants_cluster(text));
+        let filled = put_cluster(text, "a=http://10.0.0.2:2380", InitialState::Existing);
+        assert_eq!(filled, "cluster: a=http://10.0.0.2:2380\nstate: existing\n");
+        assert!(!wants_cluster(&filled));
     }
 
     #[test]

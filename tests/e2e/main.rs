@@ -24,6 +24,7 @@ mod parallel;
 mod past;
 mod proxy_dhcp;
 mod pxe_servers;
+mod rejoin;
 mod resume;
 mod screen;
 mod session;

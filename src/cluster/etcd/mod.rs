@@ -29,7 +29,7 @@ pub struct Endpoint {
 
 impl Endpoint {
     /// Where the other members reach it.
-    fn peer_url(&self) -> String {
+    pub fn peer_url(&self) -> String {
         format!("http://{}", std::net::SocketAddr::new(self.ip, PEER_PORT))
     }
 

@@ -16,7 +16,7 @@ use crate::lab::hardware::Graphics;
 use crate::lab::readiness::ReadyWhen;
 use crate::lab::{Lab, Node};
 use crate::render::boot::{self, BootFiles, Entry, Urls};
-use crate::render::config::{self, ConfigInput};
+use crate::render::config::{self, ConfigInput, InitialState};
 use crate::template::Templates;
 
 /// All of it, with configs that the nodes can read.
@@ -143,6 +143,7 @@ fn check_configs(content: &Content, format: ConfigFormat, source: &str) -> Resul
         let address = node.ip.unwrap_or(content.address);
         let text = config::substitute_addresses(&node.config, address);
         let text = config::put_discovery_url(&text, &content.discovery_base());
+        let text = config::put_cluster(&text, &content.founders(), InitialState::New);
         // Templates that treat nodes differently do so with the first or the last.
         let thorough = position == 0 || position == last;
         validate(format, &text, thorough).with_context(|| {
