@@ -20,7 +20,7 @@ packages() {
     # unpacked into it by its recipe, so they are not in this list.
     images) echo cpio gzip lz4 xz-utils zstd kmod busybox-static curl mmdebstrap squashfs-tools ;;
     test) echo libxml2-utils gpg gpg-agent gpgv openssl nginx-light etcd-server etcd-client etcd-discovery \
-        ignition openssh-client jq zsh fish "$(installer)" \
+        ignition openssh-client ansible-core dropbear-bin openssh-sftp-server jq zsh fish "$(installer)" \
         isc-dhcp-server kea-dhcp4-server tftpd-hpa ;;
     # What scripts/host.sh makes plain Debian hosts with.
     hosts) echo systemd-container mmdebstrap nginx-light git procps ;;

@@ -5,7 +5,9 @@ use std::ffi::{OsStr, OsString};
 use anyhow::{Context, Result};
 use clap::{Arg, Command, CommandFactory};
 use clap_complete::CompleteEnv;
-use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
+use clap_complete::engine::{
+    ArgValueCompleter, CompletionCandidate, PathCompleter, ValueCompleter,
+};
 use clap_complete::env::Shells;
 
 use crate::cli::Cli;
@@ -46,6 +48,8 @@ enum Takes {
     Labs,
     Nodes,
     LabsAndNodes,
+    /// Paths, here or there.
+    Paths,
 }
 
 impl Takes {
@@ -55,6 +59,7 @@ impl Takes {
             "LAB" => Some(Self::Labs),
             "NODE" => Some(Self::Nodes),
             "NODE|LAB" => Some(Self::LabsAndNodes),
+            "[NODE:]PATH" => Some(Self::Paths),
             _ => None,
         })
     }
@@ -68,7 +73,11 @@ fn names(takes: Takes) -> ArgValueCompleter {
         let names = known(connection(&words).as_deref(), takes).unwrap_or_default();
         let typed = typed.to_string_lossy();
         let matching = names.into_iter().filter(|name| name.starts_with(typed.as_ref()));
-        matching.map(CompletionCandidate::new).collect()
+        let mut candidates: Vec<_> = matching.map(CompletionCandidate::new).collect();
+        if takes == Takes::Paths {
+            candidates.extend(PathCompleter::any().complete(typed.as_ref().as_ref()));
+        }
+        candidates
     })
 }
 
@@ -78,6 +87,7 @@ fn known(uri: Option<&str>, takes: Takes) -> Result<Vec<String>> {
         Takes::Labs => targets::lab_names(&inventory),
         Takes::Nodes => targets::node_names(&inventory),
         Takes::LabsAndNodes => targets::names(&inventory),
+        Takes::Paths => targets::names(&inventory).iter().map(|name| format!("{name}:")).collect(),
     };
     names.sort();
     names.dedup();

@@ -33,6 +33,11 @@ pub struct TimedOut {
     pub hint: Option<String>,
 }
 
+/// A command on a node ended so; that is our own exit status, and the command has said why.
+#[derive(Debug, thiserror::Error)]
+#[error("a command ended with status {0}")]
+pub struct RemoteStatus(pub u8);
+
 /// What was done was stopped by a signal.
 #[derive(Debug, thiserror::Error)]
 #[error("interrupted")]

@@ -19,6 +19,9 @@ fn main() -> ExitCode {
         let _ = signal_hook::low_level::emulate_default_handler(signal_hook::consts::SIGINT);
         return ExitCode::from(INTERRUPTED);
     }
+    if let Some(error::RemoteStatus(status)) = error.downcast_ref() {
+        return ExitCode::from(*status);
+    }
     printer.error(&error, &hint::hints(&error));
     if error.is::<error::TimedOut>() { ExitCode::from(TIMED_OUT) } else { ExitCode::FAILURE }
 }

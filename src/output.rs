@@ -84,6 +84,11 @@ impl Printer {
         }
     }
 
+    /// A line on stderr that `--quiet` does not silence: what a command on a node has to say.
+    pub(crate) fn complaint(&self, line: impl Display) {
+        self.say(line);
+    }
+
     /// A warning on stderr; `--quiet` does not silence it. The same one is said once.
     pub fn warn(&self, line: impl Display) {
         let line = line.to_string();

@@ -2,11 +2,11 @@
 
 pub mod image;
 pub mod ksm;
+pub mod login;
 pub mod looking;
 pub mod memory;
 pub mod pxe;
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use clap_complete::env::Shells;
 
 use self::image::ImageCommand;
 use self::ksm::KsmCommand;
+use self::login::{CpArgs, ExecArgs, InventoryArgs, SshArgs, SshConfigArgs};
 use self::looking::{ConsoleArgs, LogsArgs};
 use self::memory::MemoryArgs;
 use self::pxe::PxeCommand;
@@ -99,6 +100,18 @@ pub enum Command {
     /// Log in to a node, or run a command on it
     Ssh(SshArgs),
 
+    /// Run a command on many nodes at the same time
+    Exec(ExecArgs),
+
+    /// Copy files to and from nodes
+    Cp(CpArgs),
+
+    /// Print ssh's configuration for nodes, for `ssh -F`
+    SshConfig(SshConfigArgs),
+
+    /// Print the labs as a dynamic inventory of Ansible
+    Inventory(InventoryArgs),
+
     /// Show what nodes write to their serial consoles
     Logs(LogsArgs),
 
@@ -162,26 +175,6 @@ pub struct ClusterArgs {
     /// Port on which etcd listens for clients
     #[arg(long, value_name = "PORT", default_value_t = 2379, env = "VIRTLAB_CLIENT_PORT")]
     pub client_port: u16,
-}
-
-/// `ssh`.
-#[derive(Args, Debug)]
-pub struct SshArgs {
-    /// User to log in as [default: the image's]
-    #[arg(short = 'l', long, value_name = "USER")]
-    pub user: Option<String>,
-
-    /// Private key to log in with [default: ssh's own choice]
-    #[arg(short, long, value_name = "FILE")]
-    pub identity: Option<PathBuf>,
-
-    /// Name of the node, or of a lab for its first node
-    #[arg(value_name = "NODE|LAB")]
-    pub node: String,
-
-    /// Command to run there instead of a shell
-    #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true)]
-    pub command: Vec<OsString>,
 }
 
 /// `create`.

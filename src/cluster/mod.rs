@@ -2,6 +2,7 @@
 
 pub mod discovery;
 pub mod etcd;
+pub(crate) mod login;
 pub mod ssh;
 
 use std::thread;

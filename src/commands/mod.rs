@@ -1,11 +1,14 @@
 //! One file a verb: parse, one operation, print.
 
 mod console;
+mod cp;
 mod create;
 mod curve;
 mod destroy;
 mod doctor;
+mod exec;
 pub mod image;
+mod inventory;
 pub mod ksm;
 mod list;
 mod logs;
@@ -15,6 +18,7 @@ mod pxe;
 mod render;
 mod serve;
 mod ssh;
+mod ssh_config;
 mod status;
 mod verify;
 mod version;
@@ -55,6 +59,10 @@ pub fn run(cli: Cli, printer: &Printer) -> Result<()> {
         Command::Status(args) => status::run(&session, &args),
         Command::Verify(args) => verify::run(&session, &args),
         Command::Ssh(args) => ssh::run(&session, &args),
+        Command::Exec(args) => exec::run(&session, &args),
+        Command::Cp(args) => cp::run(&session, &args),
+        Command::SshConfig(args) => ssh_config::run(&session, &args),
+        Command::Inventory(args) => inventory::run(&session, &args),
         Command::Logs(args) => logs::run(&session, &args),
         Command::Console(args) => console::run(&session, &args),
         Command::Destroy(args) => destroy::run(&session, &args),

@@ -40,7 +40,7 @@ impl Hypervisor {
         let connection = self.connection()?;
         let Some(pool) = self.own_pool(lab)? else { return Ok(None) };
         let power_on = power_on(&connection, lab, node)?;
-        let log = Log { connection: &connection, pool: &pool, name: log_name(node) };
+        let log = Log { connection: &connection, pool: &pool, name: lab.console_log_name(node) };
         let is_new = !place.has_begun || (power_on.is_some() && place.power_on != power_on);
         // A pool learns of files that were made by others only when it is looked through.
         if is_new || log.volume().doing(doing)?.is_none() {
@@ -179,11 +179,6 @@ impl Log<'_> {
         let volume = self.pool.lookup_storage_vol_by_name(&self.name);
         volume.already(&[ErrorNumber::NoStorageVolume])
     }
-}
-
-/// The name of a node's console log in the lab's pool.
-pub(super) fn log_name(node: &Node) -> String {
-    format!("{}.console.log", node.name)
 }
 
 fn power_on(connection: &Connect, lab: &Lab, node: &Node) -> Result<Option<u32>> {

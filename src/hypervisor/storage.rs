@@ -11,7 +11,6 @@ use virt::storage_vol::StorageVol;
 use virt::stream::Stream;
 
 use super::Hypervisor;
-use super::console::log_name;
 use super::error::{Already, Doing, LibvirtError, Unless, is_any};
 use crate::lab::hardware::DiskSize;
 use crate::lab::{Lab, Node};
@@ -103,7 +102,7 @@ impl Hypervisor {
         let doing = || format!("reading the console log of `{}`", node.name);
         let Some(pool) = self.own_pool(lab)? else { return Ok(String::new()) };
         pool.refresh(0).doing(doing)?;
-        let name = log_name(node);
+        let name = lab.console_log_name(node);
         let volume = pool.lookup_storage_vol_by_name(&name);
         let Some(volume) = volume.already(&[ErrorNumber::NoStorageVolume]).doing(doing)? else {
             return Ok(String::new());

@@ -119,7 +119,12 @@ impl Lab {
 
     /// The serial console's log of a node on libvirt's host.
     pub fn console_log(&self, node: &Node) -> String {
-        format!("{}/{}.console.log", self.pool_path(), node.name)
+        format!("{}/{}", self.pool_path(), self.console_log_name(node))
+    }
+
+    /// The same by its name in the lab's storage pool.
+    pub fn console_log_name(&self, node: &Node) -> String {
+        format!("{}.console.log", node.name)
     }
 
     /// The disk of a node on libvirt's host, by its name in the lab's storage pool.

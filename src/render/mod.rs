@@ -3,7 +3,9 @@
 
 pub mod boot;
 pub mod config;
+pub(crate) mod inventory;
 pub mod pxe;
+pub(crate) mod ssh_config;
 pub mod xml;
 
 use std::net::Ipv4Addr;

@@ -4,6 +4,7 @@ pub(crate) mod addresses;
 pub(crate) mod console_log;
 pub(crate) mod discovery;
 pub(crate) mod first_steps;
+pub(crate) mod logins;
 pub(crate) mod memory;
 pub(crate) mod missing;
 pub(crate) mod readiness;
@@ -174,7 +175,7 @@ fn are_ready_now(
     Ok(report)
 }
 
-fn domain_word(state: Option<DomainState>) -> &'static str {
+pub(crate) fn domain_word(state: Option<DomainState>) -> &'static str {
     match state {
         None => "missing",
         Some(DomainState::Off) => "off",

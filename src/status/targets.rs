@@ -61,6 +61,12 @@ pub(crate) fn one_node<'a>(inventory: &'a Inventory, name: &str) -> Result<(&'a 
     Ok((found, node.unwrap_or_else(|| found.lab.node(1))))
 }
 
+/// The same as a target.
+pub(crate) fn one_node_of<'a>(inventory: &'a Inventory, name: &str) -> Result<Target<'a>> {
+    let (found, node) = one_node(inventory, name)?;
+    Ok(Target { found, nodes: vec![node], is_whole: false })
+}
+
 /// The names of all labs and of all nodes.
 pub(crate) fn names(inventory: &Inventory) -> Vec<String> {
     [lab_names(inventory), node_names(inventory)].concat()

@@ -30,6 +30,12 @@ fn bash_completes_commands_and_the_names_of_labs_and_nodes() {
         ("virtlab status x", ""),
         ("virtlab ssh ", "demo demo-1 demo-2"),
         ("virtlab ssh demo-", "demo-1 demo-2"),
+        ("virtlab exec demo-1 d", "demo demo-1 demo-2"),
+        ("virtlab logs demo-", "demo-1 demo-2"),
+        ("virtlab inventory --host d", "demo-1 demo-2"),
+        ("virtlab inventory d", "demo"),
+        ("virtlab cp tin", "tiny.toml"),
+        ("virtlab cp tiny.toml d", "demo-1: demo-2: demo:"),
     ] {
         assert_eq!(bash_completes(&user, line, &user.uri()), expected, "{line}");
     }
@@ -60,6 +66,7 @@ fn bash_completes(user: &User, line: &str, uri: &str) -> String {
     let output = Command::new("bash")
         .args(["-c", &script])
         .env("PATH", format!("{}:{path}", binary.parent().unwrap().display()))
+        .current_dir(user.path())
         .env("HOME", user.path())
         .env("LIBVIRT_DEFAULT_URI", uri)
         .output()

@@ -89,6 +89,16 @@ impl User {
         command
     }
 
+    /// Another program, in the user's folder, with virtlab's libvirt.
+    pub(crate) fn program(&self, name: &str, package: &str) -> Command {
+        let found = Command::new("which").arg(name).output().is_ok_and(|it| it.status.success());
+        assert!(found, "`{name}` is needed (package {package}): scripts/setup.sh test");
+        let mut command = Command::new(name);
+        command.current_dir(self.path()).env("HOME", self.path());
+        command.env("LIBVIRT_DEFAULT_URI", self.uri());
+        command
+    }
+
     pub(crate) fn uri(&self) -> String {
         format!("test://{}/node.xml", self.path().display())
     }

@@ -1,9 +1,10 @@
 //! A whole Debian, RAM-booted: real cloud-init fetches its user-data from our boot server and applies
 //! it, real sshd lets the given key in, Debian's own etcd forms the cluster.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use crate::harness::{LabGuard, run, virtlab};
+use crate::harness::{LabGuard, read, run, virtlab};
 
 #[test]
 fn cloud_init_applies_the_user_data_ssh_lets_the_key_in_and_etcd_is_healthy() {
@@ -43,9 +44,40 @@ fn cloud_init_applies_the_user_data_ssh_lets_the_key_in_and_etcd_is_healthy() {
     let read = ssh(&key, &second, "ETCDCTL_API=3 etcdctl get /testing");
     assert_eq!(read, "/testing\ntestdata\n");
 
+    every_way_in_works(folder.path(), &key);
+
     let verdict = virtlab(&["verify", LAB, "-o", "json"]).json();
     assert_eq!(verdict["healthy"], true, "{verdict}");
     assert_eq!(verdict["etcd"]["members"].as_array().unwrap().len(), 2);
+}
+
+/// `exec`, `cp`, `ssh -F` and Ansible, whose modules find the Python that cloud-init brings.
+fn every_way_in_works(folder: &Path, key: &Path) {
+    let key = key.to_str().unwrap();
+    let with_key = |verb: &str, args: &[&str]| virtlab(&[&[verb, "-i", key], args].concat());
+    let said = with_key("exec", &[LAB, "-o", "json", "--", "hostname"]).json();
+    for (index, node) in said["nodes"].as_array().unwrap().iter().enumerate() {
+        assert_eq!(node["stdout"][0], format!("{LAB}-{}", index + 1), "{said}");
+    }
+    let (file, back) = (folder.join("file"), folder.join("back"));
+    std::fs::write(&file, "by hand\n").unwrap();
+    with_key("cp", &[file.to_str().unwrap(), &format!("{LAB}:/tmp/")]).ok();
+    with_key("cp", &[&format!("{LAB}-2:/tmp/file"), back.to_str().unwrap()]).ok();
+    assert_eq!(read(&back), "by hand\n");
+
+    let config = folder.join("config");
+    std::fs::write(&config, with_key("ssh-config", &[LAB]).ok()).unwrap();
+    let second = format!("{LAB}-2");
+    let said = run("ssh", &["-F", config.to_str().unwrap(), &second, "hostname"]).ok();
+    assert_eq!(said, format!("{second}\n"));
+
+    let inventory = folder.join("inventory");
+    let own = env!("CARGO_BIN_EXE_virtlab");
+    std::fs::write(&inventory, format!("#!/bin/sh\nexec {own} inventory -i {key} \"$@\"\n"))
+        .unwrap();
+    std::fs::set_permissions(&inventory, PermissionsExt::from_mode(0o755)).unwrap();
+    let said = run("ansible", &["-i", inventory.to_str().unwrap(), "all", "-m", "ping"]).ok();
+    assert_eq!(said.matches("\"ping\": \"pong\"").count(), 2, "{said}");
 }
 
 #[track_caller]

@@ -77,6 +77,7 @@ pub(crate) fn missing(program: &str, error: &std::io::Error) -> ! {
         "virsh" => "libvirt-clients",
         "ssh" | "ssh-keygen" => "openssh-client",
         "etcd" => "etcd-server",
+        "ansible" => "ansible-core",
         "discovery.etcd.io" => "etcd-discovery",
         other => other,
     };

@@ -17,6 +17,7 @@ mod events;
 mod external_pxe;
 mod ksm;
 mod lab;
+mod logging_in;
 mod looking;
 mod micro_ignition;
 mod no_ipv6;
