@@ -4,12 +4,15 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use virtlab::cli::Cli;
-use virtlab::output::Printer;
+use virtlab::output::{Printer, cut_lines};
 use virtlab::{commands, completion, error, hint};
 
 fn main() -> ExitCode {
     completion::answer();
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => refuse_usage(&error),
+    };
     let printer = Printer::new(cli.global.quiet, cli.global.output);
     let Err(error) = commands::run(cli, &printer) else { return ExitCode::SUCCESS };
 
@@ -24,6 +27,17 @@ fn main() -> ExitCode {
     }
     printer.error(&error, &hint::hints(&error));
     if error.is::<error::TimedOut>() { ExitCode::from(TIMED_OUT) } else { ExitCode::FAILURE }
+}
+
+/// As clap itself does it, but without repeating an argument of any length.
+fn refuse_usage(error: &clap::Error) -> ! {
+    let text = error.render().to_string();
+    let cut = cut_lines(&text);
+    if cut != text {
+        eprint!("{cut}");
+        std::process::exit(error.exit_code());
+    }
+    error.exit()
 }
 
 const TIMED_OUT: u8 = 3;

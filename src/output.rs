@@ -91,7 +91,7 @@ impl Printer {
 
     /// A warning on stderr; `--quiet` does not silence it. The same one is said once.
     pub fn warn(&self, line: impl Display) {
-        let line = line.to_string();
+        let line = cut_lines(&line.to_string());
         if !self.warnings.lock().expect("nobody panics with it").insert(line.clone()) {
             return;
         }
@@ -102,13 +102,13 @@ impl Printer {
     /// An error on stderr with its hints, in the house form: `error: …`, a blank line, `hint: …`.
     pub fn error(&self, error: &anyhow::Error, hints: &[String]) {
         let style = AnsiColor::Red.on_default().bold();
-        self.say(format!("{style}error{style:#}: {error:#}"));
+        self.say(format!("{style}error{style:#}: {}", cut_lines(&format!("{error:#}"))));
         if !hints.is_empty() {
             self.say("");
         }
         let style = AnsiColor::Cyan.on_default().bold();
         for hint in hints {
-            self.say(format!("{style}hint{style:#}: {hint}"));
+            self.say(format!("{style}hint{style:#}: {}", cut_lines(hint)));
         }
     }
 
@@ -229,6 +229,36 @@ pub fn sanitize(text: &str) -> String {
         .collect()
 }
 
+/// Text of which no line is longer than people read: input that a message repeats may be of any length.
+pub fn cut_lines(text: &str) -> String {
+    let cut = |line: &str| match line.char_indices().nth(MAX_LINE) {
+        None => line.to_owned(),
+        Some((end, _)) => {
+            let more = line[end..].chars().count();
+            format!("{}… ({more} characters more)", line[..end].trim_end())
+        }
+    };
+    text.split('\n').map(cut).collect::<Vec<_>>().join("\n")
+}
+
+/// What a console shows of its log at the end: without the sequences that drive a terminal, and with what
+/// backspaces and carriage returns took away taken away.
+pub fn console_text(log: &str) -> String {
+    let show = |line: &str| {
+        let line = line.trim_end_matches('\r');
+        let line = line.rsplit('\r').next().unwrap_or_default();
+        let mut shown = String::new();
+        for (index, part) in line.split('\u{8}').enumerate() {
+            if index > 0 {
+                shown.pop();
+            }
+            shown.push_str(&anstream::adapter::strip_str(part).to_string());
+        }
+        shown
+    };
+    log.split('\n').map(show).collect::<Vec<_>>().join("\n")
+}
+
 /// A duration as people read it: `0.4s`, `25.1s`, `3m07s`.
 pub fn seconds(duration: Duration) -> String {
     let total = duration.as_secs();
@@ -247,6 +277,8 @@ pub fn terminal_width() -> usize {
 
 /// Erases all and goes to the first line (ECMA-48).
 const CLEAR_SCREEN: &str = "\x1b[2J\x1b[H";
+/// Longer than any line of our own.
+const MAX_LINE: usize = 1000;
 const COLUMN_GAP: &str = "  ";
 const SPINNER_TICK: Duration = Duration::from_millis(120);
 
@@ -267,6 +299,29 @@ mod tests {
     fn text_from_a_guest_cannot_drive_the_terminal() {
         assert_eq!(sanitize("a\u{1b}[2Jb\u{202e}c"), "a\\u{1b}[2Jb\\u{202e}c");
         assert_eq!(sanitize("grün"), "grün");
+    }
+
+    #[test]
+    fn a_long_line_is_cut_and_the_others_are_not() {
+        let text = format!("reading `x`:\n{}\nend", "ü".repeat(100_000));
+        let expected = format!("reading `x`:\n{}… (99000 characters more)\nend", "ü".repeat(1000));
+        assert_eq!(cut_lines(&text), expected);
+    }
+
+    #[test]
+    fn a_console_is_shown_as_a_screen_would_show_it() {
+        for (log, shown) in [
+            ("\u{1b}[0m\u{1b}[1;32mok\u{1b}[0m login:\r\nnext\r\n", "ok login:\nnext\n"),
+            (
+                "Press Ctrl-B\u{8}\u{8}\u{8}\u{8}\u{8}\u{8}\u{8}\u{8}\u{8}\u{8}\u{8}\u{8}iPXE",
+                "iPXE",
+            ),
+            ("\u{8}\u{8}a", "a"),
+            (" 10%\r 50%\r100%\n", "100%\n"),
+            ("cut \u{1b}[3", "cut "),
+        ] {
+            assert_eq!(console_text(log), shown, "{log:?}");
+        }
     }
 
     #[test]

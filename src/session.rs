@@ -46,6 +46,12 @@ impl<'a> Session<'a> {
         for problem in &inventory.foreign.unreadable {
             self.printer.warn(format!("leaving alone {problem}"));
         }
+        for found in inventory.labs.values() {
+            for (index, domain) in &found.renamed {
+                let node = found.lab.name.node(*index);
+                self.printer.warn(format!("node `{node}` is called `{domain}` in libvirt"));
+            }
+        }
         Ok(inventory)
     }
 

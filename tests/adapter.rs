@@ -294,6 +294,22 @@ fn ready(found: &Found) -> Observed {
 }
 
 #[test]
+fn a_node_under_another_name_goes_with_its_lab() {
+    let libvirt = Libvirt::new("");
+    let lab = lab();
+    libvirt.make_network(&lab, Some(Activity::Active));
+    let renamed = domain_xml(&lab, 1).replace("<name>demo-1</name>", "<name>mine</name>");
+    libvirt.node(1, |c| Hypervisor::define_domain(c, &lab, 1, &renamed)).unwrap();
+    let inventory = libvirt.observe();
+    let found = &inventory.labs[&lab.uuid];
+    assert_eq!(found.domains, BTreeMap::from([(1, DomainState::Off)]));
+    assert_eq!(found.renamed, BTreeMap::from([(1, "mine".to_owned())]));
+    libvirt.take_down(&lab).unwrap();
+    let inventory = libvirt.observe();
+    assert!(inventory.labs.is_empty() && inventory.foreign.domains.is_empty(), "{inventory:?}");
+}
+
+#[test]
 fn copies_that_somebody_made_of_our_objects_are_theirs() {
     let libvirt = Libvirt::new("");
     let lab = lab();

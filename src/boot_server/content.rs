@@ -112,6 +112,9 @@ pub struct ServedNode {
     pub mac: MacAddr,
     /// Its reserved address; `None` where we do not give addresses.
     pub ip: Option<IpAddr>,
+    /// The arguments of its kernel; virtlab 0.1 did not keep them here.
+    #[serde(default)]
+    pub arguments: Option<String>,
     /// Its iPXE script.
     pub script: String,
     /// Its config, with the address placeholders still in it.

@@ -93,7 +93,7 @@ pub(super) fn run(session: &Session, args: &CreateArgs) -> Result<()> {
         }
     })?;
     let inventory = session.observe(&hypervisor)?;
-    let found = inventory.labs.get(&lab.uuid).ok_or_else(|| no_lab(&lab.name))?;
+    let found = inventory.labs.get(&lab.uuid).ok_or_else(|| no_lab(&inventory, &lab.name))?;
     super::status::print(session, &hypervisor, found, etcd::CLIENT_PORT)
 }
 

@@ -34,5 +34,8 @@ fn destroy_one(
 ) -> Result<()> {
     let take_lock = || LabLock::take(session, hypervisor, name, "destroy", args.lock.patience());
     let _alone = if args.dry_run { None } else { Some(take_lock()?) };
-    if destroy(session, hypervisor, name, args.dry_run)? { Ok(()) } else { Err(no_lab(name)) }
+    if destroy(session, hypervisor, name, args.dry_run)? {
+        return Ok(());
+    }
+    Err(no_lab(&session.observe(hypervisor)?, name))
 }

@@ -31,7 +31,9 @@ fn show(session: &Session, args: &ShowArgs) -> Result<()> {
     }
     loop {
         let inventory = session.observe(&hypervisor)?;
-        let Some(found) = inventory.lab(&args.lab) else { return Err(no_lab(&args.lab)) };
+        let Some(found) = inventory.lab(&args.lab) else {
+            return Err(no_lab(&inventory, &args.lab));
+        };
         let memory = memory::observe(&hypervisor, found)?;
         if files.are_wanted() {
             match running(&memory, found).sample() {

@@ -16,7 +16,7 @@ pub(super) fn run(session: &Session, args: &ClusterArgs) -> Result<()> {
     let hypervisor = session.hypervisor()?;
     let inventory = session.observe(&hypervisor)?;
     merging::repair(session.printer, &hypervisor, &inventory);
-    let Some(found) = inventory.lab(&args.lab) else { return Err(no_lab(&args.lab)) };
+    let Some(found) = inventory.lab(&args.lab) else { return Err(no_lab(&inventory, &args.lab)) };
     print(session, &hypervisor, found, args.client_port)
 }
 

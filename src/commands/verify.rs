@@ -4,15 +4,16 @@
 use anyhow::{Result, bail};
 use serde::Serialize;
 
+use crate::boot_server::client::Client;
 use crate::cli::ClusterArgs;
 use crate::cluster::{discovery, etcd};
-use crate::hypervisor::Hypervisor;
-use crate::lab::Lab;
+use crate::hypervisor::{Found, Hypervisor};
+use crate::images::Readiness;
 use crate::output::Table;
 use crate::session::Session;
 use crate::status::discovery::DiscoveryStatus;
 use crate::status::readiness::endpoints;
-use crate::status::{addresses, no_lab};
+use crate::status::{self, addresses, no_lab};
 
 /// What `-o json` prints.
 #[derive(Serialize)]
@@ -20,6 +21,9 @@ struct Verdict {
     lab: String,
     healthy: bool,
     problems: Vec<String>,
+    /// When a node of this lab is ready, if that is not an etcd's health and there is no etcd.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ready_by: Option<Readiness>,
     etcd: etcd::Report,
     #[serde(skip_serializing_if = "Option::is_none")]
     discovery: Option<DiscoveryStatus>,
@@ -28,25 +32,50 @@ struct Verdict {
 pub(super) fn run(session: &Session, args: &ClusterArgs) -> Result<()> {
     let hypervisor = session.hypervisor()?;
     let inventory = session.observe(&hypervisor)?;
-    let Some(found) = inventory.lab(&args.lab) else { return Err(no_lab(&args.lab)) };
-    let verdict = verify(&hypervisor, &found.lab, args.client_port)?;
+    let Some(found) = inventory.lab(&args.lab) else { return Err(no_lab(&inventory, &args.lab)) };
+    let verdict = verify(&hypervisor, found, args.client_port)?;
     print(session, &verdict)?;
     if !verdict.healthy {
-        bail!("lab `{}` is not healthy:\n  {}", verdict.lab, verdict.problems.join("\n  "));
+        bail!(
+            "lab `{}` is not {}:\n  {}",
+            verdict.lab,
+            if verdict.ready_by.is_some() { "ready" } else { "healthy" },
+            verdict.problems.join("\n  ")
+        );
     }
     Ok(())
 }
 
-fn verify(hypervisor: &Hypervisor, lab: &Lab, client_port: u16) -> Result<Verdict> {
+fn verify(hypervisor: &Hypervisor, found: &Found, client_port: u16) -> Result<Verdict> {
+    let lab = &found.lab;
     let addresses = addresses::find(hypervisor, lab, false)?;
     let nodes = lab.nodes();
-    let known =
-        nodes.iter().filter_map(|node| Some((node.name.as_str(), *addresses.get(&node.index)?)));
-    let etcd =
-        etcd::examine(&endpoints(&known.collect::<Vec<_>>(), client_port), &lab.uuid.to_string())?;
+    let known: Vec<_> = nodes
+        .iter()
+        .filter_map(|node| Some((node.name.as_str(), *addresses.get(&node.index)?)))
+        .collect();
+    let etcd = etcd::examine(&endpoints(&known, client_port), &lab.uuid.to_string())?;
     let unknown = nodes.iter().filter(|node| !addresses.contains_key(&node.index));
     let mut problems: Vec<String> =
         unknown.map(|node| format!("{}: nobody knows its address", node.name)).collect();
+    // A lab that is to be ready without an etcd may have one all the same.
+    let has_etcd = etcd.nodes.iter().any(|node| node.healthy || node.member.is_some());
+    if lab.spec.ready != Readiness::Etcd && !has_etcd {
+        let timeline = Client::new(lab)?.status().map(|status| status.timeline.nodes);
+        let status = status::look(hypervisor, found, timeline.as_deref(), client_port)?;
+        let not_ready = status.nodes.iter().filter(|node| node.ip.is_some() && !node.ready);
+        problems.extend(
+            not_ready.map(|node| format!("{}: not ready, it is `{}`", node.name, node.state)),
+        );
+        return Ok(Verdict {
+            lab: lab.name.to_string(),
+            healthy: problems.is_empty(),
+            problems,
+            ready_by: Some(lab.spec.ready),
+            etcd,
+            discovery: None,
+        });
+    }
     problems.extend(etcd.problems());
     let discovery = DiscoveryStatus::of(lab, discovery::TIMEOUT)?;
     // A service that has gone or forgotten since does not make a cluster worse that has found itself.
@@ -60,12 +89,16 @@ fn verify(hypervisor: &Hypervisor, lab: &Lab, client_port: u16) -> Result<Verdic
         lab: lab.name.to_string(),
         healthy: problems.is_empty(),
         problems,
+        ready_by: None,
         etcd,
         discovery,
     })
 }
 
 fn print(session: &Session, verdict: &Verdict) -> Result<()> {
+    if let Some(readiness) = verdict.ready_by {
+        return print_readiness(session, verdict, readiness);
+    }
     let mut table = Table::new(&["node", "healthy", "member", "leader", "registered"]);
     let yes = |yes: bool| if yes { "yes" } else { "no" }.to_owned();
     for node in &verdict.etcd.nodes {
@@ -91,5 +124,27 @@ fn print(session: &Session, verdict: &Verdict) -> Result<()> {
             verdict.etcd.members.len()
         ));
     }
+    Ok(())
+}
+
+/// A lab without etcd has nothing more to verify than that its nodes are ready.
+fn print_readiness(session: &Session, verdict: &Verdict, readiness: Readiness) -> Result<()> {
+    let mut table = Table::new(&["node", "ready"]);
+    let is_ready =
+        |name: &str| !verdict.problems.iter().any(|it| it.starts_with(&format!("{name}:")));
+    for node in &verdict.etcd.nodes {
+        let ready = if is_ready(&node.name) { "yes" } else { "no" };
+        table.row([node.name.clone(), ready.to_owned()]);
+    }
+    let names: Vec<String> = verdict.etcd.nodes.iter().map(|node| node.name.clone()).collect();
+    session.printer.listing(verdict, &names, &table)?;
+    let when = match readiness {
+        Readiness::Ssh => "ssh answers",
+        Readiness::Config | Readiness::Etcd => "its config is fetched",
+    };
+    session.printer.note(format!(
+        "no etcd answers, and none is expected: a node of lab `{}` is ready when {when} (--ready {readiness})",
+        verdict.lab
+    ));
     Ok(())
 }

@@ -78,6 +78,8 @@ fn lacks(found: &Found) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::lab::plan::Marks;
     use crate::lab::tests::lab;
@@ -90,6 +92,7 @@ mod tests {
                 network,
                 pool,
                 domains: (1..).zip(states.iter().copied()).collect(),
+                renamed: BTreeMap::new(),
                 marks: Marks::default(),
                 reserved: None,
             };

@@ -120,8 +120,17 @@ fn undefine_with_all(domain: &Domain) -> Result<(), Error> {
 pub(super) fn own_domain(connection: &Connect, lab: &Lab, index: u32) -> Result<Option<Domain>> {
     let name = lab.name.node(index);
     let doing = || format!("looking up domain `{name}`");
-    let domain = connection.lookup_domain_by_name(&name).already(&[ErrorNumber::NoDomain]);
-    let Some(domain) = domain.doing(doing)? else { return Ok(None) };
+    let gone = [ErrorNumber::NoDomain];
+    let named = connection.lookup_domain_by_name(&name).already(&gone).doing(doing)?;
+    let domain = match named {
+        Some(domain) => Some(domain),
+        // Somebody may have given it another name.
+        None => {
+            let uuid = lab.node(index).uuid;
+            connection.lookup_domain_by_uuid(uuid).already(&gone).doing(doing)?
+        }
+    };
+    let Some(domain) = domain else { return Ok(None) };
     let Some(xml) = domain.xml_desc(0).already(&[ErrorNumber::NoDomain]).doing(doing)? else {
         return Ok(None);
     };

@@ -37,7 +37,7 @@ pub(crate) use self::console::{Console, ConsolePlace, Received};
 use self::error::Doing;
 pub use self::error::{LibvirtError, is_connection_lost, is_ipv6_refused};
 pub use self::events::{DomainNews, watch_domains};
-pub use self::observe::{Foreign, Found, Inventory};
+pub use self::observe::{Copied, Foreign, Found, Inventory};
 pub use self::probe::VirtProbe;
 use crate::lab::LibvirtVersion;
 

@@ -42,6 +42,8 @@ pub struct Found {
     pub pool: Option<Activity>,
     /// Its domains by node index.
     pub domains: BTreeMap<u32, DomainState>,
+    /// The names of its domains that have not that of their node any more, by node index.
+    pub renamed: BTreeMap<u32, String>,
     /// What the marks of its objects say where they differ.
     pub marks: Marks,
     /// For how many nodes, from the first on, its network has an address reserved; `None` if for none.
@@ -59,6 +61,19 @@ pub struct Foreign {
     pub pools: Vec<String>,
     /// Objects that carry our element but could not be understood, with the reason.
     pub unreadable: Vec<String>,
+    /// Domains that carry the mark of a lab and are none of its nodes, as what virt-clone makes.
+    pub copies: Vec<Copied>,
+}
+
+/// A domain that has the mark of a node, but neither its name nor its UUID.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Copied {
+    /// The domain.
+    pub domain: String,
+    /// The lab that its mark names.
+    pub lab: LabName,
+    /// The node that its mark names.
+    pub node: String,
 }
 
 impl Inventory {
@@ -96,6 +111,7 @@ impl Inventory {
             network: None,
             pool: None,
             domains: BTreeMap::new(),
+            renamed: BTreeMap::new(),
             marks: Marks::default(),
             reserved: None,
         });
@@ -182,6 +198,7 @@ fn observe_domain(inventory: &mut Inventory, domain: &Domain) -> Result<()> {
     let gone = [ErrorNumber::NoDomain];
     let Some(xml) = domain.xml_desc(0).already(&gone).doing(doing)? else { return Ok(()) };
     let Some(name) = domain.name().already(&gone).doing(doing)? else { return Ok(()) };
+    let Some(uuid) = domain.uuid().already(&gone).doing(doing)? else { return Ok(()) };
     let Some((state, _)) = domain.state().already(&gone).doing(doing)? else { return Ok(()) };
     match parse_cards(&xml, &inventory.networks) {
         Ok(cards) => inventory.cards.extend(cards),
@@ -189,13 +206,23 @@ fn observe_domain(inventory: &mut Inventory, domain: &Domain) -> Result<()> {
     }
     let state = state_of(state);
     match Mark::from_object_xml(&xml) {
-        // A copy that somebody made under another name (virt-clone) carries the mark, too, and is
-        // theirs.
-        Ok(Some(Mark { lab, node: Some(node) })) if name == lab.name.node(node.index) => {
+        Ok(Some(Mark { lab, node: Some(node) })) => {
+            let expected = lab.node(node.index);
+            // A copy that somebody made under another name (virt-clone) has another UUID, and is theirs.
+            if name != expected.name && uuid != expected.uuid {
+                let copied =
+                    Copied { domain: name.clone(), lab: lab.name.clone(), node: expected.name };
+                inventory.foreign.copies.push(copied);
+                inventory.foreign.domains.push(name);
+                return Ok(());
+            }
             let mark = DomainMark { generation: lab.generation, power: node.power };
             let found = inventory.found(lab);
             found.domains.insert(node.index, state);
             found.marks.nodes.insert(node.index, mark);
+            if name != expected.name {
+                found.renamed.insert(node.index, name);
+            }
         }
         Ok(_) => inventory.foreign.domains.push(name),
         Err(error) => {

@@ -83,6 +83,7 @@ impl Draft {
         wire::refuse_missing_nics(&lab, &survey.inventory, survey.is_session)?;
         wire::refuse_taken_macs(&lab, replaced, &survey.wire, &survey.inventory.cards)?;
         let prepared = prepare(lab, &survey)?;
+        survey.refuse_other_arguments(&prepared.content)?;
         preflight::conflicts(&prepared.lab, &survey.inventory)?;
         preflight::firewall(&prepared.lab, &survey)?;
         let memory = preflight::memory(&prepared.lab, &survey, mode)?;

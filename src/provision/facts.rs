@@ -56,7 +56,7 @@ fn without_libvirt(
         data_dir: None,
         domain_template: own.domain.as_ref().map(|own| own.reference.clone()),
         network_template: own.network.as_ref().map(|own| own.reference.clone()),
-        ready: spec.ready,
+        ready: spec.readiness(),
         virt_type: VirtType::Kvm,
         boot_address: None,
         boot_port: *BOOT_PORTS.start(),

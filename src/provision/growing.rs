@@ -50,7 +50,7 @@ impl Growable for GrowingLab<'_> {
         let Applier { session, hypervisor, lab, .. } = *self.applier;
         let inventory = session.observe(hypervisor)?;
         let Some(found) = inventory.labs.get(&lab.uuid) else {
-            return Err(no_lab(&lab.name));
+            return Err(no_lab(&inventory, &lab.name));
         };
         let nodes = memory::observe(hypervisor, found)?.nodes;
         Ok(nodes.into_iter().take(self.nodes as usize).collect())

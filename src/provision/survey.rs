@@ -153,11 +153,32 @@ impl Survey {
         if differences.is_empty() {
             return Ok(Some(lab.clone()));
         }
-        Err(hinted(
-            format!("lab `{}` exists and is different: {}", lab.name, differences.join("; ")),
-            format!("`virtlab create {} --recreate …` destroys it first", lab.name),
-        ))
+        Err(different(lab, &differences))
     }
+
+    /// Refuses a lab that is there already with other kernel arguments than its nodes would get now. Of a lab of
+    /// virtlab 0.1, and of nodes that it has not yet, nothing is known.
+    pub(crate) fn refuse_other_arguments(&self, content: &Content) -> Result<()> {
+        let (Some(Found { lab, .. }), Some(kept)) = (&self.found, &self.kept) else {
+            return Ok(());
+        };
+        let both = kept.nodes.iter().zip(&content.nodes);
+        let differ = both.into_iter().any(|(kept, new)| {
+            kept.arguments.is_some() && new.arguments.is_some() && kept.arguments != new.arguments
+        });
+        if !differ {
+            return Ok(());
+        }
+        let image = &lab.spec.image.name;
+        Err(different(lab, &[format!("the kernel arguments of image `{image}` are others by now")]))
+    }
+}
+
+fn different(lab: &Lab, differences: &[String]) -> anyhow::Error {
+    hinted(
+        format!("lab `{}` exists and is different: {}", lab.name, differences.join("; ")),
+        format!("`virtlab create {} --recreate …` destroys it first", lab.name),
+    )
 }
 
 impl NewLabFacts {

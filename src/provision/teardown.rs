@@ -24,6 +24,12 @@ pub(crate) fn destroy(
     if !dry_run {
         merging::repair(session.printer, hypervisor, &inventory);
     }
+    for copied in inventory.foreign.copies.iter().filter(|copied| copied.lab == *name) {
+        session.printer.warn(format!(
+            "domain `{}` is a copy of node `{}` and not virtlab's; it stays",
+            copied.domain, copied.node
+        ));
+    }
     let Some(found) = inventory.lab(name) else {
         return remove_rest(session, hypervisor, &inventory, name, dry_run);
     };

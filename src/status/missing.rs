@@ -102,16 +102,6 @@ pub(crate) fn of_node(lab: &Lab, node: &NodeTimeline) -> Option<Missing> {
     }
 }
 
-impl Problem {
-    /// The node that it is about.
-    pub(crate) fn node(&self) -> Option<u32> {
-        match self {
-            Self::Node { node, .. } => Some(*node),
-            Self::Silence { .. } | Self::Cluster(_) => None,
-        }
-    }
-}
-
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -24,9 +24,9 @@ use self::readiness::endpoints;
 use crate::boot_server::recorder::timeline::NodeTimeline;
 use crate::boot_server::stage::Stage;
 use crate::cluster::etcd;
-use crate::error::hinted;
+use crate::error::{did_you_mean, hinted};
 use crate::host::dnsmasq;
-use crate::hypervisor::{Found, Hypervisor};
+use crate::hypervisor::{Found, Hypervisor, Inventory};
 use crate::images::Readiness;
 use crate::lab::plan::DomainState;
 use crate::lab::{Lab, LabName, MacAddr};
@@ -72,9 +72,12 @@ pub(crate) struct NodeStatus {
     pub(crate) bytes: BTreeMap<&'static str, u64>,
 }
 
-/// The error for a lab that is not there.
-pub(crate) fn no_lab(name: &LabName) -> anyhow::Error {
-    hinted(format!("there is no lab `{name}`"), "`virtlab list` shows the labs there are")
+/// The error for a lab that is not there, with the one that may be meant.
+pub(crate) fn no_lab(inventory: &Inventory, name: &LabName) -> anyhow::Error {
+    let labs = targets::lab_names(inventory);
+    let near = did_you_mean(name.as_str(), labs.iter().map(String::as_str));
+    let guess = near.map(|near| format!(" (did you mean `{near}`?)")).unwrap_or_default();
+    hinted(format!("there is no lab `{name}`{guess}"), "`virtlab list` shows the labs there are")
 }
 
 /// Looks at a lab.

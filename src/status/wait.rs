@@ -20,7 +20,7 @@ use crate::images::Readiness;
 use crate::lab::plan::DomainState;
 use crate::lab::spec::ConfigSource;
 use crate::lab::{Lab, Node};
-use crate::output::{sanitize, seconds};
+use crate::output::{console_text, sanitize, seconds};
 use crate::session::Session;
 
 /// What is told while one waits.
@@ -195,28 +195,60 @@ impl<'a> Ear<'a> {
 
     /// The problems, each with the end of its node's console.
     fn explain(&self, problems: &[Problem]) -> Vec<String> {
-        let mut lines = Vec::new();
+        let mut blocks: Vec<Block> = Vec::new();
         for problem in problems {
-            let Some(index) = problem.node() else {
-                lines.push(format!("  {}", sanitize(&problem.to_string())));
+            let Problem::Node { node: index, missing, .. } = problem else {
+                blocks.push(Block { text: problem.to_string(), ..Block::default() });
                 continue;
             };
-            let node = self.lab.node(index);
-            let seen = self.known.as_ref().and_then(|known| known.node(index));
+            let node = self.lab.node(*index);
+            let seen = self.known.as_ref().and_then(|known| known.node(*index));
             let problem = if seen.is_some_and(unheard::is_unheard) {
-                let step = first_steps::of(self.hypervisor, self.lab, &node);
-                format!("{}: {}", node.name, step.describe(self.lab))
+                first_steps::of(self.hypervisor, self.lab, &node).describe(self.lab)
             } else {
-                problem.to_string()
+                missing.to_string()
             };
-            lines.push(format!("  {}", sanitize(&problem)));
-            match self.hypervisor.console_tail(self.lab, &node, CONSOLE_TAIL) {
-                Ok(text) => lines.extend(last_lines(&text).map(|line| format!("    | {line}"))),
-                Err(error) => lines.push(format!("    (no console: {error:#})")),
+            let console = match self.hypervisor.console_tail(self.lab, &node, CONSOLE_TAIL) {
+                Ok(text) => last_lines(&text).map(|line| format!("    | {line}")).collect(),
+                Err(error) => vec![format!("    (no console: {error:#})")],
+            };
+            // Nodes that hang at the same place are told together.
+            let same = |block: &&mut Block| {
+                (&block.text, numberless(&block.console)) == (&problem, numberless(&console))
+            };
+            match blocks.iter_mut().find(same) {
+                Some(block) => block.nodes.push(node.name),
+                None => blocks.push(Block { nodes: vec![node.name], text: problem, console }),
             }
         }
-        lines
+        blocks.into_iter().flat_map(Block::lines).collect()
     }
+}
+
+/// A problem, and the nodes that have it.
+#[derive(Default)]
+struct Block {
+    nodes: Vec<String>,
+    text: String,
+    /// The end of the first node's console.
+    console: Vec<String>,
+}
+
+impl Block {
+    fn lines(self) -> Vec<String> {
+        let text = sanitize(&self.text);
+        let first = match self.nodes.as_slice() {
+            [] => format!("  {text}"),
+            nodes => format!("  {}: {text}", nodes.join(", ")),
+        };
+        [vec![first], self.console].concat()
+    }
+}
+
+/// What two consoles have in common that differ in addresses, times and numbers of nodes only.
+fn numberless(console: &[String]) -> String {
+    let text = console.join("\n");
+    text.chars().filter(|character| !character.is_ascii_hexdigit()).collect()
 }
 
 /// The image's own config starts an etcd; somebody else's may have no such thing in mind.
@@ -235,7 +267,7 @@ fn hint(lab: &Lab, known: Option<&Timeline>) -> Option<String> {
 
 /// The last lines of a console that say something.
 fn last_lines(text: &str) -> impl Iterator<Item = String> {
-    let lines: Vec<String> = text
+    let lines: Vec<String> = console_text(text)
         .lines()
         .map(|line| sanitize(line.trim_end()))
         .filter(|line| !line.is_empty())

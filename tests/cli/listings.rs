@@ -66,6 +66,18 @@ fn what_a_later_virtlab_made_is_left_alone_with_a_warning() {
 }
 
 #[test]
+fn a_node_that_was_renamed_is_a_node_all_the_same() {
+    let user = User::new();
+    let lab = user.lab("demo", &[SHUT_OFF]);
+    // As `virsh domrename` does it.
+    user.seed(&lab.replace("<name>demo-1</name>", "<name>mine</name>"));
+    assert_transcript!(
+        "renamed-node",
+        user.session(&[&["list"], &["destroy", "demo", "--dry-run"], &["destroy", "demo"],])
+    );
+}
+
+#[test]
 fn a_copy_of_a_node_is_not_a_node() {
     let user = User::new();
     let lab = user.lab("demo", &[SHUT_OFF]);

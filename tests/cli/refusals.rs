@@ -7,7 +7,7 @@ use std::process::Command;
 
 use fs_err as fs;
 
-use crate::support::{FOREIGN, SHUT_OFF, User, assert_transcript, text};
+use crate::support::{FOREIGN, RUNNING, SHUT_OFF, User, assert_transcript, text};
 
 #[test]
 fn a_wrong_command_line_is_refused_with_2() {
@@ -27,6 +27,9 @@ fn a_wrong_command_line_is_refused_with_2() {
             &["create", "--mac-prefix", "01:00:5e"],
             &["create", "--stagger", "soon"],
             &["create", "--network", ""],
+            &["create", "--discovery", ""],
+            &["create", "--discovery", "ftp://x"],
+            &["create", "--discovery", "http://x/new?size=3"],
             &["create", "<&'\""],
             &["create", "Demo"],
             &["render", "--node", "0"],
@@ -123,11 +126,57 @@ fn a_lab_that_is_not_there_is_said_to_be_not_there() {
         "unknown-lab",
         user.session(&[
             &["status", "nope"],
+            &["status", "demmo"],
+            &["destroy", "dmo"],
             &["destroy", "nope"],
             &["serve", "nope"],
             &["render", "demo", "--node", "9"],
         ])
     );
+}
+
+#[test]
+fn a_line_of_any_length_is_not_repeated_whole() {
+    let user = User::new();
+    let long = "x".repeat(100_000);
+    user.write("long.toml", &format!("version = 1\nnodes = '{long}'\n"));
+    let entry = fs::read_to_string(user.path().join("tiny.toml")).unwrap();
+    user.write("image.toml", &entry.replace("\"tiny\"", &format!("\"{long}/\"")));
+    for args in [
+        &["create", "-f", "long.toml"][..],
+        &["create", "--image", "image.toml"],
+        &["create", "--image", &long],
+        &["create", &long],
+    ] {
+        let output = user.virtlab(args).output().unwrap();
+        let said = text(&output.stderr);
+        assert!(!output.status.success() && said.len() < 5000, "{args:?}: {} bytes", said.len());
+        assert!(said.contains(" characters more)"), "{said}");
+    }
+}
+
+#[test]
+fn other_arguments_of_the_image_are_a_difference() {
+    let user = User::new();
+    let lab = user.lab("demo", &[RUNNING]);
+    user.seed_with_image(&lab);
+    let uuid = lab.split_once(" uuid=\"").unwrap().1.split_once('"').unwrap().0;
+    let content = |arguments: &str| {
+        format!(
+            r#"{{"lab": "demo", "uuid": "{uuid}", "address": "10.201.0.1", "port": 8470, "files": {{}},
+            "config_type": "text/plain", "nodes": [{{"index": 1, "name": "demo-1", "script": "",
+            "mac": "52:54:00:00:00:01", "ip": "10.201.0.2", "config": ""{arguments}}}]}}"#
+        )
+    };
+    let says = |arguments: &str| {
+        let folder = format!(".local/state/virtlab/demo.{uuid}/content.json");
+        user.write(&folder, &content(arguments));
+        user.says(&["create", "demo", "--image", "tiny.toml", "--dry-run"])
+    };
+    assert_transcript!("other-arguments", says(r#", "arguments": "console=ttyS9""#));
+    // Of a lab of before nothing is known.
+    let said = says("");
+    assert!(said.contains("exit 0"), "{said}");
 }
 
 #[test]

@@ -99,3 +99,18 @@ fn a_wait_that_times_out_says_what_is_missing_and_shows_the_console() {
     assert!(said.stderr.contains("  late-1: "), "{}", said.stderr);
     assert!(said.stderr.contains("    | "), "{}", said.stderr);
 }
+
+#[test]
+fn a_lab_without_etcd_is_verified_by_what_makes_it_ready() {
+    let _guard = LabGuard("plain");
+    let config = "/tmp/virtlab-e2e-plain.ign.j2";
+    std::fs::write(config, "{\"ignition\":{\"version\":\"3.3.0\"}}\n").unwrap();
+    let create = ["create", "plain", "--nodes", "2", "--memory", "512MiB", "--timeout", "10m"];
+    virtlab(&[&create[..], &["--ready", "config", "--config", config]].concat()).ok();
+    std::fs::remove_file(config).unwrap();
+    let said = virtlab(&["verify", "plain"]);
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
+    assert_eq!(said.stdout, "NODE     READY\nplain-1  yes\nplain-2  yes\n");
+    let note = "no etcd answers, and none is expected: a node of lab `plain` is ready when its config is fetched";
+    assert!(said.stderr.contains(note), "{}", said.stderr);
+}

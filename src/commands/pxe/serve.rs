@@ -24,7 +24,7 @@ use crate::status::no_lab;
 pub(super) fn run(session: &Session, args: &ServeArgs) -> Result<()> {
     let hypervisor = session.hypervisor()?;
     let inventory = session.observe(&hypervisor)?;
-    let Some(found) = inventory.lab(&args.lab) else { return Err(no_lab(&args.lab)) };
+    let Some(found) = inventory.lab(&args.lab) else { return Err(no_lab(&inventory, &args.lab)) };
     let lab = &found.lab;
     if lab.spec.network.managed().is_some() {
         bail!("lab `{}` has a network of its own, which serves its nodes already", lab.name);

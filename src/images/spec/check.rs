@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use reqwest::Url;
 
-use super::{FORMAT_VERSION, FileSpec, ImageSpec, Role, Source, Urls, is_file_name};
+use super::{ConfigFormat, FORMAT_VERSION, FileSpec, ImageSpec, Role, Source, Urls, is_file_name};
 use crate::images::arguments::{BootVariables, UrlVariables, kernel_arguments};
 use crate::images::resolve::{NO_LATEST, document_url};
 
@@ -34,12 +34,16 @@ impl ImageSpec {
             );
             self.check_file(file).with_context(|| format!("file `{}`", file.name))?;
         }
+        ensure!(
+            self.ready.is_some() || self.config == ConfigFormat::None,
+            "`ready` is missing: when is a node ready, `config`, `ssh` or `etcd`?"
+        );
         ensure!(self.memory_mib > 0, "`memory_mib` is 0: how much does a node need at least?");
         match &self.source {
             Source::Urls(urls) => self.check_urls(urls)?,
             Source::Stream(stream) => {
                 let url = document_url(&stream.url, first(&stream.channels));
-                check_url("source.stream.url", url)?;
+                check_authentic("source.stream.url", &check_url("source.stream.url", url)?)?;
             }
             Source::Local(_) | Source::Recipe(_) => {}
         }
@@ -104,7 +108,7 @@ impl ImageSpec {
         }
         let version = urls.latest.as_ref().map(|_| "1").ok_or(NO_LATEST);
         let variables = UrlVariables { channel, version };
-        check_url("source.urls.base", variables.expand(&urls.base))?;
+        let base = check_url("source.urls.base", variables.expand(&urls.base))?;
         for file in &self.files {
             for (key, path) in
                 [("path", &file.path), ("digests", &file.digests), ("signature", &file.signature)]
@@ -112,8 +116,13 @@ impl ImageSpec {
                 let Some(path) = path else { continue };
                 let context = || format!("file `{}`: `{key}`", file.name);
                 let path = variables.expand(path).with_context(context)?;
-                if path.contains("://") {
-                    check_url(key, Ok(path)).with_context(|| format!("file `{}`", file.name))?;
+                let url = if path.contains("://") {
+                    check_url(key, Ok(path)).with_context(|| format!("file `{}`", file.name))?
+                } else {
+                    base.clone()
+                };
+                if key == "digests" && file.sha256.is_none() && file.signature.is_none() {
+                    check_authentic(key, &url).with_context(|| format!("file `{}`", file.name))?;
                 }
             }
         }
@@ -126,13 +135,25 @@ fn first(channels: &[String]) -> Option<&str> {
 }
 
 /// A URL in which the variables are filled in already.
-fn check_url(key: &str, url: Result<String>) -> Result<()> {
+fn check_url(key: &str, url: Result<String>) -> Result<Url> {
     let url = url.with_context(|| format!("`{key}`"))?;
-    let scheme = Url::parse(&url).map(|url| url.scheme().to_owned());
+    let parsed = Url::parse(&url).ok().filter(|url| ["http", "https"].contains(&url.scheme()));
+    parsed.with_context(|| {
+        format!(
+            "`{key}` is `{url}`: give a URL of http or https; for files of this computer there is \
+             `source.local`"
+        )
+    })
+}
+
+/// Refuses plain http for what alone says that a file is the right one: who can change the file can change that, too.
+/// This computer itself is trusted.
+fn check_authentic(key: &str, url: &Url) -> Result<()> {
+    let is_local =
+        url.host_str().is_some_and(|host| ["localhost", "127.0.0.1", "[::1]"].contains(&host));
     ensure!(
-        scheme.is_ok_and(|scheme| scheme == "http" || scheme == "https"),
-        "`{key}` is `{url}`: give a URL of http or https; for files of this computer there is \
-         `source.local`"
+        url.scheme() == "https" || is_local,
+        "`{key}` comes over plain http, which verifies nothing: use https, or add `sha256` or `signature`"
     );
     Ok(())
 }
@@ -261,6 +282,22 @@ mod tests {
                 "file `vmlinuz`: `digests` is `ftp://a/SUMS`: give a URL of http or https; for \
                  files of this computer there is `source.local`",
             ),
+            (
+                "source.urls.base = 'http://example.org'",
+                "digests = 'SUMS'",
+                "file `vmlinuz`: `digests` comes over plain http, which verifies nothing: use https, \
+                 or add `sha256` or `signature`",
+            ),
+            (
+                BASE,
+                "digests = 'http://example.org/SUMS'",
+                "file `vmlinuz`: `digests` comes over plain http",
+            ),
+            (
+                "source.stream = { url = 'http://example.org/x', version = '/v' }",
+                "pointer = '/kernel'",
+                "`source.stream.url` comes over plain http",
+            ),
         ] {
             let error = format!("{:#}", network(source, file).unwrap_err());
             let expected = format!("mine.toml: {expected}");
@@ -268,6 +305,10 @@ mod tests {
         }
         let versioned = BASE.replace(".org", ".org/{{ version }}");
         network(&format!("{versioned}\n{LATEST}"), WHOLE).unwrap();
+        // The file itself may come as it likes.
+        network("source.urls.base = 'http://example.org'", "digests = 'https://example.org/SUMS'")
+            .unwrap();
+        network("source.urls.base = 'http://127.0.0.1:80'", "digests = 'SUMS'").unwrap();
     }
 
     #[test]

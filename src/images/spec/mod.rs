@@ -44,8 +44,8 @@ pub struct ImageSpec {
     pub config: ConfigFormat,
     /// The config template that is used unless the user names one, a file of `config-templates/`.
     pub config_template: Option<String>,
-    /// When a node of this image counts as ready.
-    pub ready: Readiness,
+    /// When a node of this image counts as ready; see [`ImageSpec::readiness`].
+    pub ready: Option<Readiness>,
     /// Who `virtlab ssh` logs in as.
     pub ssh_user: Option<String>,
     /// The folder of the file this was read from; none for an entry that is part of virtlab.
@@ -124,6 +124,11 @@ impl std::fmt::Display for Readiness {
 }
 
 impl ImageSpec {
+    /// When a node of this image counts as ready. Without a config there is nothing else that an entry could say.
+    pub fn readiness(&self) -> Readiness {
+        self.ready.unwrap_or(Readiness::Config)
+    }
+
     /// Reads an entry from a file. Relative paths in it are relative to its folder.
     ///
     /// # Errors
@@ -225,6 +230,15 @@ source.local.folder = "."
 role = "kernel"
 name = "vmlinuz"
 "#;
+
+    #[test]
+    fn without_a_config_an_entry_need_not_say_when_a_node_is_ready() {
+        let unsaid = GOOD.replace("ready = \"config\"\n", "");
+        let error = format!("{:#}", ImageSpec::parse(&unsaid, "mine.toml").unwrap_err());
+        assert!(error.starts_with("mine.toml: `ready` is missing: "), "{error}");
+        let plain = unsaid.replace("\"ignition\"", "\"none\"");
+        assert_eq!(ImageSpec::parse(&plain, "mine.toml").unwrap().readiness(), Readiness::Config);
+    }
 
     #[test]
     fn arguments_end_up_on_one_line() {

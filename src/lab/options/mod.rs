@@ -75,7 +75,8 @@ pub struct LabOptions {
     pub ssh_key: Vec<PathBuf>,
 
     /// etcd discovery service, for templates that want one [default: the lab's own]
-    #[arg(long, value_name = "URL", env = "VIRTLAB_DISCOVERY")]
+    #[arg(long, value_name = "URL", env = "VIRTLAB_DISCOVERY", value_parser = values::discovery)]
+    #[serde(default, deserialize_with = "values::discovery_field")]
     pub discovery: Option<String>,
 
     /// nat, isolated, routed, bridge, or an existing libvirt network [default: nat]

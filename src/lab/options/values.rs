@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use clap::ValueEnum;
 use ipnet::Ipv4Net;
+use reqwest::Url;
 use serde::Deserialize;
 
 use crate::lab::spec::NetworkMode;
@@ -190,6 +191,28 @@ pub(super) fn boot_address_field<'de, D: serde::Deserializer<'de>>(
 ) -> Result<Option<IpAddr>, D::Error> {
     let text = String::deserialize(field)?;
     boot_address(&text).map(Some).map_err(serde::de::Error::custom)
+}
+
+/// The URL of a discovery service, below which `/new` is.
+pub(super) fn discovery(text: &str) -> Result<String, String> {
+    let is_service = Url::parse(text).is_ok_and(|url| {
+        ["http", "https"].contains(&url.scheme())
+            && url.has_host()
+            && url.query().is_none()
+            && url.fragment().is_none()
+    });
+    if is_service {
+        return Ok(text.to_owned());
+    }
+    Err("a discovery service has a URL of http or https, such as `https://discovery.example.org`"
+        .to_owned())
+}
+
+pub(super) fn discovery_field<'de, D: serde::Deserializer<'de>>(
+    field: D,
+) -> Result<Option<String>, D::Error> {
+    let text = String::deserialize(field)?;
+    discovery(&text).map(Some).map_err(serde::de::Error::custom)
 }
 
 pub(super) fn subnet_field<'de, D: serde::Deserializer<'de>>(

@@ -102,6 +102,7 @@ fn served_node(
         name: node.name.clone(),
         mac: node.mac,
         ip: node.ip.map(Into::into),
+        arguments: Some(kernel_args.clone()),
         script: boot::ipxe_script(templates, &entry)?,
         config: node_config(templates, lab, node, spec, input)?,
     })
