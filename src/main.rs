@@ -1,5 +1,6 @@
 //! Parses, runs, prints, exits.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -11,7 +12,7 @@ fn main() -> ExitCode {
     completion::answer();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => refuse_usage(&error),
+        Err(error) => return refuse_usage(&error),
     };
     let printer = Printer::new(cli.global.quiet, cli.global.output);
     let Err(error) = commands::run(cli, &printer) else { return ExitCode::SUCCESS };
@@ -30,14 +31,12 @@ fn main() -> ExitCode {
 }
 
 /// As clap itself does it, but without repeating an argument of any length.
-fn refuse_usage(error: &clap::Error) -> ! {
+fn refuse_usage(error: &clap::Error) -> ExitCode {
     let text = error.render().to_string();
     let cut = cut_lines(&text);
-    if cut != text {
-        eprint!("{cut}");
-        std::process::exit(error.exit_code());
-    }
-    error.exit()
+    // Nobody is told when even this cannot be written.
+    let _ = if cut == text { error.print() } else { write!(anstream::stderr(), "{cut}") };
+    u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)
 }
 
 const TIMED_OUT: u8 = 3;

@@ -89,6 +89,11 @@ impl Content {
         initial_cluster(&self.nodes.iter().filter_map(peer).collect::<Vec<_>>())
     }
 
+    /// The config of a node, if there is such a node.
+    pub fn config_of(&self, index: u32) -> Option<&str> {
+        self.nodes.iter().find(|node| node.index == index).map(|node| node.config.as_str())
+    }
+
     /// Which nodes there are.
     pub(super) fn identities(&self) -> Vec<NodeIdentity> {
         let identity = |node: &ServedNode| NodeIdentity {

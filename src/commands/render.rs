@@ -28,8 +28,14 @@ pub(super) fn run(session: &Session, args: &RenderArgs) -> Result<()> {
         ConfigInput { template: config.text, ssh_keys: config::keys_of_user(&options.ssh_key)? };
     // Which libvirt will read it is not known here; every one reads what the oldest does.
     let libvirt = LibvirtVersion::OLDEST;
-    let ingredients =
-        Ingredients { templates: &templates, spec: &spec, image: None, config: &input, libvirt };
+    let ingredients = Ingredients {
+        templates: &templates,
+        spec: &spec,
+        image: None,
+        config: &input,
+        kept: None,
+        libvirt,
+    };
     let prepared = Prepared::new(lab, &ingredients)?;
     let index = args.node as usize - 1;
     let node = &prepared.content.nodes[index];

@@ -122,13 +122,12 @@ pub(super) fn own_domain(connection: &Connect, lab: &Lab, index: u32) -> Result<
     let doing = || format!("looking up domain `{name}`");
     let gone = [ErrorNumber::NoDomain];
     let named = connection.lookup_domain_by_name(&name).already(&gone).doing(doing)?;
-    let domain = match named {
-        Some(domain) => Some(domain),
-        // Somebody may have given it another name.
-        None => {
-            let uuid = lab.node(index).uuid;
-            connection.lookup_domain_by_uuid(uuid).already(&gone).doing(doing)?
-        }
+    // Somebody may have given it another name.
+    let domain = if named.is_some() {
+        named
+    } else {
+        let uuid = lab.node(index).uuid;
+        connection.lookup_domain_by_uuid(uuid).already(&gone).doing(doing)?
     };
     let Some(domain) = domain else { return Ok(None) };
     let Some(xml) = domain.xml_desc(0).already(&[ErrorNumber::NoDomain]).doing(doing)? else {

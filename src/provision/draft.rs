@@ -82,7 +82,7 @@ impl Draft {
         let replaced = survey.replaced.as_ref().map(|found| found.lab.uuid);
         wire::refuse_missing_nics(&lab, &survey.inventory, survey.is_session)?;
         wire::refuse_taken_macs(&lab, replaced, &survey.wire, &survey.inventory.cards)?;
-        let prepared = prepare(lab, &survey)?;
+        let prepared = prepare(lab, &survey, options.config.is_some())?;
         survey.refuse_other_arguments(&prepared.content)?;
         preflight::conflicts(&prepared.lab, &survey.inventory)?;
         preflight::firewall(&prepared.lab, &survey)?;
@@ -96,22 +96,28 @@ impl Draft {
     }
 }
 
-/// Renders everything, with templates that were read once.
-fn prepare(lab: Lab, survey: &Survey) -> Result<Prepared> {
-    let (config, own) = match &survey.new {
-        Some(new) => (new.config.clone(), new.own_templates.clone()),
-        None => (
-            ConfigTemplate::of_lab(&survey.templates, &lab, &survey.spec)?,
-            OwnTemplates::of_lab(&lab, &StateDir::of(&lab)?)?,
+/// Renders everything, with templates that were read once. The configs of a lab that is there already
+/// stay as they were kept, whatever has become of their template, unless this run names one.
+fn prepare(lab: Lab, survey: &Survey, names_config: bool) -> Result<Prepared> {
+    let state = StateDir::of(&lab)?;
+    let is_kept = survey.new.is_none() && !names_config && state.keeps(&lab);
+    let kept = survey.kept.as_ref().filter(|_| is_kept);
+    let (config, own) = match (&survey.new, kept) {
+        (Some(new), _) => (new.config.text.clone(), new.own_templates.clone()),
+        (None, Some(_)) => (String::new(), OwnTemplates::of_lab(&lab, &state)?),
+        (None, None) => (
+            ConfigTemplate::of_lab(&survey.templates, &lab, &survey.spec)?.text,
+            OwnTemplates::of_lab(&lab, &state)?,
         ),
     };
     let templates = own.put_into(survey.templates.clone(), &lab)?;
-    let input = ConfigInput { template: config.text, ssh_keys: survey.ssh_keys.clone() };
+    let input = ConfigInput { template: config, ssh_keys: survey.ssh_keys.clone() };
     let ingredients = Ingredients {
         templates: &templates,
         spec: &survey.spec,
         image: survey.image.as_ref(),
         config: &input,
+        kept,
         libvirt: survey.libvirt,
     };
     let mut prepared = Prepared::new(lab, &ingredients)?;

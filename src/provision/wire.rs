@@ -63,9 +63,12 @@ pub(crate) fn find(network: &Network, inventory: &Inventory, session: bool) -> R
 
 /// Refuses further network cards on networks and bridges that are not there.
 pub(crate) fn refuse_missing_nics(lab: &Lab, inventory: &Inventory, session: bool) -> Result<()> {
+    let (has_own_network, own_name) = (lab.spec.network.managed().is_some(), lab.name.to_string());
     for nic in &lab.spec.hardware.nics {
         match nic {
             Nic::Bridge(name) => bridge::require(name, session).map(drop),
+            // The lab's own network may be still to be made.
+            Nic::Network(name) if has_own_network && *name == own_name => Ok(()),
             Nic::Network(name) => require_network(name, inventory.networks.get(name)).map(drop),
         }
         .with_context(|| format!("checking --nic {nic}"))?;

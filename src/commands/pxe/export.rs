@@ -112,7 +112,8 @@ fn content(
         ConfigInput { template: config.text, ssh_keys: config::keys_of_user(&options.ssh_key)? };
     // Only the configs are wanted of it.
     let libvirt = LibvirtVersion::OLDEST;
-    let ingredients = Ingredients { templates, spec, image: None, config: &input, libvirt };
+    let ingredients =
+        Ingredients { templates, spec, image: None, config: &input, kept: None, libvirt };
     let mut content = Prepared::new(lab.clone(), &ingredients)?.content;
     if let Some(service) = options.discovery.as_ref().filter(|_| content.wants_discovery()) {
         let size = lab.spec.nodes as usize;

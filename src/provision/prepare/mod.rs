@@ -53,6 +53,8 @@ pub(crate) struct Ingredients<'a> {
     /// The image; without it the texts are rendered all the same.
     pub(crate) image: Option<&'a Image>,
     pub(crate) config: &'a ConfigInput,
+    /// What was kept of the lab, whose configs stay as they are.
+    pub(crate) kept: Option<&'a Content>,
     /// The libvirt that is to read the XML.
     pub(crate) libvirt: LibvirtVersion,
 }
@@ -60,7 +62,7 @@ pub(crate) struct Ingredients<'a> {
 impl Prepared {
     /// Renders everything.
     pub(crate) fn new(lab: Lab, from: &Ingredients) -> Result<Self> {
-        let Ingredients { templates, spec, image, config, libvirt } = *from;
+        let Ingredients { templates, spec, image, config, kept, libvirt } = *from;
         let network = lab.spec.network.managed().map(|network| {
             Ok::<_, anyhow::Error>(NetworkXml {
                 with_ipv6: xml::network(templates, &lab, network, true, libvirt)?,
@@ -71,7 +73,7 @@ impl Prepared {
         let domains =
             nodes.iter().map(|node| xml::domain(templates, &lab, node)).collect::<Result<_>>()?;
         let boot_files = tftp_root::files(templates, &lab, spec, image)?;
-        let content = served::content(templates, &lab, spec, image, config)?;
+        let content = served::content(templates, &lab, spec, image, config, kept)?;
         Ok(Self {
             network: network.transpose()?,
             domains,

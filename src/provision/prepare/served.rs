@@ -26,8 +26,15 @@ pub(super) fn content(
     spec: &ImageSpec,
     image: Option<&Image>,
     input: &ConfigInput,
+    kept: Option<&Content>,
 ) -> Result<Content> {
-    let serve = |node: &Node| served_node(templates, lab, node, spec, input);
+    let serve = |node: &Node| {
+        let config = match kept.and_then(|kept| kept.config_of(node.index)) {
+            Some(kept) => kept.to_owned(),
+            None => node_config(templates, lab, node, spec, input)?,
+        };
+        served_node(templates, lab, node, spec, config)
+    };
     let content = Content {
         lab: lab.name.clone(),
         uuid: lab.uuid,
@@ -90,7 +97,7 @@ fn served_node(
     lab: &Lab,
     node: &Node,
     spec: &ImageSpec,
-    input: &ConfigInput,
+    config: String,
 ) -> Result<ServedNode> {
     let (files, kernel_args) =
         (boot_files(spec)?, kernel_args(lab, node, spec, &Urls::of_boot_server(lab))?);
@@ -104,7 +111,7 @@ fn served_node(
         ip: node.ip.map(Into::into),
         arguments: Some(kernel_args.clone()),
         script: boot::ipxe_script(templates, &entry)?,
-        config: node_config(templates, lab, node, spec, input)?,
+        config,
     })
 }
 

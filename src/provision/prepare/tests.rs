@@ -37,7 +37,7 @@ fn prepared(
     config: &ConfigInput,
 ) -> Result<Prepared> {
     let libvirt = LibvirtVersion::OLDEST;
-    Prepared::new(lab, &Ingredients { templates, spec, image: None, config, libvirt })
+    Prepared::new(lab, &Ingredients { templates, spec, image: None, config, kept: None, libvirt })
 }
 
 fn ask(server: Server, from: &str, path: &str) -> String {
