@@ -71,7 +71,7 @@ demo() {
 # With the host's own libvirtd, no -c and no environment.
 lifecycle() {
     does 'sudo apt-get install -q -y --no-install-recommends dropbear-bin openssh-client >/dev/null'
-    does "[ -e .ssh/id_ed25519 ] || ssh-keygen -q -t ed25519 -N \"\" -f .ssh/id_ed25519"
+    does "mkdir -p -m 700 .ssh; [ -e .ssh/id_ed25519 ] || ssh-keygen -q -t ed25519 -N \"\" -f .ssh/id_ed25519"
     does 'VIRTLAB_CLONE=~/virtlab virtlab image build ~/virtlab/scripts/hosts/micro-ssh.toml'
     does "virtlab $create --image ~/virtlab/scripts/hosts/micro-ssh.toml"
     does 'virtlab status demo'
