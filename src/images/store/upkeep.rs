@@ -14,7 +14,7 @@ use crate::images::in_use::InUse;
 use crate::images::index::Record;
 use crate::output::Printer;
 
-/// What [`Store::verify`] found out about a file.
+/// What `Store::verify` found out about a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {
     /// The file's name.
@@ -27,7 +27,7 @@ pub struct Check {
     pub is_kept: bool,
 }
 
-/// What [`Store::remove`] and [`Store::prune`] did.
+/// What `Store::remove` and `Store::prune` did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Removed {
     /// The images that are no longer there.
