@@ -85,6 +85,12 @@ impl StateDir {
         self.owner().map(|owner| owner.origin)
     }
 
+    /// Whether the folder's lab was in the libvirt of `here` and is there no more. Where the folder does not
+    /// say which libvirt that was, nobody knows.
+    pub fn is_left_over(&self, here: &Origin, is_there: impl FnOnce(&Uuid) -> bool) -> bool {
+        self.origin().as_ref() == Some(here) && self.uuid().is_some_and(|uuid| !is_there(&uuid))
+    }
+
     /// Whether everything that the lab's boot server is to give out is here, as the lab's specification
     /// wants it.
     pub fn keeps(&self, lab: &Lab) -> bool {
@@ -243,3 +249,28 @@ const CONTENT_FILE: &str = "content.json";
 const LOCK_FILE: &str = "lock";
 /// No lab's name begins with a dot.
 const LOCK_FOLDER: &str = ".locks";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lab::tests::lab;
+
+    #[test]
+    fn only_what_says_that_it_was_in_this_libvirt_is_left_over_here() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = StateDir { path: folder.path().join("demo") };
+        let (here, elsewhere) = (origin("qemu:///system"), origin("qemu:///session"));
+        assert!(!state.is_left_over(&here, |_| false), "it does not say where it was");
+
+        let lab = lab(1);
+        state.claim(&lab, &here).unwrap();
+        assert!(state.is_left_over(&here, |_| false));
+        assert!(!state.is_left_over(&elsewhere, |_| false));
+
+        assert!(!state.is_left_over(&here, |uuid| *uuid == lab.uuid));
+    }
+
+    fn origin(uri: &str) -> Origin {
+        Origin { uri: uri.to_owned(), host: "host".to_owned() }
+    }
+}

@@ -1,7 +1,10 @@
 //! How the labs are: what they lack, whether their boot servers answer, and folders that belong to none.
 
+use std::collections::BTreeSet;
+
+use super::libvirt_facts::LibvirtFacts;
 use crate::boot_server::client::Client;
-use crate::hypervisor::{Found, Inventory};
+use crate::hypervisor::Found;
 use crate::lab::plan::{Activity, DomainState};
 use crate::lab::{Lab, LabName};
 use crate::state::StateDir;
@@ -29,8 +32,8 @@ pub(super) struct LabHealth {
 
 impl LabFacts {
     /// Without libvirt nothing can be told of labs.
-    pub(super) fn gather(inventory: Option<&Inventory>) -> Self {
-        let Some(inventory) = inventory else { return Self::default() };
+    pub(super) fn gather(libvirt: Option<&LibvirtFacts>) -> Self {
+        let Some(LibvirtFacts { inventory, origin, .. }) = libvirt else { return Self::default() };
         let unreadable = inventory.foreign.unreadable.clone();
         let labs = inventory.labs.values().map(|found| LabHealth {
             is_served: Client::new(&found.lab).is_ok_and(|client| client.status().is_some()),
@@ -38,9 +41,18 @@ impl LabFacts {
         });
         // What cannot be read may be the lab of a folder.
         let folders = if unreadable.is_empty() { StateDir::all() } else { Ok(Vec::new()) };
-        let is_orphan = |name: &LabName| inventory.lab(name).is_none();
-        let names = folders.unwrap_or_default().into_iter().map(|(name, _)| name);
-        Self { labs: labs.collect(), orphans: names.filter(is_orphan).collect(), unreadable }
+        // What `destroy` takes away. By the name of a lab that is there it would take that lab.
+        let is_orphan = |(name, folder): &(LabName, StateDir)| {
+            inventory.lab(name).is_none()
+                && folder.is_left_over(origin, |uuid| inventory.labs.contains_key(uuid))
+        };
+        let orphans: BTreeSet<LabName> = folders
+            .unwrap_or_default()
+            .into_iter()
+            .filter(is_orphan)
+            .map(|(name, _)| name)
+            .collect();
+        Self { labs: labs.collect(), orphans: orphans.into_iter().collect(), unreadable }
     }
 }
 

@@ -5,11 +5,12 @@ use anyhow::Result;
 use crate::hypervisor::{ErrorNumber, Hypervisor, Inventory, LibvirtError, VirtProbe};
 use crate::lab::hardware::Arch;
 use crate::session::Session;
+use crate::state::Origin;
 
 /// What libvirt tells.
 #[derive(Debug)]
 pub(super) struct LibvirtFacts {
-    pub(super) uri: String,
+    pub(super) origin: Origin,
     /// As libvirt counts: `major * 1,000,000 + minor * 1,000 + release`.
     pub(super) version: u32,
     pub(super) driver: String,
@@ -51,7 +52,7 @@ impl LibvirtFacts {
     fn ask(hypervisor: &Hypervisor) -> Result<Self> {
         let (driver, driver_version) = hypervisor.driver()?;
         Ok(Self {
-            uri: hypervisor.uri()?,
+            origin: Origin::of(hypervisor)?,
             version: hypervisor.version_number()?,
             driver,
             driver_version,

@@ -33,7 +33,7 @@ pub(crate) fn examine(session: &Session) -> Vec<Finding> {
 fn gather(session: &Session) -> Facts {
     let host = HostFacts::gather();
     let libvirt = LibvirtFacts::gather(session);
-    let labs = LabFacts::gather(libvirt.as_ref().ok().map(|facts| &facts.inventory));
+    let labs = LabFacts::gather(libvirt.as_ref().ok());
     let version = libvirt.as_ref().map_or(0, |facts| facts.version);
     let firewall = firewall::look(&Needs {
         bridge: "virbr-00000000".to_owned(),

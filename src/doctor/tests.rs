@@ -11,6 +11,7 @@ use crate::hypervisor::{Inventory, VirtProbe};
 use crate::lab::spec::VirtType;
 use crate::loaders::Program;
 use crate::packages::Distribution;
+use crate::state::Origin;
 
 #[test]
 fn a_good_host_is_all_well() {
@@ -260,7 +261,7 @@ fn good() -> Facts {
             helper: Helper::Missing,
         },
         libvirt: Ok(LibvirtFacts {
-            uri: "qemu:///system".to_owned(),
+            origin: Origin { uri: "qemu:///system".to_owned(), host: "host".to_owned() },
             version: 9_000_000,
             driver: "QEMU".to_owned(),
             driver_version: Some(7_002_000),

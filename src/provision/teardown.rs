@@ -82,10 +82,12 @@ pub(crate) fn left_over(
     if folders.is_empty() || !inventory.foreign.unreadable.is_empty() {
         return Ok(Vec::new());
     }
-    let here = Some(Origin::of(hypervisor)?);
+    let here = Origin::of(hypervisor)?;
     let replaced = replaced.map(|found| found.lab.uuid);
-    let is_gone = |uuid| !inventory.labs.contains_key(&uuid) && replaced != Some(uuid);
-    let is_left = |state: &StateDir| state.origin() == here && state.uuid().is_some_and(is_gone);
+    let is_left = |state: &StateDir| {
+        state.is_left_over(&here, |uuid| inventory.labs.contains_key(uuid))
+            && state.uuid() != replaced
+    };
     Ok(folders.into_iter().filter(is_left).collect())
 }
 

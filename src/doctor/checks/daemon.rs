@@ -20,7 +20,7 @@ fn answers(facts: &Facts, libvirt: &LibvirtFacts) -> Finding {
     let daemons = if libvirt.is_local && !libvirt.is_session { daemons } else { "" };
     let summary = format!(
         "{} answers: libvirt {version}, {}{}{daemons}",
-        libvirt.uri,
+        libvirt.origin.uri,
         libvirt.driver,
         driver_version.unwrap_or_default()
     );

@@ -55,7 +55,7 @@ pub(super) fn folders(facts: &Facts) -> Finding {
         FOLDERS,
         format!("configs are kept of what is no lab here: {}", orphans.join(", ")),
     )
-    .why(format!("no lab at {} has these names", libvirt.uri))
+    .why(format!("no lab at {} has these names", libvirt.origin.uri))
     .mend(format!("virtlab destroy {}", orphans.join(" ")))
 }
 
