@@ -1,6 +1,7 @@
 //! The connection to libvirt. One that is lost (libvirtd was restarted, the network failed) is opened anew.
 
 use std::sync::{Mutex, PoisonError};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -34,6 +35,12 @@ impl KeptConnection {
         Ok(current.clone())
     }
 
+    /// Opens the connection anew. It may not have noticed yet what another one has: that libvirtd has gone.
+    fn renew(&self) -> Result<()> {
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = open(self.uri.as_deref())?;
+        Ok(())
+    }
+
     /// One more connection, for what is done at the same time.
     pub(super) fn another(&self) -> Result<Connect> {
         open(self.uri.as_deref())
@@ -64,7 +71,9 @@ impl Hypervisor {
     }
 
     fn wait_for_connection(&self) -> Result<()> {
-        Deadline::after(PATIENCE).retry(POLL, is_connection_lost, || self.connection()).map(drop)
+        // One that goes away still takes connections for a moment, which would use up the retries.
+        thread::sleep(POLL);
+        Deadline::after(PATIENCE).retry(POLL, is_connection_lost, || self.connection.renew())
     }
 }
 
