@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::client::Client;
 use crate::deadline::Deadline;
+use crate::host::process::ProcessIdentity;
 use crate::lab::Lab;
 
 /// Which process serves, told by its number and its start, since numbers are used again.
@@ -115,16 +116,8 @@ fn running(state: &Path) -> Option<Pid> {
     (start_ticks(mark.pid)? == mark.start_ticks).then(|| Pid::from_raw(mark.pid))?
 }
 
-/// When a process was started, in clock ticks since the host was; `None` if there is none, or only
-/// its exit status is left. proc(5), `/proc/PID/stat`, fields 3 and 22.
 fn start_ticks(pid: i32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The second field is the name in parentheses, which may hold anything.
-    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-    if fields.first() == Some(&"Z") {
-        return None;
-    }
-    fields.get(19)?.parse().ok()
+    ProcessIdentity::of(u32::try_from(pid).ok()?).started
 }
 
 fn read_from(path: &Path, start: u64) -> Result<String> {
