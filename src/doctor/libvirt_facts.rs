@@ -3,6 +3,7 @@
 use anyhow::Result;
 
 use crate::hypervisor::{ErrorNumber, Hypervisor, Inventory, LibvirtError, VirtProbe};
+use crate::lab::LibvirtVersion;
 use crate::lab::hardware::Arch;
 use crate::session::Session;
 use crate::state::Origin;
@@ -11,10 +12,9 @@ use crate::state::Origin;
 #[derive(Debug)]
 pub(super) struct LibvirtFacts {
     pub(super) origin: Origin,
-    /// As libvirt counts: `major * 1,000,000 + minor * 1,000 + release`.
-    pub(super) version: u32,
+    pub(super) version: LibvirtVersion,
     pub(super) driver: String,
-    /// The version of what runs the guests, counted the same way.
+    /// The version of what runs the guests, as libvirt counts: `major * 1,000,000 + minor * 1,000 + release`.
     pub(super) driver_version: Option<u32>,
     pub(super) is_local: bool,
     pub(super) is_session: bool,
@@ -53,7 +53,7 @@ impl LibvirtFacts {
         let (driver, driver_version) = hypervisor.driver()?;
         Ok(Self {
             origin: Origin::of(hypervisor)?,
-            version: hypervisor.version_number()?,
+            version: hypervisor.version()?,
             driver,
             driver_version,
             is_local: hypervisor.is_local()?,

@@ -13,6 +13,7 @@ use self::host_facts::HostFacts;
 use self::lab_facts::LabFacts;
 use self::libvirt_facts::{LibvirtFacts, Refusal};
 use crate::host::firewall::{self, Maker, Needs, Verdict};
+use crate::lab::LibvirtVersion;
 use crate::lab::boot::BOOT_PORTS;
 use crate::session::Session;
 
@@ -34,7 +35,7 @@ fn gather(session: &Session) -> Facts {
     let host = HostFacts::gather();
     let libvirt = LibvirtFacts::gather(session);
     let labs = LabFacts::gather(libvirt.as_ref().ok());
-    let version = libvirt.as_ref().map_or(0, |facts| facts.version);
+    let version = libvirt.as_ref().map_or(LibvirtVersion::from(0), |facts| facts.version);
     let firewall = firewall::look(&Needs {
         bridge: "virbr-00000000".to_owned(),
         maker: Maker::Libvirt,

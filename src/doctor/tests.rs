@@ -100,7 +100,7 @@ fn each_thing_that_is_broken_is_found_alone_with_the_command_that_mends_it() {
             "failure disk: 100 MiB are left for images in `/home` $ virtlab image prune",
         ),
         (
-            |it| it.libvirt.as_mut().unwrap().version = 6_000_000,
+            |it| it.libvirt.as_mut().unwrap().version = 6_000_000.into(),
             "warning libvirt: qemu:///system answers: libvirt 6.0.0, QEMU 7.2.0, one daemon",
         ),
         (
@@ -262,7 +262,7 @@ fn good() -> Facts {
         },
         libvirt: Ok(LibvirtFacts {
             origin: Origin { uri: "qemu:///system".to_owned(), host: "host".to_owned() },
-            version: 9_000_000,
+            version: 9_000_000.into(),
             driver: "QEMU".to_owned(),
             driver_version: Some(7_002_000),
             is_local: true,

@@ -6,13 +6,6 @@ use super::Hypervisor;
 use super::error::Doing;
 
 impl Hypervisor {
-    /// The version of the libvirt that we are connected to, as `major * 1,000,000 + minor * 1,000 +
-    /// release`.
-    pub fn version_number(&self) -> Result<u32> {
-        let version = self.connection()?.lib_version();
-        version.doing(|| "asking libvirt for its version".to_owned())
-    }
-
     /// The name of the driver, such as `QEMU`, and the version of what runs the guests, where it has one.
     pub fn driver(&self) -> Result<(String, Option<u32>)> {
         let connection = self.connection()?;

@@ -96,7 +96,7 @@ pub(crate) fn firewall(lab: &Lab, survey: &Survey) -> Result<()> {
     if lab.spec.virt_type == VirtType::Test || running == u64::from(lab.spec.nodes) {
         return Ok(());
     }
-    let dnsmasq = firewall::libvirt_uses_nftables(survey.libvirt_version);
+    let dnsmasq = firewall::libvirt_uses_nftables(survey.libvirt);
     let needs = Needs::of(lab, survey.wire.bridge.as_deref(), dnsmasq);
     let Some(verdict) = needs.map(|needs| firewall::look(&needs)) else { return Ok(()) };
     if verdict.access != Access::Closed {

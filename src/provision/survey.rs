@@ -62,8 +62,6 @@ pub(crate) struct Survey {
     pub(crate) ssh_keys: Vec<String>,
     /// The host's memory that programs may take, in bytes.
     pub(crate) available_memory: u64,
-    /// The version of libvirt, as it counts itself.
-    pub(crate) libvirt_version: u32,
 }
 
 /// What a new lab is decided from.
@@ -139,7 +137,6 @@ impl Survey {
             left_over,
             ssh_keys,
             available_memory,
-            libvirt_version: hypervisor.version_number()?,
         })
     }
 

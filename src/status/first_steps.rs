@@ -61,7 +61,7 @@ impl FirstStep {
 
 /// What the host's firewall may have to do with nodes that are at `step`; `None` if nothing.
 pub(crate) fn suspect(hypervisor: &Hypervisor, lab: &Lab, step: FirstStep) -> Option<Verdict> {
-    let dnsmasq = hypervisor.version_number().is_ok_and(firewall::libvirt_uses_nftables);
+    let dnsmasq = hypervisor.version().is_ok_and(firewall::libvirt_uses_nftables);
     let bridge = match &lab.spec.network {
         Network::Managed(_) => None,
         Network::Bridge(bridge) => Some(bridge.clone()),

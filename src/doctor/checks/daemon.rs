@@ -3,6 +3,7 @@
 use super::super::host_facts::Socket;
 use super::super::libvirt_facts::{LibvirtFacts, Refusal, RefusalKind};
 use super::super::{Facts, Finding};
+use crate::lab::LibvirtVersion;
 use crate::packages::Packages;
 
 /// Whether libvirt answers, which one it is, and how to get it to.
@@ -14,7 +15,7 @@ pub(super) fn connection(facts: &Facts) -> Finding {
 }
 
 fn answers(facts: &Facts, libvirt: &LibvirtFacts) -> Finding {
-    let version = dotted(libvirt.version);
+    let version = libvirt.version;
     let driver_version = libvirt.driver_version.map(|it| format!(" {}", dotted(it)));
     let daemons = if facts.host.daemon.is_modular { ", modular daemons" } else { ", one daemon" };
     let daemons = if libvirt.is_local && !libvirt.is_session { daemons } else { "" };
@@ -24,9 +25,9 @@ fn answers(facts: &Facts, libvirt: &LibvirtFacts) -> Finding {
         libvirt.driver,
         driver_version.unwrap_or_default()
     );
-    if libvirt.version < OLDEST {
+    if libvirt.version < LibvirtVersion::OLDEST {
         return Finding::warning(CONNECTION, summary)
-            .why(format!("virtlab is tested with libvirt {} and later", dotted(OLDEST)));
+            .why(format!("virtlab is tested with libvirt {} and later", LibvirtVersion::OLDEST));
     }
     if !libvirt.is_local {
         return Finding::failure(CONNECTION, summary)
@@ -115,8 +116,6 @@ fn dotted(version: u32) -> String {
 
 const CONNECTION: &str = "libvirt";
 const GROUP: &str = "group";
-/// As Ubuntu 22.04 has it.
-const OLDEST: u32 = 8_000_000;
 const LIBVIRT: Packages = Packages {
     debian: "libvirt-daemon-system libvirt-clients qemu-system-x86 ipxe-qemu dnsmasq-base",
     fedora: "libvirt-daemon-kvm libvirt-client dnsmasq",

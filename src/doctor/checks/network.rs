@@ -5,6 +5,7 @@ use uuid::Uuid;
 use super::super::{Facts, Finding};
 use crate::host::bridge::{Helper, allow_command};
 use crate::host::firewall::{self, Access};
+use crate::lab::LibvirtVersion;
 use crate::lab::address;
 use crate::packages::Packages;
 
@@ -54,7 +55,7 @@ pub(super) fn bridged_frames(facts: &Facts) -> Finding {
             );
         }
     };
-    let version = facts.libvirt.as_ref().map_or(0, |libvirt| libvirt.version);
+    let version = facts.libvirt.as_ref().map_or(LibvirtVersion::from(0), |libvirt| libvirt.version);
     let command = if frames.has_docker { DOCKER_ACCEPTS } else { NO_FILTER };
     let finding = if firewall::libvirt_uses_nftables(version) {
         Finding::failure(FRAMES, drops).why("nodes cannot reach each other")

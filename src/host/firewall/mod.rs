@@ -14,6 +14,7 @@ use fs_err as fs;
 use ipnet::Ipv4Net;
 
 use self::ports::Ports;
+use crate::lab::LibvirtVersion;
 use crate::lab::boot::BOOT_PORTS;
 use crate::lab::spec::NetworkMode;
 use crate::lab::{Lab, Network, address};
@@ -97,10 +98,9 @@ pub(crate) fn look(needs: &Needs) -> Verdict {
     judge(needs, &run)
 }
 
-/// Whether libvirt of this version (as `major * 1,000,000 + minor * 1,000 + release`) uses nftables for
-/// its networks. Then it has no rules that let nodes reach its dnsmasq, and none that another table's
+/// Whether libvirt of this version uses nftables for its networks. Then it has no rules that let nodes reach its dnsmasq, and none that another table's
 /// could not overrule. <https://libvirt.org/firewall.html>
-pub(crate) fn libvirt_uses_nftables(version: u32) -> bool {
+pub(crate) fn libvirt_uses_nftables(version: LibvirtVersion) -> bool {
     let settings = fs::read_to_string(NETWORK_CONF).unwrap_or_default();
     let has_nft = NFT.iter().any(|path| Path::new(path).exists());
     version >= FIRST_WITH_NFTABLES && has_nft && !asks_for_iptables(&settings)
@@ -113,8 +113,7 @@ fn asks_for_iptables(settings: &str) -> bool {
 
 const NETWORK_CONF: &str = "/etc/libvirt/network.conf";
 const NFT: [&str; 2] = ["/usr/sbin/nft", "/usr/bin/nft"];
-/// 10.4.0
-const FIRST_WITH_NFTABLES: u32 = 10_004_000;
+const FIRST_WITH_NFTABLES: LibvirtVersion = LibvirtVersion::new(10, 4, 0);
 
 /// What a program said, and its exit status.
 #[derive(Debug)]

@@ -145,7 +145,7 @@ fn libvirts_setting_says_which_rules_it_makes() {
         "# firewall_backend = \"nftables\"\nfirewall_backend = \"iptables\"\n"
     ));
     assert!(!asks_for_iptables("#firewall_backend = \"iptables\"\n"));
-    assert!(!libvirt_uses_nftables(10_003_000));
+    assert!(!libvirt_uses_nftables(10_003_000.into()));
 }
 
 #[test]
