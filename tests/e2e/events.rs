@@ -8,11 +8,13 @@ use serde_json::Value;
 
 use crate::daemon::restart_libvirtd;
 use crate::harness::{
-    LabGuard, holds_within, read, run, state_folder, virsh, virtlab, virtlab_command, wait_until,
+    LabGuard, holds_within, kill, read, state_folder, virsh, virtlab, virtlab_command,
 };
 use crate::wire::Server;
 
 const LONG: Duration = Duration::from_secs(600);
+/// What the server says that is started anew, beside what is heard.
+const SERVE_LOG: &str = "serve.log";
 
 #[test]
 fn a_lab_that_nobody_waits_for_becomes_ready_and_each_event_is_told_once() {
@@ -28,9 +30,9 @@ fn a_lab_that_nobody_waits_for_becomes_ready_and_each_event_is_told_once() {
     // The server is killed and comes back while the nodes start their etcd.
     let server: Value =
         serde_json::from_str(&read(&state_folder("told").join("serve.json"))).unwrap();
-    run("kill", &["-KILL", &server["pid"].to_string()]).ok();
-    let log = folder.path().join("serve.log");
-    let _server = Server::start(virtlab_command(&["serve", "told"]), &log);
+    kill(&server["pid"].to_string());
+    let _server =
+        Server::start(virtlab_command(&["serve", "told"]), &folder.path().join(SERVE_LOG));
     ear.hear("three nodes that are ready", |event| event["stage"] == "ready", 3);
     ear.hear("a healthy etcd", |event| event["etcd"]["healthy"] == true, 1);
 
@@ -101,7 +103,7 @@ impl Ear {
     #[track_caller]
     fn hear(&mut self, what: &str, is_it: impl Fn(&Value) -> bool, count: usize) {
         // Until a server that was killed is back, curl comes to nothing.
-        wait_until(what, LONG, || {
+        let was_heard = holds_within(LONG, || {
             let _ = std::fs::remove_file(&self.log);
             let mut curl = Command::new("curl");
             curl.args(["--silent", "--no-buffer", "--noproxy", "*"]);
@@ -119,6 +121,8 @@ impl Ear {
             }
             enough
         });
+        let server = read(&self.log.with_file_name(SERVE_LOG));
+        assert!(was_heard, "{what}: not heard; events:\n{:#?}\nthe server:\n{server}", self.events);
     }
 
     /// The whole events that curl has written by now.

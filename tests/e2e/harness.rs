@@ -90,6 +90,17 @@ pub(crate) fn virsh(args: &[&str]) -> String {
     run("virsh", args).ok()
 }
 
+/// Kills a process, and waits until it is gone with all that it held: its port is free then.
+#[track_caller]
+pub(crate) fn kill(pid: &str) {
+    run("kill", &["-KILL", pid]).ok();
+    let stat = Path::new("/proc").join(pid).join("stat");
+    wait_until("the process ends", Duration::from_secs(60), || {
+        let stat = read(&stat);
+        stat.rsplit_once(") ").is_none_or(|(_, state)| state.starts_with('Z'))
+    });
+}
+
 /// A lab that is destroyed when the test ends, however it ends.
 pub(crate) struct LabGuard<N: AsRef<str> = &'static str>(pub(crate) N);
 

@@ -2,13 +2,13 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use tempfile::TempDir;
+use tempfile::{NamedTempFile, TempDir};
 
-use crate::harness::{LabGuard, read, virsh, virtlab, virtlab_command, wait_until};
+use crate::harness::{LabGuard, holds_within, read, virsh, virtlab, virtlab_command, wait_until};
 
 #[test]
 fn console_logs_are_read_and_followed_through_resets_power_cycles_and_the_end_of_the_lab() {
@@ -60,26 +60,31 @@ fn a_console_is_talked_with_and_leaves_the_terminal_as_it_was() {
         virtlab(&["logs", "talk-1"]).ok().contains("Please press Enter")
     });
     // What is typed is echoed in two words and said by the shell in one.
-    let said = type_into("virtlab console talk-1", &["\r", "echo talk''ed $((6*7))\r", "\x1d"]);
+    let mut terminal = Terminal::connected();
+    terminal.keys.write_all(b"\r").unwrap();
+    wait_until("an answer of the shell", PATIENCE, || {
+        terminal.keys.write_all(b"echo talk''ed $((6*7))\r").unwrap();
+        holds_within(Duration::from_secs(5), || terminal.shown().contains("talked 42"))
+    });
+    terminal.keys.write_all(b"\x1d").unwrap();
+    let said = terminal.ended();
     assert!(said.contains("connected to `talk-1`; Ctrl-] leaves"), "{said}");
-    assert!(said.contains("talked 42"), "{said}");
     assert_restored(&said, "0");
 
     // Somebody else has it, until it is taken from them.
-    let (first, _keys) = terminal("virtlab console talk-1");
-    let second = || type_into("virtlab console talk-1", &["\x1d"]);
-    wait_until("the console is taken", PATIENCE, || second().contains("console --force talk-1"));
-    let said = type_into("virtlab console --force talk-1", &["\x1d"]);
+    let first = Terminal::connected();
+    let said = left_again("virtlab console talk-1");
+    assert!(said.contains("console --force talk-1"), "{said}");
+    let said = left_again("virtlab console --force talk-1");
     assert_restored(&said, "0");
-    let said = ended(first);
+    let said = first.ended();
     assert!(said.contains("the console of `talk-1` has ended: "), "{said}");
     assert_restored(&said, "0");
 
     // The node goes off.
-    let (first, _keys) = terminal("virtlab console talk-1");
-    wait_until("the console is taken", PATIENCE, || second().contains("console --force talk-1"));
+    let first = Terminal::connected();
     virsh(&["destroy", "talk-1"]);
-    let said = ended(first);
+    let said = first.ended();
     assert!(said.contains("the console of `talk-1` has ended: "), "{said}");
     assert_restored(&said, "0");
     let said = virtlab(&["console", "talk-1"]).refused();
@@ -95,34 +100,52 @@ fn follow(lab: &str, into: &std::path::Path) -> Child {
 }
 
 /// A command on a terminal of its own, between two looks at how that is set.
-fn terminal(command: &str) -> (Child, std::process::ChildStdin) {
-    let own = env!("CARGO_BIN_EXE_virtlab");
-    let command = command.replacen("virtlab", own, 1);
-    let script = format!("stty -g; {command}; echo exit $?; stty -g");
-    let mut child = Command::new("script")
-        .args(["-qec", &script, "/dev/null"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("script(1) runs");
-    let keys = child.stdin.take().unwrap();
-    (child, keys)
+struct Terminal {
+    child: Child,
+    keys: ChildStdin,
+    shown: NamedTempFile,
 }
 
-/// Types these keys, slowly, and gives all that was shown.
-fn type_into(command: &str, keys: &[&str]) -> String {
-    let (child, mut stdin) = terminal(command);
-    for key in keys {
-        thread::sleep(Duration::from_secs(2));
-        // It may have ended without them.
-        let _ = stdin.write_all(key.as_bytes());
+impl Terminal {
+    fn run(command: &str) -> Self {
+        let own = env!("CARGO_BIN_EXE_virtlab");
+        let command = command.replacen("virtlab", own, 1);
+        let script = format!("stty -g; {command}; echo exit $?; stty -g");
+        let shown = NamedTempFile::new().unwrap();
+        let mut child = Command::new("script")
+            .args(["-qec", &script, "/dev/null"])
+            .stdin(Stdio::piped())
+            .stdout(shown.reopen().unwrap())
+            .spawn()
+            .expect("script(1) runs");
+        let keys = child.stdin.take().unwrap();
+        Self { child, keys, shown }
     }
-    ended(child)
+
+    /// The console of `talk-1`, in our hands.
+    fn connected() -> Self {
+        let terminal = Self::run("virtlab console talk-1");
+        wait_until("the console", PATIENCE, || terminal.shown().contains("connected to"));
+        terminal
+    }
+
+    fn shown(&self) -> String {
+        read(self.shown.path()).replace('\r', "")
+    }
+
+    /// All that was shown, when the command has ended by itself.
+    fn ended(mut self) -> String {
+        wait_until("the end of the command", PATIENCE, || self.child.try_wait().unwrap().is_some());
+        self.shown()
+    }
 }
 
-fn ended(child: Child) -> String {
-    let output = child.wait_with_output().unwrap();
-    String::from_utf8_lossy(&output.stdout).replace('\r', "")
+/// Leaves with Ctrl-] after a while, if it has not ended before, and gives all that was shown.
+fn left_again(command: &str) -> String {
+    let mut terminal = Terminal::run(command);
+    thread::sleep(Duration::from_secs(2));
+    let _ = terminal.keys.write_all(b"\x1d");
+    terminal.ended()
 }
 
 /// The first line and the last one are how the terminal was set.
