@@ -5,7 +5,7 @@
 
 mod shared;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
 
 use anyhow::Result;
@@ -20,7 +20,7 @@ use virtlab::hypervisor::{
 use virtlab::lab::metadata::Power;
 use virtlab::lab::plan::{
     self, Activity, DomainChange, DomainMark, DomainState, Goal, LabStep, Marks, NodeStep,
-    Observed, Step,
+    Observed, PowerOff, Step,
 };
 use virtlab::lab::spec::VirtType;
 use virtlab::lab::{Lab, LibvirtVersion};
@@ -129,6 +129,73 @@ fn what_is_off_is_not_taken_for_what_runs_already() {
 }
 
 #[test]
+fn nodes_are_paused_and_shut_down_whatever_they_do_and_as_often_as_one_likes() {
+    let libvirt = Libvirt::new("");
+    let lab = lab();
+    libvirt.make_all(&lab);
+    let state = |index: u32| libvirt.observe().labs[&lab.uuid].domains[&index];
+    for _ in 0..2 {
+        libvirt.apply(&lab, NodeStep::Suspend.of(1)).unwrap();
+        assert_eq!(state(1), DomainState::Paused);
+    }
+    // One that is off is not started by it.
+    libvirt.apply(&lab, NodeStep::Suspend.of(3)).unwrap();
+    for index in [1, 2, 3, 1] {
+        libvirt.apply(&lab, NodeStep::Shutdown.of(index)).unwrap();
+        assert_eq!(state(index), DomainState::Off);
+    }
+}
+
+#[test]
+fn power_goals_are_reached_whenever_a_run_is_killed() {
+    let lab = lab();
+    let nodes = || BTreeSet::from([1, 3]);
+    let mut points = 0;
+    for goal in [
+        Goal::Stopped(nodes(), PowerOff::Shutdown),
+        Goal::Stopped(nodes(), PowerOff::Plug),
+        Goal::Started(nodes()),
+        Goal::Restarted(nodes(), PowerOff::Shutdown),
+        Goal::Paused(nodes()),
+    ] {
+        // The run is killed after so many steps.
+        for done in 0.. {
+            let libvirt = Libvirt::new("");
+            libvirt.make_all(&lab);
+            let steps = || {
+                let inventory = libvirt.observe();
+                let found = &inventory.labs[&lab.uuid];
+                plan::plan(&lab, goal.clone(), &ready(found))
+            };
+            let first = steps();
+            first.iter().take(done).try_for_each(|step| libvirt.apply(&lab, *step)).unwrap();
+            steps().iter().try_for_each(|step| libvirt.apply(&lab, *step)).unwrap();
+            let inventory = libvirt.observe();
+            let found = &inventory.labs[&lab.uuid];
+            let states: Vec<DomainState> = found.domains.values().copied().collect();
+            let (on, off, paused) = (DomainState::Running, DomainState::Off, DomainState::Paused);
+            let expected = match goal {
+                Goal::Stopped(..) => [off, on, off],
+                Goal::Paused(..) => [paused, on, off],
+                _ => [on, on, on],
+            };
+            assert_eq!(states, expected, "{goal:?} after {done} of {first:?}");
+            // `create` leaves it so; the third node of `make_all` is off, which nobody wants.
+            let rest = plan::plan(&lab, Goal::Up, &ready(found));
+            let is_undone = matches!(goal, Goal::Paused(_));
+            let expected = [NodeStep::Start.of(3), NodeStep::Resume.of(3)];
+            assert_eq!(rest, if is_undone { &expected[..] } else { &[] }, "{goal:?} after {done}");
+            points += 1;
+            if done >= first.len() {
+                break;
+            }
+        }
+    }
+    // Each goal whole, and killed before each of its steps.
+    assert_eq!(points, 20);
+}
+
+#[test]
 fn a_node_that_runs_keeps_its_mark() {
     let libvirt = Libvirt::new("");
     let lab = lab();
@@ -149,9 +216,12 @@ fn a_domain_without_our_mark_is_left_alone_whatever_its_name() {
     let refusal = "domain `demo-1` does not carry the lab's metadata any more; it is left alone";
     for step in [
         NodeStep::Stop.of(1),
+        NodeStep::Shutdown.of(1),
+        NodeStep::Suspend.of(1),
         NodeStep::Undefine.of(1),
         NodeStep::Start.of(1),
         NodeStep::Resume.of(1),
+        NodeStep::Mark(Power::Off).of(1),
     ] {
         assert_eq!(libvirt.apply(&lab, step).unwrap_err().to_string(), refusal, "{step:?}");
     }
@@ -505,6 +575,12 @@ impl Libvirt {
                 }
                 NodeStep::Start => Hypervisor::start_domain_paused(c, lab, index),
                 NodeStep::Resume => Hypervisor::resume_domain(c, lab, index),
+                NodeStep::Suspend => Hypervisor::suspend_domain(c, lab, index),
+                NodeStep::Shutdown => {
+                    let is_off = Hypervisor::ask_to_shut_down(c, lab, index)?;
+                    assert!(is_off, "the driver has no system that could refuse");
+                    Ok(())
+                }
                 NodeStep::Stop => Hypervisor::stop_domain(c, lab, index),
                 NodeStep::Undefine => Hypervisor::undefine_domain(c, lab, index),
                 NodeStep::DeleteDisk => Hypervisor::delete_disk(c, lab, &lab.node(index)),

@@ -77,6 +77,58 @@ impl Hypervisor {
         domain.resume().unless(runs).doing(|| format!("resuming domain `{name}`"))
     }
 
+    /// Stops a domain's processors. One that is off stays off.
+    ///
+    /// # Errors
+    /// If libvirt cannot, or the domain is not there any more.
+    pub fn suspend_domain(connection: &Connect, lab: &Lab, index: u32) -> Result<()> {
+        let name = lab.name.node(index);
+        let doing = || format!("suspending domain `{name}`");
+        let Some(domain) = own_domain(connection, lab, index)? else {
+            bail!("{}: it is not there any more", doing());
+        };
+        let runs = || Ok(domain.state()?.0.is(DomainState::Running));
+        if !runs().doing(doing)? {
+            return Ok(());
+        }
+        domain.suspend().unless(|| runs().map(|runs| !runs)).doing(doing)
+    }
+
+    /// Asks the system of a domain to shut down, and tells whether the domain is off. One that is paused is let run, since
+    /// it could not hear that.
+    ///
+    /// # Errors
+    /// If libvirt cannot ask.
+    pub fn ask_to_shut_down(connection: &Connect, lab: &Lab, index: u32) -> Result<bool> {
+        let doing = || format!("shutting down domain `{}`", lab.name.node(index));
+        let gone = [ErrorNumber::NoDomain];
+        let Some(domain) = own_domain(connection, lab, index)? else { return Ok(true) };
+        let is_off = || Ok(domain.is_active().already(&gone)? != Some(true));
+        // Not every driver says by a code of its own that it is off already.
+        if is_off().doing(doing)? {
+            return Ok(true);
+        }
+        let ask = || {
+            if domain.state()?.0.is(DomainState::Paused) {
+                domain.resume()?;
+            }
+            domain.shutdown()
+        };
+        ask().already(&gone).unless(is_off).doing(doing)?;
+        is_off().doing(doing)
+    }
+
+    /// Whether a domain is off, or not there at all.
+    ///
+    /// # Errors
+    /// If libvirt cannot tell.
+    pub fn is_off(connection: &Connect, lab: &Lab, index: u32) -> Result<bool> {
+        let doing = || format!("looking at domain `{}`", lab.name.node(index));
+        let Some(domain) = own_domain(connection, lab, index)? else { return Ok(true) };
+        let active = domain.is_active().already(&[ErrorNumber::NoDomain]).doing(doing)?;
+        Ok(active != Some(true))
+    }
+
     /// Takes a domain's power away.
     pub fn stop_domain(connection: &Connect, lab: &Lab, index: u32) -> Result<()> {
         let Some(domain) = own_domain(connection, lab, index)? else { return Ok(()) };

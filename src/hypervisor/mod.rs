@@ -39,6 +39,7 @@ pub use self::error::{LibvirtError, is_connection_lost, is_ipv6_refused};
 pub use self::events::{DomainNews, watch_domains};
 pub use self::observe::{Copied, Foreign, Found, Inventory};
 pub use self::probe::VirtProbe;
+use crate::error::all_errors;
 use crate::lab::LibvirtVersion;
 
 /// A connection to libvirt, which opens more of them when there is much to do at once.
@@ -98,6 +99,23 @@ impl Hypervisor {
     /// The memory of libvirt's host that is free, in bytes; `None` where the driver cannot tell.
     pub fn free_memory(&self) -> Option<u64> {
         self.connection().ok()?.free_memory().ok()
+    }
+
+    /// Does `work` for each of `items`, several at a time.
+    ///
+    /// # Errors
+    /// All that went wrong; a lost connection alone, since then it is worth another try.
+    pub(crate) fn for_each<T: Sync>(
+        &self,
+        items: &[T],
+        work: impl Fn(&Connect, &T) -> Result<()> + Sync,
+    ) -> Result<()> {
+        let mut results = self.in_parallel(items, work);
+        let lost = |result: &Result<()>| result.as_ref().is_err_and(is_connection_lost);
+        match results.iter().position(lost) {
+            Some(position) => results.swap_remove(position),
+            None => all_errors(results),
+        }
     }
 
     /// Does `work` for each of `items`, several at a time, and gives all results in their order; one

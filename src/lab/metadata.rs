@@ -44,6 +44,8 @@ pub enum Power {
     On,
     /// It is shut off.
     Off,
+    /// It is there, with its processors stopped.
+    Paused,
 }
 
 impl Mark {
@@ -191,6 +193,7 @@ impl ElementIn {
         let power = match self.power.as_str() {
             "" | "on" => Power::On,
             "off" => Power::Off,
+            "paused" => Power::Paused,
             other => bail!("`{other}` is no power that a node can have"),
         };
         Ok(Mark { lab, node: self.node.map(|index| NodeMark { index, power }) })
@@ -223,6 +226,7 @@ mod tests {
             Mark::of_lab(&lab),
             Mark::of_node(&lab, 2, Power::On),
             Mark::of_node(&lab, 2, Power::Off),
+            Mark::of_node(&lab, 2, Power::Paused),
         ] {
             let xml = object(&mark.to_xml().unwrap());
             assert_eq!(Mark::from_object_xml(&xml).unwrap(), Some(mark));

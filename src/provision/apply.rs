@@ -8,11 +8,12 @@ use fs_err as fs;
 
 use super::merging;
 use super::prepare::{BootFile, Prepared};
+use super::shutdown::Shutdown;
 use crate::boot_server::client::Client;
 use crate::boot_server::process;
 use crate::error::all_errors;
 use crate::host::{self, dnsmasq};
-use crate::hypervisor::{Connection, Found, Hypervisor, is_connection_lost, is_ipv6_refused};
+use crate::hypervisor::{Connection, Found, Hypervisor, is_ipv6_refused};
 use crate::ksm::Settings;
 use crate::ksm::claims::Claims;
 use crate::lab::Lab;
@@ -28,6 +29,8 @@ pub(crate) struct Applier<'a> {
     /// What is made; not needed for taking a lab down.
     pub(crate) prepared: Option<&'a Prepared>,
     pub(crate) state: StateDir,
+    /// What is done with a node that is to shut down.
+    pub(crate) shutdown: Shutdown,
 }
 
 impl<'a> Applier<'a> {
@@ -37,7 +40,8 @@ impl<'a> Applier<'a> {
         lab: &'a Lab,
         prepared: Option<&'a Prepared>,
     ) -> Result<Self> {
-        Ok(Self { session, hypervisor, lab, prepared, state: StateDir::of(lab)? })
+        let state = StateDir::of(lab)?;
+        Ok(Self { session, hypervisor, lab, prepared, state, shutdown: Shutdown::default() })
     }
 
     /// What there is of the lab.
@@ -105,6 +109,9 @@ impl<'a> Applier<'a> {
                 if *step == NodeStep::Resume && self.lab.spec.stagger_ms > 0 {
                     return self.resume_staggered(nodes);
                 }
+                if *step == NodeStep::Shutdown {
+                    return self.shutdown.apply(self.session, self.hypervisor, self.lab, nodes);
+                }
                 self.apply_to_nodes(*step, nodes)
             }
         }
@@ -138,13 +145,7 @@ impl<'a> Applier<'a> {
 
     fn apply_to_nodes(&self, step: NodeStep, nodes: &[u32]) -> Result<()> {
         let each = |connection: &Connection, index: &u32| self.apply_node(connection, step, *index);
-        let mut results = self.hypervisor.in_parallel(nodes, each);
-        // It is worth another try, whatever else went wrong.
-        let lost = |result: &Result<()>| result.as_ref().is_err_and(is_connection_lost);
-        match results.iter().position(lost) {
-            Some(position) => results.swap_remove(position),
-            None => all_errors(results),
-        }
+        self.hypervisor.for_each(nodes, each)
     }
 
     fn apply_node(&self, connection: &Connection, step: NodeStep, index: u32) -> Result<()> {
@@ -162,6 +163,10 @@ impl<'a> Applier<'a> {
                 Hypervisor::start_domain_paused(connection, lab, index)
             }
             NodeStep::Resume => Hypervisor::resume_domain(connection, lab, index),
+            NodeStep::Suspend => Hypervisor::suspend_domain(connection, lab, index),
+            NodeStep::Shutdown => {
+                Hypervisor::ask_to_shut_down(connection, lab, index).map(|_is_off| ())
+            }
             NodeStep::Stop => Hypervisor::stop_domain(connection, lab, index),
             NodeStep::Undefine => Hypervisor::undefine_domain(connection, lab, index),
             NodeStep::DeleteDisk => Hypervisor::delete_disk(connection, lab, &lab.node(index)),

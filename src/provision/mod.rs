@@ -10,6 +10,7 @@ pub(crate) mod merging;
 mod preflight;
 pub(crate) mod prepare;
 pub(crate) mod pxe_tree;
+pub(crate) mod shutdown;
 pub(crate) mod survey;
 pub(crate) mod teardown;
 pub(crate) mod wire;

@@ -2,14 +2,16 @@
 //! is up and no lab at all are just three observations, and `create`, `destroy` and `--dry-run`
 //! are the same machinery.
 
+mod power;
 mod steps;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use self::power::{Switch, plan_restart, plan_switch};
 pub use self::steps::{LabStep, NodeStep, Step};
 use super::metadata::Power;
 use super::{Lab, Network};
@@ -99,12 +101,29 @@ pub enum DomainChange {
 pub enum Goal {
     /// All of it is there, and each node has the power that its mark says; a new one runs.
     Up,
-    /// All of it is there, these nodes have this power from now on, and the others that of their mark.
-    Powered(BTreeMap<u32, Power>),
+    /// All of it is there, and these nodes run from now on; the others are as they are.
+    Started(BTreeSet<u32>),
+    /// The same, and none of these nodes ran in between.
+    Restarted(BTreeSet<u32>, PowerOff),
+    /// These nodes are off from now on; nothing else is changed.
+    Stopped(BTreeSet<u32>, PowerOff),
+    /// Those of these nodes that run are paused from now on; nothing else is changed.
+    Paused(BTreeSet<u32>),
+    /// Those of these nodes that are paused run from now on; nothing else is changed.
+    Resumed(BTreeSet<u32>),
     /// All of it is there, and so many nodes, from the first on, run.
     Grown(u32),
     /// Nothing of it is there.
     Gone,
+}
+
+/// How a node that runs gets off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PowerOff {
+    /// Its system is asked to shut down, and loses its power if it does not.
+    Shutdown,
+    /// It loses its power at once.
+    Plug,
 }
 
 /// What must be done to get from `observed` to `goal`, in order. The lab may have another specification
@@ -115,18 +134,25 @@ pub enum Goal {
 /// anywhere leaves something that leads to all the rest. Marks change before what they say does: the next
 /// run sees what was wanted.
 pub fn plan(lab: &Lab, goal: Goal, observed: &Observed) -> Vec<Step> {
-    let marked = |index: u32| observed.marks.nodes.get(&index).map(|mark| mark.power);
-    let marked = |index: u32| marked(index).unwrap_or_default();
+    let runs = |nodes: &BTreeSet<u32>, index| nodes.contains(&index).then_some(Power::On);
     match goal {
-        Goal::Up => plan_up(lab, &|index| Some(marked(index)), observed),
-        Goal::Powered(powers) => {
-            let power = |index| powers.get(&index).copied().unwrap_or_else(|| marked(index));
-            plan_up(lab, &|index| Some(power(index)), observed)
-        }
+        Goal::Up => plan_up(lab, &|index| Some(observed.marked(index)), observed),
+        Goal::Started(nodes) => plan_up(lab, &|index| runs(&nodes, index), observed),
+        Goal::Restarted(nodes, how) => plan_restart(lab, &nodes, how, observed),
+        Goal::Stopped(nodes, how) => plan_switch(lab, &nodes, Switch::Off(how), observed),
+        Goal::Paused(nodes) => plan_switch(lab, &nodes, Switch::Paused, observed),
+        Goal::Resumed(nodes) => plan_switch(lab, &nodes, Switch::Resumed, observed),
         Goal::Grown(nodes) => {
             plan_up(lab, &|index| (index <= nodes).then_some(Power::On), observed)
         }
         Goal::Gone => plan_gone(observed),
+    }
+}
+
+impl Observed {
+    /// The power that the mark of a node says is wanted; a new node is to run.
+    pub fn marked(&self, index: u32) -> Power {
+        self.marks.nodes.get(&index).map(|mark| mark.power).unwrap_or_default()
     }
 }
 
@@ -141,7 +167,6 @@ fn plan_up(lab: &Lab, power: &dyn Fn(u32) -> Option<Power>, observed: &Observed)
     };
     let state = |index: u32| observed.domains.get(&index);
     let nodes = || 1..=lab.spec.nodes;
-    let wants = |index: u32, wanted: Power| power(index) == Some(wanted);
 
     // Before anything is made, since it may not be permitted.
     add(lab.spec.ksm && !observed.ksm, LabStep::ClaimKsm.into());
@@ -163,11 +188,12 @@ fn plan_up(lab: &Lab, power: &dyn Fn(u32) -> Option<Power>, observed: &Observed)
     nodes().for_each(|index| add(managed && state(index).is_none(), NodeStep::Define.of(index)));
     nodes().for_each(|index| {
         let is_off = matches!(state(index), None | Some(DomainState::Off));
-        add(wants(index, Power::On) && is_off, NodeStep::Start.of(index));
+        let is_wanted = matches!(power(index), Some(Power::On | Power::Paused));
+        add(is_wanted && is_off, NodeStep::Start.of(index));
     });
     nodes().for_each(|index| {
         let runs = state(index) == Some(&DomainState::Running);
-        add(wants(index, Power::On) && !runs, NodeStep::Resume.of(index));
+        add(power(index) == Some(Power::On) && !runs, NodeStep::Resume.of(index));
     });
     steps
 }
@@ -183,17 +209,27 @@ fn plan_changes(lab: &Lab, power: &dyn Fn(u32) -> Option<Power>, observed: &Obse
         observed.domains.iter().partition(|(index, _)| **index <= lab.spec.nodes);
     for (index, _) in &members {
         let mark = observed.marks.nodes.get(index);
-        let marked = mark.map(|mark| mark.power).unwrap_or_default();
-        let wanted = power(**index).unwrap_or(marked);
-        if mark.map(|mark| mark.generation) < generation || marked != wanted {
+        let wanted = power(**index).unwrap_or_else(|| observed.marked(**index));
+        if mark.map(|mark| mark.generation) < generation || observed.marked(**index) != wanted {
             steps.push(NodeStep::Mark(wanted).of(**index));
         }
     }
     if observed.reserved.is_some_and(|reserved| reserved < lab.spec.nodes) {
         steps.push(LabStep::ReserveAddresses.into());
     }
-    let to_stop = members.iter().filter(|(index, _)| power(**index) == Some(Power::Off));
-    let to_stop = to_stop.chain(&others).filter(|(_, state)| **state != DomainState::Off);
+    for (index, state) in &members {
+        // A run that was killed has not done yet what the mark says.
+        match (power(**index), state) {
+            (Some(Power::Off), DomainState::Running | DomainState::Paused) => {
+                steps.push(NodeStep::Shutdown.of(**index));
+            }
+            (Some(Power::Paused), DomainState::Running) => {
+                steps.push(NodeStep::Suspend.of(**index));
+            }
+            _ => {}
+        }
+    }
+    let to_stop = others.iter().filter(|(_, state)| **state != DomainState::Off);
     steps.extend(to_stop.map(|(index, _)| NodeStep::Stop.of(**index)));
     let disk = lab.spec.hardware.disk.is_some();
     steps.extend(others.iter().filter(|_| disk).map(|(index, _)| NodeStep::DeleteDisk.of(**index)));

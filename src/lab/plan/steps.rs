@@ -58,6 +58,10 @@ pub enum NodeStep {
     Start,
     /// Let it run.
     Resume,
+    /// Stop its processors; it goes on later where it was.
+    Suspend,
+    /// Ask its system to shut down, and take its power away if it does not in time.
+    Shutdown,
     /// Take its power away.
     Stop,
     /// Remove its domain with all that libvirt keeps of it.
@@ -139,8 +143,13 @@ impl NodeStep {
             Self::Mark(Power::Off) => {
                 format!("bring the mark of domain `{domain}` up to date: it is to be off")
             }
+            Self::Mark(Power::Paused) => {
+                format!("bring the mark of domain `{domain}` up to date: it is to be paused")
+            }
             Self::Start => format!("start domain `{domain}` paused"),
             Self::Resume => format!("resume domain `{domain}`"),
+            Self::Suspend => format!("suspend domain `{domain}`"),
+            Self::Shutdown => format!("shut down domain `{domain}`"),
             Self::Stop => format!("destroy domain `{domain}`"),
             Self::Undefine => format!("undefine domain `{domain}`"),
             Self::DeleteDisk => format!("delete disk of `{domain}`"),

@@ -283,24 +283,23 @@ fn a_lab_that_gets_fewer_nodes_loses_the_last_ones_whenever_it_is_killed() {
 #[test]
 fn a_node_has_the_power_that_its_mark_says() {
     let lab = lab(3);
-    let stop = Goal::Powered(BTreeMap::from([(2, Power::Off)]));
+    let stop = |how| Goal::Stopped(BTreeSet::from([2]), how);
     let mut observed = complete(3);
-    assert_eq!(
-        said(&lab, stop.clone(), &observed),
-        [
-            "bring the mark of domain `demo-2` up to date: it is to be off",
-            "destroy domain `demo-2`"
-        ]
-    );
+    let marked = "bring the mark of domain `demo-2` up to date: it is to be off";
+    for (how, step) in [
+        (PowerOff::Shutdown, "shut down domain `demo-2`"),
+        (PowerOff::Plug, "destroy domain `demo-2`"),
+    ] {
+        assert_eq!(said(&lab, stop(how), &observed), [marked, step]);
+    }
     // Killed in between, or done.
     observed.marks.nodes.get_mut(&2).unwrap().power = Power::Off;
-    assert_eq!(said(&lab, Goal::Up, &observed), ["destroy domain `demo-2`"]);
+    assert_eq!(said(&lab, Goal::Up, &observed), ["shut down domain `demo-2`"]);
     observed.domains.insert(2, DomainState::Off);
     assert_eq!(said(&lab, Goal::Up, &observed), Vec::<String>::new());
-    assert_eq!(said(&lab, stop, &observed), Vec::<String>::new());
-    let start = Goal::Powered(BTreeMap::from([(2, Power::On)]));
+    assert_eq!(said(&lab, stop(PowerOff::Shutdown), &observed), Vec::<String>::new());
     assert_eq!(
-        said(&lab, start, &observed),
+        said(&lab, Goal::Started(BTreeSet::from([2])), &observed),
         [
             "bring the mark of domain `demo-2` up to date",
             "start domain `demo-2` paused",
@@ -309,8 +308,95 @@ fn a_node_has_the_power_that_its_mark_says() {
     );
     // A change of the specification leaves it off.
     let grown = lab.with_nodes(3).unwrap();
+    assert_eq!(said(&grown, Goal::Up, &observed)[2], marked);
+}
+
+#[test]
+fn a_node_that_is_to_be_off_may_stop_whatever_has_become_of_the_lab() {
+    let mut observed = complete(2);
+    observed.network = Some(Activity::Inactive);
+    (observed.pool, observed.boot_server, observed.configs) = (None, false, false);
+    let stop = Goal::Stopped(BTreeSet::from([1]), PowerOff::Shutdown);
     assert_eq!(
-        said(&grown, Goal::Up, &observed)[2],
-        "bring the mark of domain `demo-2` up to date: it is to be off"
+        said(&lab(2), stop, &observed),
+        [
+            "bring the mark of domain `demo-1` up to date: it is to be off",
+            "shut down domain `demo-1`",
+        ]
     );
+}
+
+#[test]
+fn starting_a_node_brings_back_what_it_needs_and_leaves_the_other_nodes_alone() {
+    let mut observed = complete(3);
+    observed.boot_server = false;
+    for index in [1, 2, 3] {
+        observed.domains.insert(index, DomainState::Off);
+    }
+    observed.marks.nodes.get_mut(&3).unwrap().power = Power::Off;
+    let start =
+        |nodes: &[u32]| said(&lab(3), Goal::Started(nodes.iter().copied().collect()), &observed);
+    let server = "start boot server at http://192.168.150.1:8470";
+    assert_eq!(start(&[2]), [server, "start domain `demo-2` paused", "resume domain `demo-2`"]);
+    assert_eq!(
+        start(&[1, 3]),
+        [
+            "bring the mark of domain `demo-3` up to date",
+            server,
+            "start domain `demo-1` paused",
+            "start domain `demo-3` paused",
+            "resume domain `demo-1`",
+            "resume domain `demo-3`",
+        ]
+    );
+}
+
+#[test]
+fn a_restart_stops_what_runs_when_everything_is_there_to_start_it_again() {
+    let mut observed = complete(3);
+    observed.boot_server = false;
+    observed.domains.insert(1, DomainState::Off);
+    observed.marks.nodes.get_mut(&1).unwrap().power = Power::Off;
+    let nodes = BTreeSet::from([1, 2]);
+    let expected = [
+        "bring the mark of domain `demo-1` up to date",
+        "start boot server at http://192.168.150.1:8470",
+        "shut down domain `demo-2`",
+        "start domain `demo-1` paused",
+        "start domain `demo-2` paused",
+        "resume domain `demo-1`",
+        "resume domain `demo-2`",
+    ];
+    let restart = Goal::Restarted(nodes, PowerOff::Shutdown);
+    assert_eq!(said(&lab(3), restart, &observed), expected);
+    // Killed while the node was off.
+    let mut killed = complete(3);
+    killed.domains.insert(2, DomainState::Off);
+    let expected = ["start domain `demo-2` paused", "resume domain `demo-2`"];
+    assert_eq!(said(&lab(3), Goal::Up, &killed), expected);
+}
+
+#[test]
+fn a_node_that_is_paused_stays_so_until_it_is_resumed_or_started() {
+    let lab = lab(3);
+    let mut observed = complete(3);
+    observed.domains.insert(3, DomainState::Off);
+    let all = || BTreeSet::from([2, 3]);
+    let marked = "bring the mark of domain `demo-2` up to date: it is to be paused";
+    let suspend = "suspend domain `demo-2`";
+    assert_eq!(said(&lab, Goal::Paused(all()), &observed), [marked, suspend]);
+    // Killed in between, or done.
+    observed.marks.nodes.get_mut(&2).unwrap().power = Power::Paused;
+    observed.marks.nodes.get_mut(&3).unwrap().power = Power::Off;
+    assert_eq!(said(&lab, Goal::Up, &observed), [suspend]);
+    observed.domains.insert(2, DomainState::Paused);
+    for goal in [Goal::Up, Goal::Paused(all())] {
+        assert_eq!(said(&lab, goal, &observed), Vec::<String>::new());
+    }
+    let resumed = ["bring the mark of domain `demo-2` up to date", "resume domain `demo-2`"];
+    assert_eq!(said(&lab, Goal::Resumed(all()), &observed), resumed);
+    assert_eq!(said(&lab, Goal::Started(BTreeSet::from([2])), &observed), resumed);
+    // The host was off: it waits for `resume` before its firmware begins.
+    observed.domains.insert(2, DomainState::Off);
+    assert_eq!(said(&lab, Goal::Up, &observed), ["start domain `demo-2` paused"]);
 }
