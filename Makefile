@@ -26,7 +26,7 @@ check:            ## Formatting, lints, documentation
 	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --locked --no-deps --document-private-items
 
 unit:             ## Run the tests that need no guests
-	$(CARGO) test --locked
+	$(CARGO) test --locked --no-fail-fast
 
 e2e: build        ## Run the tests with real guests, in a sandbox
 	$(BIN) image build micro

@@ -89,12 +89,12 @@ impl Etcd {
         reply.json().map_err(|error| error.to_string())
     }
 
-    /// Waits until its log holds a text.
+    /// Waits until its log holds one of these texts: etcd 3.4 logs sentences, 3.5 JSON.
     #[track_caller]
-    pub(crate) fn says(&self, text: &str) {
-        wait_for(&format!("`{}` to say `{text}`", self.name), || {
+    pub(crate) fn says(&self, texts: &[&str]) {
+        wait_for(&format!("`{}` to say one of {texts:?}", self.name), || {
             let log = self.process.log();
-            if log.contains(text) { Ok(()) } else { Err(log) }
+            if texts.iter().any(|text| log.contains(text)) { Ok(()) } else { Err(log) }
         });
     }
 
