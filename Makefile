@@ -33,7 +33,7 @@ e2e: build        ## Run the tests with real guests, in a sandbox
 	$(CARGO) test --locked --features e2e --test e2e --no-run
 	$(SANDBOX) $(CARGO) test --locked --offline --features e2e --test e2e -- --test-threads=1
 
-e2e-full: build   ## The same, and the ones that take minutes: a whole Debian
+e2e-full: build   ## The same, and the ones that take minutes: a whole Debian, killed at every call
 	$(BIN) image build micro
 	$(BIN) image build debian
 	$(CARGO) test --locked --features e2e-full --test e2e --no-run

@@ -71,7 +71,9 @@ pub(crate) fn run(program: &str, args: &[&str]) -> Said {
 /// Ends a test that cannot run, with the package to install.
 pub(crate) fn missing(program: &str, error: &std::io::Error) -> ! {
     let package = match program {
+        "cc" => "gcc",
         "ip" => "iproute2",
+        "nm" => "binutils",
         "dnsmasq" => "dnsmasq-base",
         "nginx" => "nginx-light",
         "virsh" => "libvirt-clients",

@@ -15,6 +15,7 @@ mod debian_installer;
 mod discovery;
 mod events;
 mod external_pxe;
+mod killing;
 mod ksm;
 mod lab;
 mod logging_in;
