@@ -190,6 +190,11 @@ impl ElementIn {
             generation: self.generation,
             spec: serde_json::from_str(&self.spec)?,
         };
+        lab.check_room(lab.spec.nodes)?;
+        // One of a lab that has become smaller may still be there.
+        if let Some(node) = self.node.filter(|node| lab.check_room(*node).is_err()) {
+            bail!("lab `{}` has no node {node}", lab.name);
+        }
         let power = match self.power.as_str() {
             "" | "on" => Power::On,
             "off" => Power::Off,
@@ -262,6 +267,25 @@ mod tests {
             error.to_string(),
             "the metadata of lab `demo` has format 9, written by virtlab 9.0.0; this one reads formats up to 2"
         );
+    }
+
+    #[test]
+    fn a_mark_of_nodes_that_cannot_be_is_an_error() {
+        let mark = Mark::of_node(&lab(3), 2, Power::On).to_xml().unwrap();
+        for (from, to, cause) in [
+            ("node=\"2\"", "node=\"4294967295\"", "lab `demo` has no node 4294967295"),
+            ("node=\"2\"", "node=\"0\"", "lab `demo` has no node 0"),
+            (
+                "\"nodes\":3",
+                "\"nodes\":254",
+                "subnet 192.168.150.0/24 of lab `demo` has room for 253 nodes, not for 254",
+            ),
+            ("\"nodes\":3", "\"nodes\":4294967295", "a lab has 1 to 1000 nodes"),
+            ("\"nodes\":3", "\"nodes\":0", "a lab has 1 to 1000 nodes"),
+        ] {
+            let error = Mark::from_object_xml(&object(&mark.replace(from, to))).unwrap_err();
+            assert_eq!(error.root_cause().to_string(), cause);
+        }
     }
 
     #[test]

@@ -18,7 +18,7 @@ pub mod spec;
 
 use std::net::Ipv4Addr;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use uuid::Uuid;
 
 pub use self::address::MacAddr;
@@ -77,7 +77,19 @@ impl Lab {
     /// # Errors
     /// If its subnet or its MAC prefix has no room for them.
     pub fn with_nodes(&self, nodes: u32) -> Result<Self> {
+        self.check_room(nodes)?;
+        let generation = self.generation.checked_add(1).with_context(|| {
+            let Self { name, generation, .. } = self;
+            format!("lab `{name}` has changed {generation} times, which is as often as it can")
+        })?;
+        let spec = LabSpec { nodes, ..self.spec.clone() };
+        Ok(Self { generation, spec, ..self.clone() })
+    }
+
+    /// Whether there is room for so many nodes in its subnet and behind its MAC prefix.
+    fn check_room(&self, nodes: u32) -> Result<()> {
         let Self { name, spec, .. } = self;
+        ensure!((1..=MAX_NODES).contains(&nodes), "a lab has 1 to {MAX_NODES} nodes");
         if let Some(network) = spec.network.managed() {
             let capacity = address::capacity(network.subnet);
             ensure!(
@@ -92,8 +104,7 @@ impl Lab {
             "MAC prefix {} of lab `{name}` has room for {capacity} nodes, not for {nodes}",
             spec.mac_prefix
         );
-        let spec = LabSpec { nodes, ..spec.clone() };
-        Ok(Self { spec, generation: self.generation + 1, ..self.clone() })
+        Ok(())
     }
 
     /// The UUID of the lab's storage pool. Pools have no metadata element, so being ours is told
@@ -138,6 +149,9 @@ impl Lab {
     }
 }
 
+/// How many nodes the largest lab has.
+pub(crate) const MAX_NODES: u32 = 1000;
+
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
@@ -159,6 +173,11 @@ pub(crate) mod tests {
         assert_eq!(
             lab.with_nodes(254).unwrap_err().to_string(),
             "subnet 192.168.150.0/24 of lab `demo` has room for 253 nodes, not for 254"
+        );
+        let last = Lab { generation: u32::MAX, ..lab };
+        assert_eq!(
+            last.with_nodes(4).unwrap_err().to_string(),
+            "lab `demo` has changed 4294967295 times, which is as often as it can"
         );
     }
 

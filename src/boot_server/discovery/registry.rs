@@ -35,6 +35,9 @@ impl Registry {
         if registry.version != VERSION {
             return Err(format!("version {} is not known, only {VERSION}", registry.version));
         }
+        if registry.index > LARGEST_INDEX {
+            return Err(format!("the index {} leaves no room for another", registry.index));
+        }
         for (token, cluster) in &registry.tokens {
             let mut last = cluster.created;
             for member in &cluster.members {
@@ -259,6 +262,8 @@ fn is_member_id(id: &str) -> bool {
 
 /// The layout of the saved file.
 const VERSION: u32 = 1;
+/// There is room for all changes that come after.
+const LARGEST_INDEX: u64 = u64::MAX / 2;
 const MOST_TOKENS: usize = 256;
 const SPARE_MEMBERS: usize = 1000;
 const LONGEST_ID: usize = 64;

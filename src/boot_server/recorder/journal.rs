@@ -99,19 +99,23 @@ impl Journal {
 }
 
 /// Gives numbers to events that have none: virtlab 0.1 wrote those. The first is the time of the event, so that a
-/// journal that is begun anew has larger numbers than one that was lost.
+/// journal that is begun anew has larger numbers than one that was lost. Numbers always grow.
 fn read(text: &str) -> Kept {
     let mut kept = Kept::default();
     let mut last = 0;
     for text in text.lines() {
         match serde_json::from_str(text) {
+            Ok(line) if number(&line) > LARGEST_NUMBER => {
+                tracing::debug!("a line of the journal has a number that is too large");
+            }
             Ok(Line::Checkpoint(checkpoint)) => {
                 last = checkpoint.id;
                 kept = Kept { checkpoint: Some(checkpoint), events: VecDeque::new() };
             }
             Ok(Line::Event(mut event)) => {
-                if event.id == 0 {
-                    event.id = if last == 0 { event.at_ms } else { last + 1 };
+                if event.id <= last {
+                    event.id =
+                        if last == 0 { event.at_ms.clamp(1, LARGEST_NUMBER) } else { last + 1 };
                 }
                 last = event.id;
                 kept.events.push_back((event, text.len() + 1));
@@ -122,6 +126,13 @@ fn read(text: &str) -> Kept {
     kept
 }
 
+fn number(line: &Line) -> u64 {
+    match line {
+        Line::Checkpoint(checkpoint) => checkpoint.id,
+        Line::Event(event) => event.id,
+    }
+}
+
 fn line(value: &impl Serialize) -> String {
     let mut line = serde_json::to_string(value).expect("an event is plain data");
     line.push('\n');
@@ -130,3 +141,6 @@ fn line(value: &impl Serialize) -> String {
 
 /// Bytes. A boot of a node takes some 600.
 pub(super) const LONGEST: usize = 1 << 20;
+
+/// Times since the epoch are far smaller, and there is room for all that comes after.
+const LARGEST_NUMBER: u64 = u64::MAX / 2;

@@ -131,6 +131,42 @@ fn a_journal_of_virtlab_0_1_goes_on() {
     assert_eq!(told[0].id, newest + 1);
 }
 
+#[test]
+fn numbers_that_no_journal_can_have_are_left_out_or_put_in_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = folder.path().join("journal");
+    let line = |id: u64, at_ms: u64, stage: &str, bytes: u64| {
+        format!(
+            r#"{{"id":{id},"at_ms":{at_ms},"node":1,"stage":"{stage}","file":"{stage}{id}","bytes":{bytes}}}"#
+        )
+    };
+    let lines = [
+        line(0, 0, "power-on", 0),
+        line(u64::MAX, 1, "ready", 0),
+        format!(r#"{{"id":{},"checkpoint":{{"nodes":[]}}}}"#, u64::MAX),
+        line(9, 1, "initrd", u64::MAX),
+        line(8, 1, "initrd", 3),
+    ];
+    fs::write(&journal, lines.join("\n")).unwrap();
+    let recorder = Recorder::open(&journal, &nodes(1)).unwrap();
+    let events = recorder.after(0).unwrap();
+    assert_eq!(events.iter().map(|event| event.id).collect::<Vec<_>>(), [1, 9, 10]);
+    let (_, timeline) = recorder.snapshot();
+    assert_eq!(timeline.nodes[0].stage(), Some(Stage::Initrd));
+    assert_eq!(timeline.nodes[0].stages[&Stage::Initrd].bytes, u64::MAX);
+}
+
+#[test]
+fn a_power_on_at_the_end_of_time_is_followed_by_a_reset() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = folder.path().join("journal");
+    let line = format!(r#"{{"id":7,"at_ms":{},"node":1,"stage":"power-on"}}"#, u64::MAX);
+    fs::write(&journal, line).unwrap();
+    let recorder = Recorder::open(&journal, &nodes(1)).unwrap();
+    recorder.domain(1, DomainChange::Reset, 5);
+    assert_eq!(recorder.snapshot().0, 7);
+}
+
 #[tokio::test]
 async fn listeners_are_woken_by_each_event() {
     let bench = bench();

@@ -137,7 +137,7 @@ impl NodeTimeline {
             let files = self.files.entry(*stage).or_default();
             let most = files.entry(file.clone()).or_default();
             *most = bytes.max(*most);
-            bytes = files.values().sum();
+            bytes = files.values().fold(0, |sum: u64, length| sum.saturating_add(*length));
         }
         self.stages.insert(*stage, Reached { at_ms, bytes });
     }
@@ -171,7 +171,7 @@ impl NodeTimeline {
     /// `SeaBIOS` answers a reset by one more reset of its own.
     fn was_just_powered_on(&self, at_ms: u64) -> bool {
         let powered_on = self.stages.get(&Stage::PowerOn).filter(|_| self.stages.len() == 1);
-        powered_on.is_some_and(|reached| at_ms < reached.at_ms + ONE_RESET_MS)
+        powered_on.is_some_and(|reached| at_ms.saturating_sub(reached.at_ms) < ONE_RESET_MS)
     }
 
     /// What follows for this node from what libvirt says of its domain at this time. Nothing if that is known.

@@ -1,6 +1,7 @@
 //! From what was asked for to what is made: every default, and every contradiction.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use anyhow::{Result, anyhow, bail};
 use ipnet::Ipv4Net;
@@ -65,7 +66,7 @@ impl LabOptions {
     pub fn resolve(&self, found: HostFacts) -> Result<Lab> {
         let name = self.lab_name();
         let nodes = self.nodes.unwrap_or(DEFAULT_NODES);
-        self.refuse_control_characters()?;
+        self.refuse_unwritable()?;
         let memory = self.resolve_memory(&found)?;
         let network = self.resolve_network(nodes, &found)?;
         let mac_prefix = self.resolve_mac_prefix(&name, nodes, &network, &found.hostname)?;
@@ -132,11 +133,30 @@ impl LabOptions {
         Ok(memory)
     }
 
-    /// XML 1.0 has no way to write these, escaped or not.
-    fn refuse_control_characters(&self) -> Result<()> {
-        let is_writable = |c: char| !c.is_control() || matches!(c, '\n' | '\t');
-        if !self.description.iter().flat_map(|text| text.chars()).all(is_writable) {
-            bail!("--description has a control character in it, which libvirt's XML cannot hold");
+    /// Refuses texts that XML 1.0 has no way to write, escaped or not.
+    /// <https://www.w3.org/TR/xml/#charsets>
+    fn refuse_unwritable(&self) -> Result<()> {
+        let path = |path: &Option<PathBuf>| Some(path.as_ref()?.display().to_string());
+        for (flag, text, may_have_lines) in [
+            ("--description", self.description.clone(), true),
+            ("--image", self.image.clone(), false),
+            ("--network", self.network.as_ref().map(ToString::to_string), false),
+            ("--bridge", self.bridge.clone(), false),
+            ("--nic", self.nics.iter().map(ToString::to_string).reduce(|a, b| a + &b), false),
+            ("--config", path(&self.config), false),
+            ("--domain-template", path(&self.domain_template), false),
+            ("--network-template", path(&self.network_template), false),
+        ] {
+            let is_wrong = |c: &char| match c {
+                '\n' | '\t' => !may_have_lines,
+                c => c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}'),
+            };
+            if let Some(wrong) = text.iter().flat_map(|text| text.chars()).find(is_wrong) {
+                let number = u32::from(wrong);
+                bail!(
+                    "{flag} has the character U+{number:04X} in it, which libvirt's XML cannot hold"
+                );
+            }
         }
         Ok(())
     }
@@ -282,10 +302,22 @@ mod tests {
             change(&mut options);
             options
         };
-        let cases: [(LabOptions, &str); 8] = [
+        let cases: [(LabOptions, &str); 11] = [
             (
                 options(|o| o.description = Some("a\u{1}".to_owned())),
-                "--description has a control character in it, which libvirt's XML cannot hold",
+                "--description has the character U+0001 in it, which libvirt's XML cannot hold",
+            ),
+            (
+                options(|o| o.network = Some(NetworkChoice::Existing("\u{1b}x".to_owned()))),
+                "--network has the character U+001B in it, which libvirt's XML cannot hold",
+            ),
+            (
+                options(|o| o.image = Some("a\nb".to_owned())),
+                "--image has the character U+000A in it, which libvirt's XML cannot hold",
+            ),
+            (
+                options(|o| o.domain_template = Some("/\u{ffff}".into())),
+                "--domain-template has the character U+FFFF in it, which libvirt's XML cannot hold",
             ),
             (
                 options(|o| o.subnet = Some("192.168.0.0/16".parse().unwrap())),

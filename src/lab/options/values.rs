@@ -9,6 +9,7 @@ use ipnet::Ipv4Net;
 use reqwest::Url;
 use serde::Deserialize;
 
+use crate::lab::MAX_NODES;
 use crate::lab::spec::NetworkMode;
 
 /// What `--network` takes.
@@ -237,7 +238,6 @@ pub(super) fn vcpu_count_field<'de, D: serde::Deserializer<'de>>(
 }
 
 /// Larger labs than this have not been tried on one host.
-const MAX_NODES: u32 = 1000;
 const MAX_VCPUS: u32 = 255;
 /// Larger than 10.0.0.0/8 there is no private subnet.
 const SHORTEST_PREFIX: u8 = 8;

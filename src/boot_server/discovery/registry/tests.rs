@@ -201,6 +201,10 @@ fn a_text_that_is_no_registry_is_refused() {
             good.replace("\"created\": 2", "\"created\": 1"),
             format!("the members of `{T}` are out of order"),
         ),
+        (
+            good.replace("\"index\": 2", &format!("\"index\": {}", u64::MAX)),
+            "the index 18446744073709551615 leaves no room for another".to_owned(),
+        ),
     ];
     for (text, expected) in table {
         assert_eq!(Registry::from_json(&text).unwrap_err(), expected);
