@@ -7,7 +7,7 @@ TARGET = $(shell scripts/target-dir.sh)
 BIN = $(TARGET)/debug/virtlab
 SANDBOX := scripts/sandbox.sh
 
-.PHONY: help demo test build check unit e2e e2e-full hosts bench sandbox install uninstall clean setup-%
+.PHONY: help demo test build check unit e2e e2e-full hosts bench fuzz sandbox install uninstall clean setup-%
 
 help:             ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -22,6 +22,7 @@ build:            ## Build the program (debug/virtlab in cargo's target folder)
 
 check:            ## Formatting, lints, documentation
 	$(CARGO) fmt -- --check
+	$(CARGO) fmt --manifest-path fuzz/Cargo.toml -- --check
 	$(CARGO) clippy --locked --all-targets --all-features -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --locked --no-deps --document-private-items
 
@@ -44,6 +45,9 @@ hosts:            ## Try all that a new user does on plain Debian hosts, 12 and 
 
 bench: build      ## Repeat the measurements of docs/performance.md
 	scripts/bench.sh
+
+fuzz:             ## Look for input that breaks something, ten minutes for each kind (cargo-fuzz, nightly)
+	scripts/fuzz.sh
 
 sandbox: build    ## A shell beside a libvirtd of its own; nothing is left when it ends
 	PATH="$(TARGET)/debug:$$PATH" $(SANDBOX) bash
