@@ -343,6 +343,42 @@ fn addresses_that_a_network_lacks_are_reserved_once() {
     }
 }
 
+#[test]
+fn an_object_that_is_defined_again_keeps_who_it_is_and_what_others_say_of_it() {
+    let lab = lab();
+    let uuid = Uuid::from_u128(9);
+    let note = "<other:note xmlns:other='https://example.org'>mine &amp; yours</other:note>";
+    let edited = |xml: String| {
+        xml.replace("</metadata>", &format!("{note}</metadata>"))
+            .replace("1024</memory>", "2048</memory>")
+    };
+    let domain =
+        edited(domain_xml(&lab, 1)).replace(&lab.node(1).uuid.to_string(), &uuid.to_string());
+    let network = edited(network_xml(&lab)).replace("localOnly='yes'", "localOnly='no'");
+    let libvirt = Libvirt::new(&format!("{domain}{network}"));
+    // The driver shows what it keeps of a network only if that does not run.
+    let stop = |c: &virt::connect::Connect| Ok(c.lookup_network_by_name("demo")?.destroy()?);
+    libvirt.node(0, stop).unwrap();
+    libvirt.apply(&lab, NodeStep::Redefine(Power::On).of(1)).unwrap();
+    libvirt.apply(&lab, LabStep::RedefineNetwork).unwrap();
+    let read = |c: &virt::connect::Connect, (): &()| {
+        let domain = c.lookup_domain_by_name("demo-1")?;
+        let network = c.lookup_network_by_name("demo")?;
+        let kept = virt::sys::VIR_DOMAIN_XML_INACTIVE;
+        Ok((domain.uuid()?, domain.xml_desc(kept)?, network.xml_desc(0)?))
+    };
+    let (has, domain, network) = libvirt.hypervisor.in_parallel(&[()], read).remove(0).unwrap();
+    assert_eq!(has, uuid);
+    assert!(domain.contains("<memory unit='KiB'>1048576</memory>"), "{domain}");
+    for xml in [&domain, &network] {
+        assert!(xml.contains("mine &amp; yours</other:note>"), "{xml}");
+        assert_eq!(xml.matches("<virtlab:lab ").count(), 1, "{xml}");
+    }
+    assert!(network.contains("localOnly='yes'"), "{network}");
+    let error = libvirt.apply(&lab, NodeStep::Redefine(Power::On).of(2)).unwrap_err();
+    assert_eq!(error.to_string(), "defining domain `demo-2`: it is not there any more");
+}
+
 /// Whether a line of a network's XML reserves an address for a node from this one on.
 fn is_reserved_from(first: u32, line: &str) -> bool {
     let index = line.split_once("name='demo-").and_then(|(_, rest)| rest.split_once('\''));
@@ -573,6 +609,9 @@ impl Libvirt {
                 NodeStep::Define => {
                     Hypervisor::define_domain(c, lab, index, &domain_xml(lab, index))
                 }
+                NodeStep::Redefine(_) => {
+                    Hypervisor::redefine_domain(c, lab, index, &domain_xml(lab, index))
+                }
                 NodeStep::Start => Hypervisor::start_domain_paused(c, lab, index),
                 NodeStep::Resume => Hypervisor::resume_domain(c, lab, index),
                 NodeStep::Suspend => Hypervisor::suspend_domain(c, lab, index),
@@ -593,6 +632,7 @@ impl Libvirt {
         let hypervisor = &self.hypervisor;
         match step {
             LabStep::DefineNetwork => hypervisor.define_network(lab, &network_xml(lab)),
+            LabStep::RedefineNetwork => hypervisor.redefine_network(lab, &network_xml(lab)),
             LabStep::StartNetwork => hypervisor.start_network(lab),
             LabStep::MakePool => hypervisor.make_pool(lab),
             LabStep::DeletePool => hypervisor.delete_pool(lab),

@@ -11,6 +11,7 @@ use crate::lab::plan::{self, Goal, LabStep, Observed, Step};
 use crate::provision::apply::Applier;
 use crate::provision::discovery_url;
 use crate::provision::draft::{self, Draft};
+use crate::provision::drift::Drift;
 use crate::provision::lab_lock::LabLock;
 use crate::provision::survey::CreateMode;
 use crate::provision::teardown::{destroy, remove_folder, stop_outdated_server, undo};
@@ -72,6 +73,11 @@ pub(super) fn run(session: &Session, args: &CreateArgs) -> Result<()> {
         if let Err(error) = made {
             undo(session, &applier, found.is_some() || args.keep_on_failure);
             return Err(error);
+        }
+    }
+    if let Some(found) = &found {
+        for outdated in Drift::look(session, &hypervisor, found)?.outdated(lab) {
+            session.printer.warn(outdated);
         }
     }
     // Others may look after the lab, or destroy it, while it is waited for.

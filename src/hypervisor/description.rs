@@ -13,4 +13,12 @@ impl Hypervisor {
             connection.driver_type().doing(|| "asking libvirt for its driver".to_owned())?;
         Ok((driver, connection.hyp_version().ok()))
     }
+
+    /// Whether a network keeps its options for dnsmasq: libvirt's test driver drops them.
+    ///
+    /// # Errors
+    /// If the connection is lost.
+    pub(crate) fn keeps_dnsmasq_options(&self) -> Result<bool> {
+        Ok(!self.driver()?.0.eq_ignore_ascii_case("test"))
+    }
 }

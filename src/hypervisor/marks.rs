@@ -70,16 +70,20 @@ impl Hypervisor {
         let Some(network) = self.own_network(lab)? else {
             bail!("reserving addresses in network `{}`: it is not there any more", lab.name);
         };
-        let xml = Self::kept_xml(&network).doing(doing)?;
-        let mut flags = sys::VIR_NETWORK_UPDATE_AFFECT_CONFIG;
+        let mut places =
+            vec![(Self::kept_xml(&network).doing(doing)?, sys::VIR_NETWORK_UPDATE_AFFECT_CONFIG)];
         if network.is_active().doing(doing)? {
-            flags |= sys::VIR_NETWORK_UPDATE_AFFECT_LIVE;
+            let running = network.xml_desc(0).doing(doing)?;
+            places.push((running, sys::VIR_NETWORK_UPDATE_AFFECT_LIVE));
         }
-        let lacking = lab.nodes().into_iter().filter(|node| !xml.contains(&mac(node.mac)));
-        for host in lacking.filter_map(|node| reservation(&node)) {
-            let (command, section) =
-                (sys::VIR_NETWORK_UPDATE_COMMAND_ADD_LAST, sys::VIR_NETWORK_SECTION_IP_DHCP_HOST);
-            network.update(command, section, -1, &host, flags).doing(doing)?;
+        for (xml, flags) in places {
+            let nodes = lab.nodes().into_iter();
+            let lacking = nodes.filter(|node| !xml.contains(&mac(node.mac)));
+            for host in lacking.filter_map(|node| reservation(&node)) {
+                let command = sys::VIR_NETWORK_UPDATE_COMMAND_ADD_LAST;
+                let section = sys::VIR_NETWORK_SECTION_IP_DHCP_HOST;
+                network.update(command, section, -1, &host, flags).doing(doing)?;
+            }
         }
         Ok(())
     }

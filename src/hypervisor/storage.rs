@@ -14,16 +14,22 @@ use super::Hypervisor;
 use super::error::{Already, Doing, LibvirtError, Unless, is_any};
 use crate::lab::hardware::DiskSize;
 use crate::lab::{Lab, Node};
+use crate::render::comparison::{self, View};
 use crate::render::xml;
 
 impl Hypervisor {
-    /// Defines, builds and starts the lab's pool, as far as that was not done.
+    /// Defines, builds and starts the lab's pool, as far as that was not done. Stopping it to start it elsewhere
+    /// disturbs nobody: nodes and dnsmasq have its files by their paths.
     pub fn make_pool(&self, lab: &Lab) -> Result<()> {
         let doing = || format!("making storage pool `{}`", lab.pool_name());
-        let pool = match self.own_pool(lab)? {
-            Some(pool) => pool,
-            None => self.connection()?.define_storage_pool_xml(&xml::pool(lab), 0).doing(doing)?,
-        };
+        let wanted = xml::pool(lab);
+        let pool = self.connection()?.define_storage_pool_xml(&wanted, 0).doing(doing)?;
+        if pool.is_active().doing(doing)? {
+            let running = pool.xml_desc(0).doing(doing)?;
+            if comparison::difference(&wanted, &running, View::Running)?.is_some() {
+                pool.destroy().unless(|| Ok(!pool.is_active()?)).doing(doing)?;
+            }
+        }
         if !pool.is_active().doing(doing)? {
             pool.build(0).doing(doing)?;
             pool.create(0).unless(|| pool.is_active()).doing(doing)?;

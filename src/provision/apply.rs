@@ -6,8 +6,9 @@ use std::thread;
 use anyhow::{Context, Result};
 use fs_err as fs;
 
+use super::drift::Drift;
 use super::merging;
-use super::prepare::{BootFile, Prepared};
+use super::prepare::{BootFile, NetworkXml, Prepared};
 use super::shutdown::Shutdown;
 use crate::boot_server::client::Client;
 use crate::boot_server::process;
@@ -18,6 +19,7 @@ use crate::ksm::Settings;
 use crate::ksm::claims::Claims;
 use crate::lab::Lab;
 use crate::lab::plan::{LabStep, NodeStep, Observed, Step};
+use crate::render::xml;
 use crate::session::Session;
 use crate::state::{Origin, StateDir};
 
@@ -49,6 +51,13 @@ impl<'a> Applier<'a> {
         let lost = |error: &anyhow::Error| self.session.warn_of_lost_connection(error);
         let files = self.hypervisor.persistently(lost, || self.hypervisor.pool_files(self.lab))?;
         let mark = self.prepared.map(Prepared::upload_mark);
+        let drift = match (found, self.prepared) {
+            (Some(found), Some(prepared)) => {
+                let look = || Drift::of(self.hypervisor, found, &prepared.wanted());
+                self.hypervisor.persistently(lost, look)?
+            }
+            _ => Drift::default(),
+        };
         Ok(Observed {
             network: found.and_then(|found| found.network),
             dhcp: dnsmasq::serves(self.lab) != Some(false),
@@ -58,6 +67,7 @@ impl<'a> Applier<'a> {
                 || Client::new(self.lab)?.status().is_some(),
             domains: found.map(|found| found.domains.clone()).unwrap_or_default(),
             marks: found.map(|found| found.marks.clone()).unwrap_or_default(),
+            changed: drift.changed(),
             reserved: found.and_then(|found| found.reserved),
             configs: self.state.keeps(self.lab),
             state: self.state.exists(),
@@ -124,6 +134,7 @@ impl<'a> Applier<'a> {
                 merging::claim(self.session.printer, hypervisor, lab, Settings::on())
             }
             LabStep::DefineNetwork => hypervisor.define_network(lab, &self.network()?.with_ipv6),
+            LabStep::RedefineNetwork => self.redefine_network(),
             LabStep::MakePool => hypervisor.make_pool(lab),
             LabStep::UploadBootFiles => self.upload(),
             LabStep::MarkNetwork => hypervisor.mark_network(lab),
@@ -155,6 +166,12 @@ impl<'a> Applier<'a> {
                 let xml = self.prepared()?.domains.get(index as usize - 1);
                 let xml = xml.context("the lab has no such node")?;
                 Hypervisor::define_domain(connection, lab, index, xml)
+            }
+            NodeStep::Redefine(power) => {
+                let xml = self.prepared()?.domains.get(index as usize - 1);
+                let xml = xml.context("the lab has no such node")?;
+                let xml = xml::with_power(xml, lab, index, power)?;
+                Hypervisor::redefine_domain(connection, lab, index, &xml)
             }
             NodeStep::Start => {
                 if let Some(size) = lab.spec.hardware.disk {
@@ -203,6 +220,12 @@ impl<'a> Applier<'a> {
         Ok(())
     }
 
+    fn redefine_network(&self) -> Result<()> {
+        let there = self.hypervisor.network_definition(self.lab)?;
+        let there = there.context("the network is not there any more")?;
+        self.hypervisor.redefine_network(self.lab, self.network()?.like(&there))
+    }
+
     /// Keeps what the boot server gives out.
     pub(crate) fn write_configs(&self) -> Result<()> {
         let prepared = self.prepared()?;
@@ -233,7 +256,7 @@ impl<'a> Applier<'a> {
         self.hypervisor.upload(self.lab, &prepared.upload_mark(), 0, std::io::empty())
     }
 
-    fn network(&self) -> Result<&super::prepare::NetworkXml> {
+    fn network(&self) -> Result<&NetworkXml> {
         self.prepared()?.network.as_ref().context("the lab has no network of its own")
     }
 

@@ -3,6 +3,7 @@
 pub(crate) mod apply;
 pub(crate) mod discovery_url;
 pub(crate) mod draft;
+pub(crate) mod drift;
 pub(crate) mod facts;
 pub(crate) mod growing;
 pub(crate) mod lab_lock;

@@ -2,7 +2,9 @@
 //! templates come from [`crate::template`].
 
 pub mod boot;
+pub(crate) mod comparison;
 pub mod config;
+pub(crate) mod element;
 pub(crate) mod inventory;
 pub mod pxe;
 pub(crate) mod ssh_config;

@@ -70,6 +70,15 @@ pub fn domain(templates: &Templates, lab: &Lab, node: &Node) -> Result<String> {
     Ok(if named.uuid.is_some() { xml } else { with_uuid(&xml, node.uuid) })
 }
 
+/// A domain's XML with this power in its mark.
+///
+/// # Errors
+/// If the mark cannot be written, which is a bug.
+pub(crate) fn with_power(xml: &str, lab: &Lab, index: u32, power: Power) -> Result<String> {
+    let as_rendered = Mark::of_node(lab, index, Power::On).to_xml()?;
+    Ok(xml.replace(&as_rendered, &Mark::of_node(lab, index, power).to_xml()?))
+}
+
 /// The same with a UUID as the domain's last element; libvirt reads them in any order.
 fn with_uuid(xml: &str, uuid: Uuid) -> String {
     match xml.rsplit_once("</domain>") {

@@ -34,6 +34,8 @@ pub struct Observed {
     pub domains: BTreeMap<u32, DomainState>,
     /// What the marks of its objects say.
     pub marks: Marks,
+    /// What is defined otherwise than the specification wants it.
+    pub changed: Changed,
     /// For how many nodes, from the first on, its network has an address reserved; `None` if for none,
     /// as a template of the user's may want it.
     pub reserved: Option<u32>,
@@ -43,6 +45,17 @@ pub struct Observed {
     pub state: bool,
     /// Whether the lab is among those that the host's KSM was switched on for.
     pub ksm: bool,
+}
+
+/// The objects of a lab whose definition is not what the specification wants, as after `virsh edit`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changed {
+    /// Its network.
+    pub network: bool,
+    /// Its storage pool.
+    pub pool: bool,
+    /// Its domains, by node index.
+    pub nodes: BTreeSet<u32>,
 }
 
 /// What the marks of a lab's objects say, where they can differ: a run may have been killed while it
@@ -176,7 +189,8 @@ fn plan_up(lab: &Lab, power: &dyn Fn(u32) -> Option<Power>, observed: &Observed)
     }
     // Without a network of ours the domains are what leads to the pool.
     nodes().for_each(|index| add(!managed && state(index).is_none(), NodeStep::Define.of(index)));
-    add(observed.pool != Some(Activity::Active), LabStep::MakePool.into());
+    let has_pool = observed.pool == Some(Activity::Active) && !observed.changed.pool;
+    add(!has_pool, LabStep::MakePool.into());
     add(managed && !observed.boot_files, LabStep::UploadBootFiles.into());
     add(managed && observed.network != Some(Activity::Active), LabStep::StartNetwork.into());
     let is_mute = observed.network == Some(Activity::Active) && !observed.dhcp;
@@ -216,6 +230,15 @@ fn plan_changes(lab: &Lab, power: &dyn Fn(u32) -> Option<Power>, observed: &Obse
     }
     if observed.reserved.is_some_and(|reserved| reserved < lab.spec.nodes) {
         steps.push(LabStep::ReserveAddresses.into());
+    }
+    if observed.network.is_some() && observed.changed.network {
+        steps.push(LabStep::RedefineNetwork.into());
+    }
+    for (index, _) in &members {
+        if observed.changed.nodes.contains(index) {
+            let wanted = power(**index).unwrap_or_else(|| observed.marked(**index));
+            steps.push(NodeStep::Redefine(wanted).of(**index));
+        }
     }
     for (index, state) in &members {
         // A run that was killed has not done yet what the mark says.

@@ -19,6 +19,8 @@ pub enum LabStep {
     ClaimKsm,
     /// Define the lab's network.
     DefineNetwork,
+    /// Define the lab's network again as it is wanted. One that is active goes on as it was started.
+    RedefineNetwork,
     /// Define, build and start the lab's storage pool.
     MakePool,
     /// Put the boot files into the pool.
@@ -52,6 +54,9 @@ pub enum LabStep {
 pub enum NodeStep {
     /// Define its domain.
     Define,
+    /// Define its domain again as it is wanted, with this power in its mark. One that runs goes on as it was
+    /// started.
+    Redefine(Power),
     /// Write the lab's specification and the power that is wanted into its domain's mark.
     Mark(Power),
     /// Start it with its processors stopped.
@@ -109,6 +114,7 @@ impl LabStep {
         match self {
             Self::ClaimKsm => "switch on the host's kernel samepage merging".to_owned(),
             Self::DefineNetwork => format!("define network `{}` ({})", lab.name, lab.spec.network),
+            Self::RedefineNetwork => format!("define network `{}` anew", lab.name),
             Self::MakePool => {
                 format!("make storage pool `{}` at {}", lab.pool_name(), lab.pool_path())
             }
@@ -139,6 +145,7 @@ impl NodeStep {
     fn describe(self, domain: &str) -> String {
         match self {
             Self::Define => format!("define domain `{domain}`"),
+            Self::Redefine(_) => format!("define domain `{domain}` anew"),
             Self::Mark(Power::On) => format!("bring the mark of domain `{domain}` up to date"),
             Self::Mark(Power::Off) => {
                 format!("bring the mark of domain `{domain}` up to date: it is to be off")

@@ -10,6 +10,7 @@ fn complete(nodes: u32) -> Observed {
         boot_server: true,
         domains: (1..=nodes).map(|index| (index, DomainState::Running)).collect(),
         marks: marks(1, nodes),
+        changed: Changed::default(),
         reserved: Some(253),
         configs: true,
         state: true,
@@ -399,4 +400,27 @@ fn a_node_that_is_paused_stays_so_until_it_is_resumed_or_started() {
     // The host was off: it waits for `resume` before its firmware begins.
     observed.domains.insert(2, DomainState::Off);
     assert_eq!(said(&lab, Goal::Up, &observed), ["start domain `demo-2` paused"]);
+}
+
+#[test]
+fn what_somebody_edited_is_defined_again_and_what_runs_goes_on() {
+    let nodes = BTreeSet::from([1, 2, 4]);
+    let changed = Changed { network: true, pool: true, nodes };
+    let mut observed = Observed { changed, ..complete(3) };
+    observed.marks.nodes.get_mut(&2).unwrap().power = Power::Off;
+    observed.domains.insert(2, DomainState::Off);
+    let expected = [
+        LabStep::RedefineNetwork.into(),
+        NodeStep::Redefine(Power::On).of(1),
+        NodeStep::Redefine(Power::Off).of(2),
+        LabStep::MakePool.into(),
+    ];
+    assert_eq!(plan(&lab(3), Goal::Up, &observed), expected);
+    // Before it is started again it is as it should be.
+    observed.network = Some(Activity::Inactive);
+    observed.domains.insert(1, DomainState::Off);
+    let steps = plan(&lab(3), Goal::Up, &observed);
+    let place = |step: Step| steps.iter().position(|it| *it == step).unwrap();
+    assert!(place(LabStep::RedefineNetwork.into()) < place(LabStep::StartNetwork.into()));
+    assert!(place(NodeStep::Redefine(Power::On).of(1)) < place(NodeStep::Start.of(1)));
 }

@@ -15,8 +15,10 @@ pub(crate) use self::served::{boot_files, kernel_args};
 pub(crate) use self::templates::{ConfigTemplate, OwnTemplates};
 pub(crate) use self::tftp_root::BootFile;
 use crate::boot_server::Content;
+use crate::hypervisor::Definition;
 use crate::images::digest::Hasher;
 use crate::images::{Image, ImageSpec};
+use crate::lab::spec::ManagedNetwork;
 use crate::lab::{Lab, LibvirtVersion};
 use crate::render::config::ConfigInput;
 use crate::render::xml;
@@ -39,11 +41,42 @@ pub(crate) struct Prepared {
     pub(crate) own_templates: Vec<(String, String)>,
 }
 
+/// What libvirt is to have of a lab.
+pub(crate) struct Wanted<'a> {
+    pub(crate) network: Option<&'a NetworkXml>,
+    /// In the order of the nodes.
+    pub(crate) domains: &'a [String],
+}
+
 /// The network's XML in both forms.
 #[derive(Debug)]
 pub(crate) struct NetworkXml {
     pub(crate) with_ipv6: String,
     pub(crate) without_ipv6: String,
+}
+
+impl NetworkXml {
+    /// Renders both.
+    pub(crate) fn new(
+        templates: &Templates,
+        lab: &Lab,
+        network: &ManagedNetwork,
+        libvirt: LibvirtVersion,
+    ) -> Result<Self> {
+        Ok(Self {
+            with_ipv6: xml::network(templates, lab, network, true, libvirt)?,
+            without_ipv6: xml::network(templates, lab, network, false, libvirt)?,
+        })
+    }
+
+    /// The one that libvirt was given: that without IPv6 if nothing is left of it, since it was refused.
+    pub(crate) fn like(&self, there: &Definition) -> &str {
+        let traces = ["family='ipv6'", "ra-param="];
+        let texts = [Some(&there.kept), there.running.as_ref()];
+        let has_ipv6 =
+            texts.iter().flatten().any(|xml| traces.iter().any(|trace| xml.contains(trace)));
+        if has_ipv6 { &self.with_ipv6 } else { &self.without_ipv6 }
+    }
 }
 
 /// What a lab is rendered from.
@@ -63,12 +96,8 @@ impl Prepared {
     /// Renders everything.
     pub(crate) fn new(lab: Lab, from: &Ingredients) -> Result<Self> {
         let Ingredients { templates, spec, image, config, kept, libvirt } = *from;
-        let network = lab.spec.network.managed().map(|network| {
-            Ok::<_, anyhow::Error>(NetworkXml {
-                with_ipv6: xml::network(templates, &lab, network, true, libvirt)?,
-                without_ipv6: xml::network(templates, &lab, network, false, libvirt)?,
-            })
-        });
+        let network = lab.spec.network.managed();
+        let network = network.map(|network| NetworkXml::new(templates, &lab, network, libvirt));
         let nodes = lab.nodes();
         let domains =
             nodes.iter().map(|node| xml::domain(templates, &lab, node)).collect::<Result<_>>()?;
@@ -82,6 +111,11 @@ impl Prepared {
             own_templates: Vec::new(),
             lab,
         })
+    }
+
+    /// What libvirt is to have.
+    pub(crate) fn wanted(&self) -> Wanted<'_> {
+        Wanted { network: self.network.as_ref(), domains: &self.domains }
     }
 
     /// The name of an empty file that is put into the TFTP root last: if it is there, so is
