@@ -54,16 +54,24 @@ impl Message {
         }
     }
 
-    /// The message as a Server-Sent Event.
-    pub(super) fn encode(&self) -> String {
-        let (kind, data) = match self {
-            Self::Snapshot(status) => (SNAPSHOT, serde_json::to_string(status)),
+    /// What it says, as JSON in one line.
+    pub(crate) fn json(&self) -> String {
+        let json = match self {
+            Self::Snapshot(status) => serde_json::to_string(status),
             Self::Change(event) => {
-                (CHANGE, serde_json::to_string(&Change { format: FORMAT, event: event.clone() }))
+                serde_json::to_string(&Change { format: FORMAT, event: event.clone() })
             }
         };
-        let data = data.expect("messages are plain data");
-        format!("event: {kind}\nid: {}\ndata: {data}\n\n", self.id())
+        json.expect("messages are plain data")
+    }
+
+    /// The message as a Server-Sent Event.
+    pub(super) fn encode(&self) -> String {
+        let kind = match self {
+            Self::Snapshot(_) => SNAPSHOT,
+            Self::Change(_) => CHANGE,
+        };
+        format!("event: {kind}\nid: {}\ndata: {}\n\n", self.id(), self.json())
     }
 }
 

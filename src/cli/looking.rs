@@ -1,6 +1,20 @@
-//! The command line of what looks into nodes: logs, console.
+//! The command line of what looks into labs and nodes: events, logs, console.
 
 use clap::Args;
+
+use crate::lab::LabName;
+
+/// `events`.
+#[derive(Args, Debug)]
+pub struct EventsArgs {
+    /// Name of the lab
+    #[arg(value_name = "LAB", default_value = "lab", env = "VIRTLAB_LAB")]
+    pub lab: LabName,
+
+    /// Go on with each change, until Ctrl-C or the end of the lab
+    #[arg(short, long)]
+    pub follow: bool,
+}
 
 /// `logs`.
 #[derive(Args, Debug)]

@@ -17,7 +17,7 @@ use clap_complete::env::Shells;
 use self::image::ImageCommand;
 use self::ksm::KsmCommand;
 use self::login::{CpArgs, ExecArgs, InventoryArgs, SshArgs, SshConfigArgs};
-use self::looking::{ConsoleArgs, LogsArgs};
+use self::looking::{ConsoleArgs, EventsArgs, LogsArgs};
 use self::memory::MemoryArgs;
 use self::pxe::PxeCommand;
 use uuid::Uuid;
@@ -111,6 +111,9 @@ pub enum Command {
 
     /// Print the labs as a dynamic inventory of Ansible
     Inventory(InventoryArgs),
+
+    /// Print what is known of a lab, and each change as it happens
+    Events(EventsArgs),
 
     /// Show what nodes write to their serial consoles
     Logs(LogsArgs),

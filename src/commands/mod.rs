@@ -6,6 +6,7 @@ mod create;
 mod curve;
 mod destroy;
 mod doctor;
+mod events;
 mod exec;
 pub mod image;
 mod inventory;
@@ -63,6 +64,7 @@ pub fn run(cli: Cli, printer: &Printer) -> Result<()> {
         Command::Cp(args) => cp::run(&session, &args),
         Command::SshConfig(args) => ssh_config::run(&session, &args),
         Command::Inventory(args) => inventory::run(&session, &args),
+        Command::Events(args) => events::run(&session, &args),
         Command::Logs(args) => logs::run(&session, &args),
         Command::Console(args) => console::run(&session, &args),
         Command::Destroy(args) => destroy::run(&session, &args),

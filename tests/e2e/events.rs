@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::daemon::restart_libvirtd;
 use crate::harness::{
-    LabGuard, holds_within, kill, read, state_folder, virsh, virtlab, virtlab_command,
+    LabGuard, holds_within, kill, read, state_folder, virsh, virtlab, virtlab_command, wait_until,
 };
 use crate::wire::Server;
 
@@ -59,6 +59,24 @@ fn a_lab_that_nobody_waits_for_becomes_ready_and_each_event_is_told_once() {
     };
     ear.hear("another leader", other, 1);
     assert_eq!(virtlab(&["status", "told", "-o", "json"]).json()["etcd"]["healthy"], false);
+
+    // The same by a command of virtlab's own, which ends with the lab.
+    assert_eq!(virtlab(&["events", "told", "-o", "json"]).json()["etcd"]["healthy"], false);
+    let told = virtlab(&["events", "told"]).ok();
+    assert!(
+        told.contains(&format!("{leader}: off")) && told.contains("etcd: not healthy"),
+        "{told}"
+    );
+    let followed = folder.path().join("followed");
+    let mut follower = Server::start(virtlab_command(&["events", "-f", "told"]), &followed);
+    wait_until("what is known", LONG, || read(&followed).contains("told-1: "));
+    virsh(&["start", &leader]);
+    wait_until("a new boot", LONG, || {
+        read(&followed).contains(&format!("{leader}: running, boots"))
+    });
+    virtlab(&["destroy", "told"]).ok();
+    wait_until("the follower ends", LONG, || !follower.is_running());
+    assert!(read(&followed).ends_with("there is nothing left to follow: the lab is gone\n"));
 }
 
 #[test]
