@@ -16,6 +16,7 @@ use crate::provision::lab_lock::LabLock;
 use crate::provision::survey::CreateMode;
 use crate::provision::teardown::{destroy, remove_folder, stop_outdated_server, undo};
 use crate::session::Session;
+use crate::status::missing::Awaited;
 use crate::status::no_lab;
 use crate::status::wait::{self, News};
 
@@ -31,6 +32,7 @@ pub(super) fn run(session: &Session, args: &CreateArgs) -> Result<()> {
     let mode = CreateMode {
         pin: args.pin.clone(),
         overcommit: args.overcommit,
+        starts: None,
         dry_run: args.dry_run,
         replaces: args.recreate,
     };
@@ -85,12 +87,22 @@ pub(super) fn run(session: &Session, args: &CreateArgs) -> Result<()> {
     if args.no_wait {
         return Ok(());
     }
+    let inventory = session.observe(&hypervisor)?;
+    let made = inventory.labs.get(&lab.uuid).ok_or_else(|| no_lab(&inventory, &lab.name))?;
+    let awaited = Awaited::whenever_booted(made.nodes_to_run());
+    if awaited.nodes.is_empty() {
+        session
+            .printer
+            .note(format!("all nodes are stopped or paused; `virtlab start {name}` starts them"));
+        return super::status::print(session, &hypervisor, made, etcd::CLIENT_PORT);
+    }
     let mut progress = Progress::new(session.printer, lab, steps.is_empty());
     let mut show = |news: News| match news {
         News::Known(known) => progress.show(known),
         News::Unheard(unheard) => session.printer.warn(unheard),
     };
-    let waited = wait::until_ready(session, &hypervisor, lab, args.timeout.into(), &mut show);
+    let timeout = args.timeout.into();
+    let waited = wait::until_ready(session, &hypervisor, made, &awaited, timeout, &mut show);
     progress.finish();
     waited.inspect_err(|error| {
         if error.is::<Interrupted>() {

@@ -13,9 +13,9 @@ use virt::network::Network;
 use super::Hypervisor;
 use super::attachments::{Attachment, SeenNetwork, parse_cards, parse_network};
 use super::error::{Already, Doing};
-use crate::lab::metadata::Mark;
+use crate::lab::metadata::{Mark, Power};
 use crate::lab::plan::{Activity, DomainMark, DomainState, Marks};
-use crate::lab::{Lab, LabName};
+use crate::lab::{Lab, LabName, Node};
 
 /// Everything that libvirt has.
 #[derive(Debug, Default)]
@@ -48,6 +48,19 @@ pub struct Found {
     pub marks: Marks,
     /// For how many nodes, from the first on, its network has an address reserved; `None` if for none.
     pub reserved: Option<u32>,
+}
+
+impl Found {
+    /// The power that is wanted of a node; a new one is to run.
+    pub fn wanted(&self, index: u32) -> Power {
+        self.marks.nodes.get(&index).map(|mark| mark.power).unwrap_or_default()
+    }
+
+    /// The nodes that are wanted to run.
+    pub fn nodes_to_run(&self) -> Vec<Node> {
+        let nodes = self.lab.nodes().into_iter();
+        nodes.filter(|node| self.wanted(node.index) == Power::On).collect()
+    }
 }
 
 /// Names and addresses that are taken by what is not ours.

@@ -7,6 +7,7 @@ use crate::error::hinted;
 use crate::host::bridge;
 use crate::host::firewall::{self, Access, Needs};
 use crate::hypervisor::{Found, Inventory};
+use crate::lab::metadata::Power;
 use crate::lab::plan::DomainState;
 use crate::lab::spec::VirtType;
 use crate::lab::{Lab, Network, Node, address};
@@ -73,8 +74,7 @@ pub(crate) fn memory(lab: &Lab, survey: &Survey, mode: &CreateMode) -> Result<Op
     if mode.overcommit || lab.spec.virt_type == VirtType::Test {
         return Ok(None);
     }
-    let there = survey.found.as_ref().map_or(0, running_nodes);
-    let starting = u64::from(lab.spec.nodes).saturating_sub(there);
+    let starting = nodes_to_start(lab, survey.found.as_ref(), mode).count() as u64;
     let given_back = survey.replaced.as_ref();
     let given_back = given_back.map_or(0, |old| running_nodes(old) * old.lab.spec.memory.bytes());
     let available = survey.available_memory + given_back;
@@ -87,6 +87,22 @@ pub(crate) fn memory(lab: &Lab, survey: &Survey, mode: &CreateMode) -> Result<Op
              --overcommit tries it all the same",
         )),
     }
+}
+
+/// The nodes that are not active and are to be.
+fn nodes_to_start<'a>(
+    lab: &Lab,
+    found: Option<&'a Found>,
+    mode: &'a CreateMode,
+) -> impl Iterator<Item = u32> + 'a {
+    let is_meant = move |index: u32| match (&mode.starts, found) {
+        (Some(starts), _) => starts.contains(&index),
+        (None, Some(found)) => found.wanted(index) != Power::Off,
+        (None, None) => true,
+    };
+    let state = move |index| found.and_then(|found| found.domains.get(&index));
+    let is_off = move |index| matches!(state(index), None | Some(DomainState::Off));
+    (1..=lab.spec.nodes).filter(move |index| is_meant(*index) && is_off(*index))
 }
 
 /// The host's firewall must let the nodes that are to be started reach their boot server. Where this user may

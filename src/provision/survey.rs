@@ -1,6 +1,8 @@
 //! Everything that is looked at before a lab is decided: libvirt, the host, the image, the templates. Once;
 //! from here on the data goes down.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context, Result};
 use etcetera::BaseStrategy;
 use ipnet::Ipv4Net;
@@ -26,6 +28,8 @@ pub(crate) struct CreateMode {
     pub(crate) pin: PinChoice,
     /// Whether the lab is made even if the host has too little memory for it.
     pub(crate) overcommit: bool,
+    /// The nodes that are to be started; those that are wanted to run if nobody named any.
+    pub(crate) starts: Option<BTreeSet<u32>>,
     /// Whether nothing is to be made: an image that is not here is not fetched.
     pub(crate) dry_run: bool,
     /// Whether the lab of this name is to be replaced: it is looked at as if it were gone already.

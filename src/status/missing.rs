@@ -1,14 +1,15 @@
 //! What a lab lacks to be ready, as values: what a node did last, and what it has not done yet.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 
 use crate::boot_server::recorder::timeline::{NodeTimeline, Timeline};
 use crate::boot_server::stage::Stage;
 use crate::images::Readiness;
-use crate::lab::Lab;
 use crate::lab::boot::Transport;
 use crate::lab::readiness::{LastSeen, ReadyWhen};
+use crate::lab::{Lab, Node};
 
 /// Why a lab is not ready.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,15 +57,53 @@ pub(crate) enum Done {
     FetchedConfig,
 }
 
-/// What the lab lacks; nothing if it is ready.
-pub(crate) fn of_lab(lab: &Lab, known: &Timeline) -> Vec<Problem> {
+/// The nodes that are waited for.
+#[derive(Clone, Debug)]
+pub(crate) struct Awaited {
+    /// Which.
+    pub(crate) nodes: Vec<Node>,
+    /// Those of them whose boot began at this time, in milliseconds since the epoch, or later: what is known of
+    /// an earlier boot tells nothing.
+    pub(crate) booted: BTreeSet<u32>,
+    /// When.
+    pub(crate) since_ms: u64,
+}
+
+impl Awaited {
+    /// Nodes that may have booted at any time.
+    pub(crate) fn whenever_booted(nodes: Vec<Node>) -> Self {
+        Self { nodes, booted: BTreeSet::new(), since_ms: 0 }
+    }
+
+    /// Whether the node with this index is waited for.
+    pub(crate) fn has(&self, index: u32) -> bool {
+        self.nodes.iter().any(|node| node.index == index)
+    }
+
+    fn is_before_its_boot(&self, node: &NodeTimeline) -> bool {
+        let begun = node.stages.get(&Stage::PowerOn);
+        self.booted.contains(&node.index) && begun.is_none_or(|begun| begun.at_ms < self.since_ms)
+    }
+}
+
+/// What the nodes that are waited for lack; nothing if they are ready.
+pub(crate) fn of_nodes(lab: &Lab, awaited: &Awaited, known: &Timeline) -> Vec<Problem> {
     let of_node = |node: &NodeTimeline| {
-        let missing = of_node(lab, node)?;
-        Some(Problem::Node { node: node.index, name: node.name.clone(), missing })
+        let missing = if awaited.is_before_its_boot(node) {
+            Some(Missing::PowerOn)
+        } else {
+            of_node(lab, node)
+        };
+        Some(Problem::Node { node: node.index, name: node.name.clone(), missing: missing? })
     };
-    let nodes: Vec<Problem> = known.nodes.iter().filter_map(of_node).collect();
-    if !nodes.is_empty() || lab.spec.ready != Readiness::Etcd {
-        return nodes;
+    let nodes = known.nodes.iter().filter(|node| awaited.has(node.index));
+    nodes.filter_map(of_node).collect()
+}
+
+/// What the lab's cluster lacks as a whole, as far as the boot server knows.
+pub(crate) fn of_cluster(lab: &Lab, known: &Timeline) -> Vec<Problem> {
+    if lab.spec.ready != Readiness::Etcd {
+        return Vec::new();
     }
     match &known.etcd {
         Some(etcd) if etcd.healthy => Vec::new(),
@@ -172,7 +211,29 @@ mod tests {
     }
 
     fn said(lab: &Lab, known: &Timeline) -> Vec<String> {
-        of_lab(lab, known).iter().map(ToString::to_string).collect()
+        let awaited = Awaited::whenever_booted(lab.nodes());
+        let mut problems = of_nodes(lab, &awaited, known);
+        if problems.is_empty() {
+            problems = of_cluster(lab, known);
+        }
+        problems.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn nobody_waits_for_a_node_that_is_wanted_off_or_for_a_boot_that_is_over() {
+        let lab = lab(2);
+        let known = known(&lab, &Stage::ALL);
+        let said = |awaited: &Awaited| -> Vec<String> {
+            of_nodes(&lab, awaited, &known).iter().map(ToString::to_string).collect()
+        };
+        assert_eq!(said(&Awaited::whenever_booted(lab.nodes())), ["demo-2: not powered on"]);
+        let mut first = Awaited::whenever_booted(vec![lab.node(1)]);
+        assert_eq!(said(&first), Vec::<String>::new());
+        // It was powered on at 1.
+        (first.booted, first.since_ms) = (BTreeSet::from([1]), 1);
+        assert_eq!(said(&first), Vec::<String>::new());
+        first.since_ms = 2;
+        assert_eq!(said(&first), ["demo-1: not powered on"]);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! How a lab is doing: what its objects, its boot server and its nodes say. Nothing here prints.
 
 pub(crate) mod addresses;
+mod cluster;
 pub(crate) mod console_log;
 pub(crate) mod discovery;
 pub(crate) mod first_steps;
@@ -28,6 +29,7 @@ use crate::error::{did_you_mean, hinted};
 use crate::host::dnsmasq;
 use crate::hypervisor::{Found, Hypervisor, Inventory};
 use crate::images::Readiness;
+use crate::lab::metadata::Power;
 use crate::lab::plan::DomainState;
 use crate::lab::{Lab, LabName, MacAddr};
 use crate::memory::LabMemory;
@@ -64,6 +66,8 @@ pub(crate) struct NodeStatus {
     pub(crate) ip: Option<IpAddr>,
     pub(crate) mac: MacAddr,
     pub(crate) domain: &'static str,
+    /// The power that is wanted of it.
+    pub(crate) wanted: Power,
     pub(crate) state: String,
     pub(crate) ready: bool,
     /// Seconds from power-on to each stage.
@@ -105,6 +109,7 @@ pub(crate) fn look(
                 index: node.index,
                 mac: node.mac,
                 domain: domain_word(domain),
+                wanted: found.wanted(node.index),
                 state: String::new(),
                 ready: false,
                 seconds: stages
@@ -122,6 +127,7 @@ pub(crate) fn look(
     for node in &mut nodes {
         let stage = seen(node.index).and_then(NodeTimeline::stage);
         node.state = match (node.domain, node.ready, stage) {
+            ("off", _, _) if node.wanted == Power::Off => "stopped".to_owned(),
             ("running", true, _) => "ready".to_owned(),
             ("running", false, Some(Stage::Ready)) => "not ready".to_owned(),
             ("running", false, Some(stage)) => stage.name().to_owned(),
@@ -148,9 +154,9 @@ fn are_ready_now(
     nodes: &mut [NodeStatus],
     client_port: u16,
 ) -> Result<Option<etcd::Report>> {
-    // An etcd that is down is a member all the same.
+    // An etcd that is down is a member all the same, unless somebody stopped its node.
     let is_asked = |node: &&NodeStatus| match lab.spec.ready {
-        Readiness::Etcd => true,
+        Readiness::Etcd => node.wanted == Power::On,
         Readiness::Ssh => node.domain == "running",
         Readiness::Config => {
             node.domain == "running" && node.seconds.contains_key(Stage::Ready.name())
@@ -162,7 +168,10 @@ fn are_ready_now(
         .filter_map(|node| Some((node.name.as_str(), node.ip?)))
         .collect();
     let report = if lab.spec.ready == Readiness::Etcd {
-        Some(etcd::examine(&endpoints(&asked, client_port), &lab.uuid.to_string())?)
+        let stopped = nodes.iter().filter(|node| node.wanted != Power::On);
+        let stopped: Vec<IpAddr> = stopped.filter_map(|node| node.ip).collect();
+        let mark = lab.uuid.to_string();
+        Some(etcd::examine_without(&endpoints(&asked, client_port), &stopped, &mark)?)
     } else {
         None
     };

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
+use super::cluster::Cluster;
 use super::first_steps;
-use super::missing::{self, Problem};
+use super::missing::{self, Awaited, Problem};
 use super::unheard::{self, Unheard};
 use crate::boot_server::client::{Client, Heard};
 use crate::boot_server::message::Message;
@@ -15,7 +16,7 @@ use crate::boot_server::recorder::timeline::Timeline;
 use crate::boot_server::stage::Stage;
 use crate::deadline::Deadline;
 use crate::error::TimedOut;
-use crate::hypervisor::{Hypervisor, is_connection_lost};
+use crate::hypervisor::{Found, Hypervisor, is_connection_lost};
 use crate::images::Readiness;
 use crate::lab::plan::DomainState;
 use crate::lab::spec::ConfigSource;
@@ -32,21 +33,25 @@ pub(crate) enum News<'a> {
     Unheard(&'a Unheard),
 }
 
-/// Waits until every node of the lab is ready, and tells what it hears.
+/// Waits until the nodes are ready and their etcd is healthy, and tells what it hears. Nodes that are wanted off or
+/// paused need not be healthy members.
 ///
 /// # Errors
 /// [`TimedOut`] after the time, with what is missing on each node; at once if a node went down.
 pub(crate) fn until_ready(
     session: &Session,
     hypervisor: &Hypervisor,
-    lab: &Lab,
+    found: &Found,
+    awaited: &Awaited,
     timeout: Duration,
     tell: &mut dyn FnMut(News),
 ) -> Result<()> {
+    let lab = &found.lab;
     let mut patience = unheard::Patience::new();
     let mut reported = None;
-    let mut ear = Ear::new(session, hypervisor, lab, lab.nodes())?;
-    let problems = |ear: &Ear| ear.problems(|known| missing::of_lab(lab, known));
+    let mut ear = Ear::new(session, hypervisor, lab, awaited.nodes.clone())?;
+    let mut cluster = Cluster::of(found, awaited);
+    let mut problems = Vec::new();
     let ready = Deadline::after(timeout).wait_for(Duration::ZERO, || {
         ear.listen(tell)?;
         let known = ear.known.as_ref().filter(|_| reported.is_none());
@@ -54,12 +59,16 @@ pub(crate) fn until_ready(
             tell(News::Unheard(&report));
             reported = Some(report);
         }
-        Ok(problems(&ear).is_empty().then_some(()))
+        problems = ear.problems(|known| missing::of_nodes(lab, awaited, known));
+        if let Some(known) = ear.known.as_ref().filter(|_| problems.is_empty()) {
+            problems = cluster.problems(known)?;
+        }
+        Ok(problems.is_empty().then_some(()))
     })?;
     if ready.is_some() {
         return Ok(());
     }
-    let lines = ear.explain(&problems(&ear)).join("\n");
+    let lines = ear.explain(&problems).join("\n");
     let message = format!("lab `{}` is not ready after {}\n{lines}", lab.name, seconds(timeout));
     let hint = reported.map(|it| it.hint).or_else(|| hint(lab, ear.known.as_ref()));
     Err(TimedOut { message, hint }.into())

@@ -45,6 +45,20 @@ fn a_lab_is_shown_with_the_state_of_each_node() {
 }
 
 #[test]
+fn a_node_that_is_wanted_off_or_paused_is_left_so_and_is_no_fault() {
+    let user = User::new();
+    let lab = user.lab("demo", &[RUNNING, PAUSED, SHUT_OFF, RUNNING, SHUT_OFF]);
+    let lab = User::wanting(&User::wanting(&lab, 2, "paused"), 3, "off");
+    let lab = User::wanting(&lab, 4, "off");
+    // Nobody listens there, and nothing leaves this computer.
+    let here = lab.replace("10.201.0.1\",\"boot_port\":8470", "127.0.0.1\",\"boot_port\":1");
+    user.seed_with_image(&here);
+    let shown = user.says(&["status", "demo"]);
+    let planned = user.says(&["create", "demo", "--dry-run"]);
+    assert_transcript!("status-wanted", format!("{shown}\n{planned}"));
+}
+
+#[test]
 fn json_is_json_and_holds_what_a_script_needs() {
     let user = User::with_a_lab();
     let output = user.virtlab(&["list", "-o", "json"]).output().unwrap();

@@ -55,6 +55,11 @@ impl User {
         format!("{}{domains}", render("network", "1"))
     }
 
+    /// The same lab with another power wanted of one of its nodes, as its mark says it.
+    pub(crate) fn wanting(lab: &str, node: u32, power: &str) -> String {
+        lab.replace(&format!("node=\"{node}\" "), &format!("node=\"{node}\" power=\"{power}\" "))
+    }
+
     /// Gives libvirt these objects and no others.
     pub(crate) fn seed(&self, objects: &str) {
         self.write("node.xml", &format!("<node>{objects}</node>"));

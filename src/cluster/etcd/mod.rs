@@ -49,6 +49,9 @@ pub struct Report {
     pub leader: Option<String>,
     /// Why what was written on one node was not read on the others; `None` if it was.
     pub read_write_problem: Option<String>,
+    /// How many of the members are on nodes that are to be off.
+    #[serde(skip)]
+    absent: usize,
     /// Everything is as it should be.
     pub healthy: bool,
 }
@@ -128,7 +131,15 @@ fn health_by(api: &Api, endpoints: &[Endpoint]) -> Vec<NodeReport> {
 /// # Errors
 /// If there can be no HTTP client, which is a bug.
 pub fn examine(endpoints: &[Endpoint], mark: &str) -> Result<Report> {
-    report(endpoints, |api, answering| write_here_read_there(api, answering, mark))
+    examine_without(endpoints, &[], mark)
+}
+
+/// The same where the nodes with the addresses `off` are to be off: those stay members.
+///
+/// # Errors
+/// If there can be no HTTP client, which is a bug.
+pub fn examine_without(endpoints: &[Endpoint], off: &[IpAddr], mark: &str) -> Result<Report> {
+    report(endpoints, off, |api, answering| write_here_read_there(api, answering, mark))
 }
 
 /// The same without writing anything, for those who look again and again.
@@ -136,11 +147,20 @@ pub fn examine(endpoints: &[Endpoint], mark: &str) -> Result<Report> {
 /// # Errors
 /// If there can be no HTTP client, which is a bug.
 pub fn glance(endpoints: &[Endpoint]) -> Result<Report> {
-    report(endpoints, |_, _| Ok(()))
+    glance_without(endpoints, &[])
+}
+
+/// The same where the nodes with the addresses `off` are to be off.
+///
+/// # Errors
+/// If there can be no HTTP client, which is a bug.
+pub fn glance_without(endpoints: &[Endpoint], off: &[IpAddr]) -> Result<Report> {
+    report(endpoints, off, |_, _| Ok(()))
 }
 
 fn report(
     endpoints: &[Endpoint],
+    off: &[IpAddr],
     try_out: impl FnOnce(&Api, &[&Endpoint]) -> Result<()>,
 ) -> Result<Report> {
     let mut api = Api::new()?;
@@ -172,11 +192,13 @@ fn report(
     }
     let leader = nodes.iter().find(|node| node.leader).map(|node| node.name.clone());
     let read_write_problem = read_write.err().map(|error| short(&error));
+    let is_absent = |member: &&Member| off.iter().any(|ip| member.is_on(*ip));
+    let absent = members.iter().filter(is_absent).count();
     let healthy = nodes.iter().all(|node| node.healthy && node.member.is_some())
-        && members.len() == endpoints.len()
+        && members.len() - absent == endpoints.len()
         && leader.is_some()
         && read_write_problem.is_none();
-    Ok(Report { nodes, members, leader, read_write_problem, healthy })
+    Ok(Report { nodes, members, leader, read_write_problem, absent, healthy })
 }
 
 impl Report {
@@ -208,7 +230,7 @@ impl Report {
             }
             return problems;
         }
-        let (there, wanted) = (self.members.len(), self.nodes.len());
+        let (there, wanted) = (self.members.len(), self.nodes.len() + self.absent);
         if there != wanted {
             problems.push(format!("etcd has {there} members of {wanted}"));
         }

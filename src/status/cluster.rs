@@ -1,0 +1,70 @@
+//! Whether the etcd of the nodes that are waited for is as it should be.
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use super::missing::{self, Awaited, Problem};
+use super::readiness::endpoints;
+use crate::boot_server::recorder::timeline::Timeline;
+use crate::cluster::etcd;
+use crate::hypervisor::Found;
+use crate::images::Readiness;
+use crate::lab::Lab;
+use crate::lab::plan::DomainState;
+
+/// The etcd of a lab, or of the part of it that is waited for.
+pub(super) struct Cluster<'a> {
+    lab: &'a Lab,
+    awaited: &'a Awaited,
+    /// The nodes that are to be members and healthy; all others may be off.
+    wanted: Vec<u32>,
+    asked: Option<(Instant, Vec<Problem>)>,
+}
+
+impl<'a> Cluster<'a> {
+    /// Its members are to be the awaited nodes and those that run beside them. A node that somebody stopped may stay
+    /// away, and so may one that went down and is not waited for.
+    pub(super) fn of(found: &'a Found, awaited: &'a Awaited) -> Self {
+        let runs = |index: u32| found.domains.get(&index) == Some(&DomainState::Running);
+        let to_run = found.nodes_to_run();
+        let is_meant = |index: u32| awaited.has(index) || runs(index);
+        let wanted =
+            to_run.iter().map(|node| node.index).filter(|index| is_meant(*index)).collect();
+        Self { lab: &found.lab, awaited, wanted, asked: None }
+    }
+
+    /// What it lacks.
+    pub(super) fn problems(&mut self, known: &Timeline) -> Result<Vec<Problem>> {
+        let is_whole = self.wanted.len() == self.lab.spec.nodes as usize;
+        // The boot server knows all about a whole cluster, unless its last look was before the nodes booted.
+        if self.lab.spec.ready != Readiness::Etcd || (is_whole && self.awaited.booted.is_empty()) {
+            return Ok(missing::of_cluster(self.lab, known));
+        }
+        if let Some((asked, problems)) = &self.asked
+            && asked.elapsed() < PAUSE
+        {
+            return Ok(problems.clone());
+        }
+        let (mut members, mut off): (Vec<(&str, IpAddr)>, Vec<IpAddr>) = (Vec::new(), Vec::new());
+        for node in &known.nodes {
+            let Some(ip) = node.ip else { continue };
+            if self.wanted.contains(&node.index) {
+                members.push((&node.name, ip));
+            } else {
+                off.push(ip);
+            }
+        }
+        let report = etcd::glance_without(&endpoints(&members, etcd::CLIENT_PORT), &off)?;
+        let problems: Vec<Problem> = if report.healthy {
+            Vec::new()
+        } else {
+            report.problems().into_iter().map(Problem::Cluster).collect()
+        };
+        self.asked = Some((Instant::now(), problems.clone()));
+        Ok(problems)
+    }
+}
+
+const PAUSE: Duration = Duration::from_secs(1);
