@@ -59,12 +59,19 @@ const MAX_TYPOS: usize = 2;
 /// All that went wrong, not the first of it.
 pub(crate) fn all_errors(results: Vec<Result<()>>) -> Result<()> {
     let mut errors: Vec<anyhow::Error> = results.into_iter().filter_map(Result::err).collect();
+    if let Some(interrupted) = errors.iter().position(anyhow::Error::is::<Interrupted>) {
+        return Err(errors.swap_remove(interrupted));
+    }
     match errors.len() {
         0 => Ok(()),
         1 => Err(errors.remove(0)),
         count => {
             let all: Vec<String> = errors.iter().map(|error| format!("  {error:#}")).collect();
-            bail!("{count} things went wrong:\n{}", all.join("\n"))
+            let message = format!("{count} things went wrong:\n{}", all.join("\n"));
+            if errors.iter().all(anyhow::Error::is::<TimedOut>) {
+                return Err(TimedOut { message, hint: None }.into());
+            }
+            bail!(message)
         }
     }
 }
@@ -81,5 +88,16 @@ mod tests {
         let two =
             all_errors(vec![Err(anyhow::anyhow!("a")), Err(anyhow::anyhow!("b"))]).unwrap_err();
         assert_eq!(two.to_string(), "2 things went wrong:\n  a\n  b");
+        assert!(!two.is::<TimedOut>());
+    }
+
+    #[test]
+    fn several_waits_that_timed_out_are_a_time_out_and_an_interruption_is_one() {
+        let timed_out = || Err(TimedOut { message: "slow".to_owned(), hint: None }.into());
+        let both = all_errors(vec![timed_out(), timed_out()]).unwrap_err();
+        assert!(both.is::<TimedOut>());
+        assert_eq!(both.to_string(), "2 things went wrong:\n  slow\n  slow");
+        let stopped = all_errors(vec![timed_out(), Err(Interrupted.into())]).unwrap_err();
+        assert!(stopped.is::<Interrupted>());
     }
 }

@@ -5,6 +5,7 @@ pub mod ksm;
 pub mod login;
 pub mod looking;
 pub mod memory;
+pub mod power;
 pub mod pxe;
 
 use std::path::PathBuf;
@@ -19,6 +20,7 @@ use self::ksm::KsmCommand;
 use self::login::{CpArgs, ExecArgs, InventoryArgs, SshArgs, SshConfigArgs};
 use self::looking::{ConsoleArgs, EventsArgs, LogsArgs};
 use self::memory::MemoryArgs;
+use self::power::{PowerArgs, RestartArgs, StartArgs, StopArgs, WaitArgs};
 use self::pxe::PxeCommand;
 use uuid::Uuid;
 
@@ -93,6 +95,24 @@ pub enum Command {
 
     /// Show how far the nodes of a lab are
     Status(ClusterArgs),
+
+    /// Wait until nodes are ready, or off
+    Wait(WaitArgs),
+
+    /// Start nodes that are off, and whatever they need
+    Start(StartArgs),
+
+    /// Shut nodes down; they stay off until they are started
+    Stop(StopArgs),
+
+    /// Shut nodes down and start them again
+    Restart(RestartArgs),
+
+    /// Stop the processors of nodes that run; they stay so until they are resumed
+    Pause(PowerArgs),
+
+    /// Let nodes that are paused run
+    Resume(PowerArgs),
 
     /// Check a lab's etcd cluster: registrations, members, leader, data
     Verify(ClusterArgs),

@@ -14,6 +14,8 @@ pub mod ksm;
 mod list;
 mod logs;
 mod memory;
+mod node_states;
+mod power;
 mod progress;
 mod pxe;
 mod render;
@@ -23,6 +25,7 @@ mod ssh_config;
 mod status;
 mod verify;
 mod version;
+mod wait;
 
 use anstream::{AutoStream, ColorChoice};
 use anyhow::Result;
@@ -58,6 +61,12 @@ pub fn run(cli: Cli, printer: &Printer) -> Result<()> {
         Command::Create(args) => create::run(&session, &args),
         Command::List => list::run(&session),
         Command::Status(args) => status::run(&session, &args),
+        Command::Wait(args) => wait::run(&session, &args),
+        Command::Start(args) => power::start(&session, &args),
+        Command::Stop(args) => power::stop(&session, &args),
+        Command::Restart(args) => power::restart(&session, &args),
+        Command::Pause(args) => power::pause(&session, &args),
+        Command::Resume(args) => power::resume(&session, &args),
         Command::Verify(args) => verify::run(&session, &args),
         Command::Ssh(args) => ssh::run(&session, &args),
         Command::Exec(args) => exec::run(&session, &args),

@@ -8,6 +8,7 @@ pub(crate) mod facts;
 pub(crate) mod growing;
 pub(crate) mod lab_lock;
 pub(crate) mod merging;
+pub(crate) mod power;
 mod preflight;
 pub(crate) mod prepare;
 pub(crate) mod pxe_tree;

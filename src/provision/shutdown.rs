@@ -15,6 +15,8 @@ use crate::session::Session;
 pub(crate) enum Shutdown {
     /// It is waited for. One that takes longer loses its power.
     Within(Duration),
+    /// Nothing: it goes or does not.
+    Asked,
 }
 
 impl Default for Shutdown {
@@ -38,7 +40,7 @@ impl Shutdown {
             })
         };
         ask(nodes)?;
-        let Self::Within(patience) = self;
+        let Self::Within(patience) = self else { return Ok(()) };
         let mut asked = Instant::now();
         let mut left = nodes.to_vec();
         let all_off = Deadline::after(patience).wait_for(POLL, || {
@@ -56,7 +58,7 @@ impl Shutdown {
         }
         for index in &left {
             session.printer.warn(format!(
-                "node `{}` did not shut down within {} (--timeout), so it loses its power",
+                "node `{}` did not shut down within {}, so it loses its power",
                 lab.name.node(*index),
                 seconds(patience)
             ));
@@ -74,6 +76,6 @@ fn not_off(hypervisor: &Hypervisor, lab: &Lab, nodes: &[u32]) -> Result<Vec<u32>
 }
 
 /// Debian takes a few seconds; an emulated node takes longer.
-pub(crate) const DEFAULT_PATIENCE: Duration = Duration::from_secs(60);
+const DEFAULT_PATIENCE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(200);
 const ASK_AGAIN: Duration = Duration::from_secs(5);

@@ -11,6 +11,7 @@ pub(crate) mod missing;
 pub(crate) mod readiness;
 pub(crate) mod targets;
 pub(crate) mod unheard;
+pub(crate) mod until;
 pub(crate) mod wait;
 
 use std::collections::BTreeMap;

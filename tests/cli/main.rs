@@ -16,6 +16,7 @@ mod oldest_libvirt;
 mod options;
 mod past;
 mod plans;
+mod power;
 mod refusals;
 mod streams;
 mod support;

@@ -1,0 +1,103 @@
+//! `start`, `stop`, `restart`, `pause`, `resume`, `wait`. libvirt's test driver begins anew with each run.
+
+use crate::support::{FOREIGN, PAUSED, RUNNING, SHUT_OFF, User, assert_transcript};
+
+#[test]
+fn nodes_and_labs_are_stopped_together_and_nothing_else_is_touched() {
+    let user = User::new();
+    let labs = [user.lab("demo", &[RUNNING, RUNNING, SHUT_OFF]), user.lab("web", &[PAUSED])];
+    user.seed(&format!("{}{FOREIGN}", labs.concat()));
+    assert_transcript!(
+        "stop",
+        user.session(&[
+            &["stop", "demo-2"],
+            &["stop", "demo", "web", "demo-1"],
+            &["stop", "demo", "web", "-o", "json"],
+            &["stop", "demo", "--force", "-o", "name"],
+            &["stop", "demo", "web-1", "--dry-run"],
+            &["stop", "demo-1", "demo-3", "--force", "--dry-run"],
+            &["stop", "demo-1", "--no-wait", "-q"],
+            &["stop", "demo-9", "web", "nope"],
+            &["stop", "demo", "--force", "--timeout", "5s"],
+        ])
+    );
+}
+
+#[test]
+fn what_is_stopped_already_stays_so_without_a_step() {
+    let user = User::new();
+    let lab = user.lab("demo", &[SHUT_OFF, PAUSED, RUNNING]);
+    user.seed(&User::wanting(&User::wanting(&lab, 1, "off"), 2, "paused"));
+    assert_transcript!(
+        "power-idempotent",
+        user.session(&[
+            &["stop", "demo-1", "--dry-run"],
+            &["stop", "demo-1"],
+            &["pause", "demo-2", "--dry-run"],
+            &["resume", "demo-3", "--dry-run"],
+            // Of a lab, those are meant that run.
+            &["pause", "demo", "--dry-run"],
+            &["resume", "demo", "--dry-run"],
+        ])
+    );
+}
+
+#[test]
+fn nodes_are_paused_and_resumed() {
+    let user = User::new();
+    let lab = user.lab("demo", &[RUNNING, PAUSED, SHUT_OFF]);
+    let stopped = user.lab("idle", &[SHUT_OFF]);
+    user.seed(&format!("{lab}{stopped}"));
+    assert_transcript!(
+        "pause",
+        user.session(&[
+            &["pause", "demo"],
+            &["resume", "demo"],
+            &["pause", "demo-1", "demo-3"],
+            &["resume", "demo-3"],
+            &["pause", "idle"],
+            &["pause", "nope"],
+        ])
+    );
+}
+
+#[test]
+fn a_start_brings_back_what_the_nodes_need() {
+    let user = User::new();
+    let lab = user.lab("demo", &[RUNNING, PAUSED, SHUT_OFF, SHUT_OFF]);
+    let lab = User::wanting(&User::wanting(&lab, 2, "paused"), 3, "off");
+    // Nobody listens there, and nothing leaves this computer.
+    let here = lab.replace("10.201.0.1\",\"boot_port\":8470", "127.0.0.1\",\"boot_port\":1");
+    user.seed_with_image(&here);
+    assert_transcript!(
+        "start",
+        user.session(&[
+            &["start", "demo", "--dry-run"],
+            &["start", "demo-3", "--dry-run"],
+            &["restart", "demo-1", "demo-3", "--dry-run"],
+            &["restart", "demo-1", "--force", "--dry-run"],
+            &["start", "nope"],
+        ])
+    );
+}
+
+#[test]
+fn a_wait_ends_when_it_is_so_or_says_why_it_never_will_be() {
+    let user = User::new();
+    let lab = user.lab("demo", &[RUNNING, SHUT_OFF]);
+    let stopped = User::wanting(&user.lab("idle", &[SHUT_OFF]), 1, "off");
+    let here = format!("{lab}{stopped}");
+    user.seed(&here.replace("10.201.0.1\",\"boot_port\":8470", "127.0.0.1\",\"boot_port\":1"));
+    assert_transcript!(
+        "wait",
+        user.session(&[
+            &["wait", "idle", "demo-2", "--for", "off", "-o", "json"],
+            &["wait", "demo", "--for", "off", "--timeout", "0s"],
+            &["wait", "demo-1", "--for", "config", "--timeout", "0s"],
+            &["wait", "demo", "--for", "config"],
+            &["wait", "idle"],
+            &["wait", "idle-1", "--for", "ssh"],
+            &["wait", "nope", "--for", "off"],
+        ])
+    );
+}
