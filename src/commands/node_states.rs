@@ -7,14 +7,15 @@ use crate::hypervisor::Found;
 use crate::lab::metadata::Power;
 use crate::lab::plan::DomainState;
 use crate::output::{Printer, Table};
-use crate::status::domain_word;
+use crate::status::{domain_word, serialize_domain};
 
 /// The state of a node.
 #[derive(Serialize)]
 pub(super) struct NodeState {
     name: String,
     lab: String,
-    domain: &'static str,
+    #[serde(serialize_with = "serialize_domain")]
+    domain: Option<DomainState>,
     wanted: Power,
     /// Whether it is ready, if that was waited for.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -34,18 +35,17 @@ impl NodeState {
         Self {
             name: lab.name.node(index),
             lab: lab.name.to_string(),
-            domain: domain_word(found.domains.get(&index).copied()),
+            domain: found.domains.get(&index).copied(),
             wanted: found.wanted(index),
             ready,
         }
     }
 
     fn word(&self) -> &'static str {
-        let is_off = self.domain == domain_word(Some(DomainState::Off));
-        match (self.ready, self.wanted) {
-            (Some(true), _) => "ready",
-            (_, Power::Off) if is_off => "stopped",
-            _ => self.domain,
+        match (self.ready, self.wanted, self.domain) {
+            (Some(true), _, _) => "ready",
+            (_, Power::Off, Some(DomainState::Off)) => "stopped",
+            (_, _, domain) => domain_word(domain),
         }
     }
 }

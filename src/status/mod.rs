@@ -19,7 +19,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::Result;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use self::discovery::DiscoveryStatus;
 use self::readiness::endpoints;
@@ -66,7 +66,8 @@ pub(crate) struct NodeStatus {
     pub(crate) index: u32,
     pub(crate) ip: Option<IpAddr>,
     pub(crate) mac: MacAddr,
-    pub(crate) domain: &'static str,
+    #[serde(serialize_with = "serialize_domain")]
+    pub(crate) domain: Option<DomainState>,
     /// The power that is wanted of it.
     pub(crate) wanted: Power,
     pub(crate) state: String,
@@ -109,7 +110,7 @@ pub(crate) fn look(
                 name: node.name,
                 index: node.index,
                 mac: node.mac,
-                domain: domain_word(domain),
+                domain,
                 wanted: found.wanted(node.index),
                 state: String::new(),
                 ready: false,
@@ -128,11 +129,11 @@ pub(crate) fn look(
     for node in &mut nodes {
         let stage = seen(node.index).and_then(NodeTimeline::stage);
         node.state = match (node.domain, node.ready, stage) {
-            ("off", _, _) if node.wanted == Power::Off => "stopped".to_owned(),
-            ("running", true, _) => "ready".to_owned(),
-            ("running", false, Some(Stage::Ready)) => "not ready".to_owned(),
-            ("running", false, Some(stage)) => stage.name().to_owned(),
-            (domain, _, _) => domain.to_owned(),
+            (Some(DomainState::Off), _, _) if node.wanted == Power::Off => "stopped".to_owned(),
+            (Some(DomainState::Running), true, _) => "ready".to_owned(),
+            (Some(DomainState::Running), false, Some(Stage::Ready)) => "not ready".to_owned(),
+            (Some(DomainState::Running), false, Some(stage)) => stage.name().to_owned(),
+            (domain, _, _) => domain_word(domain).to_owned(),
         };
     }
     Ok(LabStatus {
@@ -158,9 +159,10 @@ fn are_ready_now(
     // An etcd that is down is a member all the same, unless somebody stopped its node.
     let is_asked = |node: &&NodeStatus| match lab.spec.ready {
         Readiness::Etcd => node.wanted == Power::On,
-        Readiness::Ssh => node.domain == "running",
+        Readiness::Ssh => node.domain == Some(DomainState::Running),
         Readiness::Config => {
-            node.domain == "running" && node.seconds.contains_key(Stage::Ready.name())
+            node.domain == Some(DomainState::Running)
+                && node.seconds.contains_key(Stage::Ready.name())
         }
     };
     let asked: Vec<(&str, IpAddr)> = nodes
@@ -195,6 +197,15 @@ pub(crate) fn domain_word(state: Option<DomainState>) -> &'static str {
         Some(DomainState::Paused) => "paused",
         Some(DomainState::Running) => "running",
     }
+}
+
+/// For serde, which gives fields by reference.
+#[expect(clippy::ref_option, clippy::trivially_copy_pass_by_ref, reason = "serde's own form")]
+pub(crate) fn serialize_domain<S: Serializer>(
+    state: &Option<DomainState>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(domain_word(*state))
 }
 
 /// How long a discovery service may take; who looks at a lab is not to wait for it.
