@@ -94,10 +94,14 @@ impl StateDir {
     /// Whether everything that the lab's boot server is to give out is here, as the lab's specification
     /// wants it.
     pub fn keeps(&self, lab: &Lab) -> bool {
-        let Ok(content) = self.content() else { return false };
+        self.content().is_ok_and(|content| content.uuid == lab.uuid) && self.is_up_to_date(lab)
+    }
+
+    /// Whether all texts in the folder are made from the lab's specification as it is now.
+    pub fn is_up_to_date(&self, lab: &Lab) -> bool {
         // In a folder of virtlab 0.1 it is that of the only specification that there was.
         let generation = self.owner().map_or(Some(0), |owner| owner.generation);
-        content.uuid == lab.uuid && generation == Some(lab.generation)
+        generation == Some(lab.generation)
     }
 
     fn owner(&self) -> Option<Owner> {

@@ -100,7 +100,7 @@ impl Draft {
 /// stay as they were kept, whatever has become of their template, unless this run names one.
 fn prepare(lab: Lab, survey: &Survey, names_config: bool) -> Result<Prepared> {
     let state = StateDir::of(&lab)?;
-    let is_kept = survey.new.is_none() && !names_config && state.keeps(&lab);
+    let is_kept = survey.new.is_none() && !names_config && state.is_up_to_date(&lab);
     let kept = survey.kept.as_ref().filter(|_| is_kept);
     let (config, own) = match (&survey.new, kept) {
         (Some(new), _) => (new.config.text.clone(), new.own_templates.clone()),
