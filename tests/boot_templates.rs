@@ -3,11 +3,16 @@
 
 #[path = "shared/schemas.rs"]
 mod schemas;
+#[path = "shared/snapshots.rs"]
+mod snapshots;
 
 use std::fs;
 use std::process::{Command, Output};
 
-use schemas::validate_old_and_new;
+use insta::Settings;
+
+use crate::schemas::validate_old_and_new;
+use crate::snapshots::filter_xml;
 
 /// The flags of each case, by the name of its snapshots.
 const CASES: [(&str, &[&str]); 9] = [
@@ -39,19 +44,8 @@ fn text(output: &Output) -> String {
 
 #[test]
 fn every_way_to_boot_is_valid_and_what_it_was() {
-    let mut settings = insta::Settings::clone_current();
-    // The metadata has its own tests, and changes with every field of a lab.
-    // An address for each node that the lab may get.
-    settings.add_filter(
-        r"(?m)(?:^ *<host mac='[^']*' name='[\w-]+-(?:[4-9]|\d{2,})' ip='([^']*)'/>\n)+",
-        "      [HOSTS UP TO $1]\n",
-    );
-    settings.add_filter(
-        r"(?m)(?:^ *<dnsmasq:option value='dhcp-[a-z=-]+:node(?:[4-9]|\d{2,}),.*\n)+",
-        "    [THE SAME FOR THE OTHERS]\n",
-    );
-    settings.add_filter(r">\{[^<]*\}</virtlab:lab>", ">SPEC</virtlab:lab>");
-    settings.add_filter(r#"version="[0-9.]+">"#, r#"version="VERSION">"#);
+    let mut settings = Settings::clone_current();
+    filter_xml(&mut settings);
     for (case, flags) in CASES {
         for part in ["domain", "network", "boot"] {
             let text = text(&render(flags, part));

@@ -4,6 +4,8 @@
 #[path = "shared/schemas.rs"]
 mod schemas;
 mod shared;
+#[path = "shared/snapshots.rs"]
+mod snapshots;
 
 use std::collections::HashSet;
 use std::net::Ipv4Addr;
@@ -25,6 +27,7 @@ use virtlab::template::Templates;
 
 use crate::schemas::{validate, validate_all_old_and_new, validate_old_and_new};
 use crate::shared::lab;
+use crate::snapshots::filter_xml;
 
 #[test]
 fn networks_are_what_libvirt_calls_a_network() {
@@ -273,20 +276,9 @@ fn text_of(xml: &str, name: &str) -> String {
 /// Compares with `tests/snapshots/`, but for virtlab's own version.
 fn assert_snapshot(name: &str, text: &str) {
     let mut settings = Settings::clone_current();
+    filter_xml(&mut settings);
     settings.set_omit_expression(true);
     settings.set_prepend_module_to_snapshot(false);
-    // An address for each node that the lab may get.
-    settings.add_filter(
-        r"(?m)(?:^ *<host mac='[^']*' name='[\w-]+-(?:[4-9]|\d{2,})' ip='([^']*)'/>\n)+",
-        "      [HOSTS UP TO $1]\n",
-    );
-    settings.add_filter(
-        r"(?m)(?:^ *<dnsmasq:option value='dhcp-[a-z=-]+:node(?:[4-9]|\d{2,}),.*\n)+",
-        "    [THE SAME FOR THE OTHERS]\n",
-    );
-    settings.add_filter(r#"version="\d+\.\d+\.\d+""#, r#"version="[VERSION]""#);
-    // That it says the lab is asserted; every new option would change all snapshots.
-    settings.add_filter(r"\{.*\}</virtlab:lab>", "[SPEC]</virtlab:lab>");
     settings.bind(|| insta::assert_snapshot!(name, text));
 }
 

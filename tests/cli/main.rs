@@ -18,5 +18,7 @@ mod past;
 mod plans;
 mod power;
 mod refusals;
+#[path = "../shared/snapshots.rs"]
+mod snapshots;
 mod streams;
 mod support;
