@@ -43,7 +43,7 @@ e2e-full: build   ## The same, and the ones that take minutes: a whole Debian, k
 hosts:            ## Try all that a new user does on plain Debian hosts, 12 and 13
 	scripts/hosts.sh $(HOSTS)
 
-bench: build      ## Repeat the measurements of docs/performance.md
+bench:            ## Repeat the measurements of docs/performance.md
 	scripts/bench.sh
 
 fuzz:             ## Look for input that breaks something, ten minutes for each kind (cargo-fuzz, nightly)

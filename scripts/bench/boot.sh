@@ -3,7 +3,7 @@
 # in turn, in one sandbox. Run by `make bench`.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-readonly virtlab=$(scripts/target-dir.sh)/debug/virtlab image=$PWD/scripts/bench/micro-loud.toml runs=${RUNS:-3}
+readonly virtlab=$(scripts/target-dir.sh)/release/virtlab image=$PWD/scripts/bench/micro-loud.toml runs=${RUNS:-3}
 
 # Seconds from the start of the domain to a line on its serial console.
 seconds_to() {
@@ -31,6 +31,7 @@ one() {
 hundredths() { printf '%d.%02d' $(($1 / 100)) $(($1 % 100)); }
 
 if [ "${1-}" != --inside ]; then
+    cargo build --quiet --locked --release
     "$virtlab" --quiet image build "$image"
     exec scripts/sandbox.sh "$0" --inside
 fi
