@@ -2,12 +2,14 @@
 
 CARGO ?= cargo
 PREFIX ?= /usr/local
+# Where systemd looks for units below a prefix.
+UNITS = $(PREFIX)/lib/systemd
 # Where cargo builds, asked for when it is needed.
 TARGET = $(shell scripts/target-dir.sh)
 BIN = $(TARGET)/debug/virtlab
 SANDBOX := scripts/sandbox.sh
 
-.PHONY: help demo test build check unit e2e e2e-full hosts bench fuzz sandbox install uninstall clean setup-%
+.PHONY: help demo test build check unit e2e e2e-full hosts bench fuzz sandbox install install-units uninstall clean setup-%
 
 help:             ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -55,9 +57,17 @@ sandbox: build    ## A shell beside a libvirtd of its own; nothing is left when 
 install:          ## Build for speed and install below $(PREFIX)
 	$(CARGO) build --locked --release
 	install -D -m 755 $(TARGET)/release/virtlab $(DESTDIR)$(PREFIX)/bin/virtlab
+	$(MAKE) install-units
+
+install-units:    ## Install the systemd units that bring labs back with the host
+	for owner in system user; do \
+	    install -d -m 755 $(DESTDIR)$(UNITS)/$$owner && \
+	    sed 's|/usr/local/bin|$(PREFIX)/bin|' systemd/$$owner/virtlab@.service > $(DESTDIR)$(UNITS)/$$owner/virtlab@.service && \
+	    chmod 644 $(DESTDIR)$(UNITS)/$$owner/virtlab@.service || exit; \
+	done
 
 uninstall:        ## Remove what install put there
-	rm -f $(DESTDIR)$(PREFIX)/bin/virtlab
+	rm -f $(DESTDIR)$(PREFIX)/bin/virtlab $(DESTDIR)$(UNITS)/system/virtlab@.service $(DESTDIR)$(UNITS)/user/virtlab@.service
 
 clean:            ## Remove what was built here (images: virtlab image prune)
 	$(CARGO) clean

@@ -10,7 +10,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-readonly cases="demo lifecycle outsider firewalld ufw doctor"
+readonly cases="demo lifecycle reboot outsider firewalld ufw doctor"
 readonly create="create demo --nodes 3 --memory 512MiB"
 failed=0
 
@@ -48,7 +48,7 @@ traces() {
         echo links:; ip -o link | cut -d: -f2 | cut -d@ -f1
         echo processes:; ps -e -o comm= | grep -E 'qemu|dnsmasq|virtlab' | sort
         echo qdiscs:; tc qdisc | cut -d' ' -f2,4,5
-        echo files:; find /var/lib/libvirt /home/user/.local/state -name '*demo*'" 2>&1
+        echo files:; find /var/lib/libvirt /home/user/.local/state \( -name '*demo*' -o -name '*back*' \)" 2>&1
 }
 
 leaves_nothing() {
@@ -83,6 +83,51 @@ lifecycle() {
     does 'virtlab verify demo'
     does 'virtlab destroy demo'
     leaves_nothing
+}
+
+# Two labs of an ordinary user, one of which is to come back with the host, which is switched off in order
+# and then by its plug.
+reboot() {
+    local small="--memory 512MiB"
+    root 'make -C /home/user/virtlab install-units'
+    # The user's units do not run with nobody logged in; libvirt's part is done all the same.
+    says 0 "virtlab create back --nodes 2 $small --autostart --no-wait" "does not come back by itself" "loginctl enable-linger"
+    says 0 'virtlab doctor; true' "warning  autostart" "loginctl enable-linger"
+    does 'loginctl enable-linger'
+    does 'virtlab autostart back on'
+    says 0 'virtlab autostart back on' "nothing to do"
+    does "virtlab create demo --nodes 1 $small"
+    does 'virtlab create back'
+    for how in reboot cut; do
+        on_host $how
+        [ $how = reboot ] || on_host start
+        comes_back
+        says 0 'virtlab status demo' "off"
+        does 'virtlab create demo && virtlab verify demo'
+    done
+    # Who serves now is systemd's.
+    does 'systemctl --user is-active "virtlab@back.*"'
+    does 'virtlab destroy demo && virtlab destroy back'
+    says 0 'systemctl --user list-units --all "virtlab@*"' "0 loaded units"
+    [ -z "$(user 'find .config -name "virtlab@*"')" ] || fail "systemd still has a unit of a lab"
+    does 'loginctl disable-linger'
+    root 'make -C /home/user/virtlab uninstall'
+    root 'install -m 755 /var/cache/cargo-target/debug/virtlab /usr/local/bin/virtlab'
+    leaves_nothing
+}
+
+# Nobody touches it, and nobody is logged in.
+comes_back() {
+    local start=$SECONDS
+    until [ "$(user 'virtlab status back -o json 2>/dev/null | grep -c "\"ready\": true"')" = 2 ]; do
+        [ $((SECONDS - start)) -lt 120 ] || {
+            user 'virtlab status back; journalctl --user -u "virtlab@*" -b --no-pager | tail -n 20' || true
+            fail "lab back is not ready after 120 s"
+        }
+        sleep 2
+    done
+    echo "lab back is ready $((SECONDS - start)) s after the host"
+    user 'journalctl --user -u "virtlab@*" -b --no-pager -o short-monotonic | tail -n 20; virtlab verify back'
 }
 
 # A libvirtd runs, but this user may not use it.
@@ -157,7 +202,7 @@ run_case() {
     printf '%-9s %-10s FAILED  %4d s: the end of what it printed\n' "$suite" "$case" $((SECONDS - start))
     tail -n 40 "$log" | sed 's/^/    /'
     # The next case has a host without a lab and a firewall.
-    user 'virtlab destroy demo; sudo systemctl disable --now firewalld; sudo ufw --force disable' >/dev/null 2>&1 || true
+    user 'virtlab destroy demo; virtlab destroy back; sudo systemctl disable --now firewalld; sudo ufw --force disable' >/dev/null 2>&1 || true
 }
 
 run_suite() {

@@ -171,6 +171,15 @@ impl StateDir {
         self.write_owner(&Owner { uuid: lab.uuid, origin: origin.clone(), generation })
     }
 
+    /// Notes that what is kept is still that of the lab's specification, of which something else has changed.
+    ///
+    /// # Errors
+    /// If the folder cannot be read or written.
+    pub fn mark(&self, lab: &Lab) -> Result<()> {
+        let owner = self.owner().context("reading whose folder it is")?;
+        self.write_owner(&Owner { generation: Some(lab.generation), ..owner })
+    }
+
     fn write_owner(&self, owner: &Owner) -> Result<()> {
         let text = serde_json::to_vec(owner).context("writing whose folder it is")?;
         self.write(OWNER_FILE, &text)

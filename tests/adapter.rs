@@ -19,8 +19,8 @@ use virtlab::hypervisor::{
 };
 use virtlab::lab::metadata::Power;
 use virtlab::lab::plan::{
-    self, Activity, DomainChange, DomainMark, DomainState, Goal, LabStep, Marks, NodeStep,
-    Observed, PowerOff, Step,
+    self, Activity, Autostart, DomainChange, DomainMark, DomainState, Goal, LabStep, Marks,
+    NodeStep, Observed, PowerOff, Step,
 };
 use virtlab::lab::spec::VirtType;
 use virtlab::lab::{Lab, LibvirtVersion};
@@ -86,6 +86,33 @@ fn every_part_of_a_lab_is_taken_down_and_nothing_else() {
             }
         }
     }
+}
+
+#[test]
+fn what_libvirt_starts_with_the_host_is_given_back() {
+    let libvirt = Libvirt::new(FOREIGN);
+    let lab = lab().with_autostart(true);
+    libvirt.make_network(&lab, Some(Activity::Inactive));
+    libvirt.make_node(&lab, 1, Some(DomainState::Off));
+    libvirt.make_node(&lab, 2, Some(DomainState::Running));
+    let flags = || libvirt.observe().labs[&lab.uuid].autostart.clone();
+    assert_eq!(flags(), Autostart::default());
+    let found = || observed(&libvirt.observe().labs[&lab.uuid]);
+    for step in plan::plan(&lab, Goal::Autostart, &found()) {
+        libvirt.apply(&lab, step).unwrap();
+    }
+    let nodes = BTreeSet::from([1, 2]);
+    assert_eq!(flags(), Autostart { network: true, pool: false, nodes });
+    assert_eq!(plan::plan(&lab, Goal::Autostart, &found()), []);
+    let error = libvirt.apply(&lab, NodeStep::Autostart(true).of(3)).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "changing whether domain `demo-3` starts with the host: it is not there any more"
+    );
+    libvirt.make_pool(&lab, Some(Activity::Active));
+    assert!(flags().pool);
+    libvirt.apply(&lab, NodeStep::Autostart(false).of(1)).unwrap();
+    assert_eq!(flags().nodes, BTreeSet::from([2]));
 }
 
 #[test]
@@ -612,6 +639,9 @@ impl Libvirt {
                 NodeStep::Redefine(_) => {
                     Hypervisor::redefine_domain(c, lab, index, &domain_xml(lab, index))
                 }
+                NodeStep::Autostart(autostart) => {
+                    Hypervisor::autostart_domain(c, lab, index, autostart)
+                }
                 NodeStep::Start => Hypervisor::start_domain_paused(c, lab, index),
                 NodeStep::Resume => Hypervisor::resume_domain(c, lab, index),
                 NodeStep::Suspend => Hypervisor::suspend_domain(c, lab, index),
@@ -637,6 +667,7 @@ impl Libvirt {
             LabStep::MakePool => hypervisor.make_pool(lab),
             LabStep::DeletePool => hypervisor.delete_pool(lab),
             LabStep::RemoveNetwork => hypervisor.remove_network(lab),
+            LabStep::Autostart => hypervisor.autostart(lab),
             LabStep::MarkNetwork => hypervisor.mark_network(lab),
             LabStep::ReserveAddresses => hypervisor.reserve_addresses(lab),
             other => panic!("{other:?} has nothing to do with libvirt"),
@@ -661,6 +692,7 @@ fn observed(found: &Found) -> Observed {
         domains: found.domains.clone(),
         marks: found.marks.clone(),
         reserved: found.reserved,
+        autostart: found.autostart.clone(),
         ..Observed::default()
     }
 }

@@ -55,6 +55,8 @@ pub fn serve(
         let listener = TcpListener::bind(address)
             .await
             .with_context(|| format!("listening on http://{address}"))?;
+        // Not before: who cannot listen must not be taken for who does.
+        process::mark_own_process(&folder.path)?;
         tracing::info!("listening on http://{address}");
         let discovery = Arc::new(discovery);
         raise_open_files();

@@ -22,6 +22,9 @@ use crate::lab::Lab;
 struct ProcessMark {
     pid: i32,
     start_ticks: u64,
+    /// The boot of the host that it ran in; earlier virtlabs did not note it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    host_boot: Option<String>,
 }
 
 /// Notes in the lab's folder that this process is its boot server.
@@ -32,9 +35,21 @@ pub fn mark_own_process(state: &Path) -> Result<()> {
     let pid = i32::try_from(std::process::id())?;
     let start_ticks =
         start_ticks(pid).ok_or_else(|| anyhow!("/proc has no word of this process"))?;
-    let mark = serde_json::to_string(&ProcessMark { pid, start_ticks })?;
+    let mark = serde_json::to_string(&ProcessMark { pid, start_ticks, host_boot: host_boot() })?;
     fs::write(state.join(PROCESS_FILE), mark)?;
     Ok(())
+}
+
+/// Whether the host was switched off and on since the lab's boot server ran last.
+pub fn host_was_off(state: &Path) -> bool {
+    let last = read_mark(state).and_then(|mark| mark.host_boot);
+    last.is_some() && last != host_boot()
+}
+
+/// What tells the host's boots apart: the kernel's, and the first process's where a container is the host.
+fn host_boot() -> Option<String> {
+    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(format!("{} {}", id.trim(), start_ticks(1)?))
 }
 
 /// Starts `virtlab serve LAB` as a process of its own and waits until it answers.
@@ -69,14 +84,25 @@ pub fn start_detached(lab: &Lab, state: &Path, uri: Option<&str>) -> Result<()> 
             (None, None) => Ok(None),
         }
     })?;
-    if answered.is_some() {
-        return Ok(());
-    }
-    bail!(
-        "starting the boot server: no answer from {} within {} s (its log is {})",
+    answered.with_context(|| no_answer(lab, &log_path.display().to_string()))
+}
+
+/// Waits until a boot server answers that somebody else starts, and whose log is there.
+///
+/// # Errors
+/// If it does not come up.
+pub fn wait_for_answer(lab: &Lab, log: &str) -> Result<()> {
+    let client = Client::new(lab)?;
+    let look = || Ok(client.status().map(drop));
+    let answered = Deadline::after(START_TIMEOUT).wait_for(POLL, look)?;
+    answered.with_context(|| no_answer(lab, log))
+}
+
+fn no_answer(lab: &Lab, log: &str) -> String {
+    format!(
+        "starting the boot server: no answer from {} within {} s (its log is {log})",
         lab.boot_url(),
         START_TIMEOUT.as_secs(),
-        log_path.display()
     )
 }
 
@@ -111,9 +137,12 @@ pub fn is_free(address: SocketAddr) -> bool {
 }
 
 fn running(state: &Path) -> Option<Pid> {
-    let mark = fs::read_to_string(state.join(PROCESS_FILE)).ok()?;
-    let mark: ProcessMark = serde_json::from_str(&mark).ok()?;
+    let mark = read_mark(state)?;
     (start_ticks(mark.pid)? == mark.start_ticks).then(|| Pid::from_raw(mark.pid))?
+}
+
+fn read_mark(state: &Path) -> Option<ProcessMark> {
+    serde_json::from_str(&fs::read_to_string(state.join(PROCESS_FILE)).ok()?).ok()
 }
 
 fn start_ticks(pid: i32) -> Option<u64> {
@@ -151,9 +180,18 @@ mod tests {
         assert!(!is_running(folder.path()));
         mark_own_process(folder.path()).unwrap();
         assert!(is_running(folder.path()));
-        let other = ProcessMark { pid: i32::try_from(std::process::id()).unwrap(), start_ticks: 1 };
-        fs::write(folder.path().join(PROCESS_FILE), serde_json::to_string(&other).unwrap())
-            .unwrap();
+        assert!(!host_was_off(folder.path()));
+        let pid = i32::try_from(std::process::id()).unwrap();
+        let other = |host_boot: Option<&str>| {
+            let host_boot = host_boot.map(ToOwned::to_owned);
+            let mark = ProcessMark { pid, start_ticks: 1, host_boot };
+            let mark = serde_json::to_string(&mark).unwrap();
+            fs::write(folder.path().join(PROCESS_FILE), mark).unwrap();
+        };
+        other(Some("yesterday's"));
+        assert!(host_was_off(folder.path()));
+        other(None);
+        assert!(!host_was_off(folder.path()), "an earlier virtlab noted nothing");
         assert!(!is_running(folder.path()));
         stop(folder.path()).unwrap();
     }

@@ -102,6 +102,13 @@ impl Server {
         }
     }
 
+    /// Notes that the host was off, and so all domains with it: what runs now has booted anew.
+    pub fn host_was_off(&self) {
+        for node in &self.content().nodes {
+            self.domain_is(node.index, DomainState::Off);
+        }
+    }
+
     /// What is known of the lab.
     pub(super) fn status(&self) -> Status {
         let content = self.content();

@@ -9,6 +9,7 @@ pub mod power;
 pub mod pxe;
 
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::builder::PossibleValuesParser;
@@ -141,6 +142,9 @@ pub enum Command {
     /// Talk with a node by its serial console
     Console(ConsoleArgs),
 
+    /// Say whether a lab comes back when the host was switched off and on
+    Autostart(AutostartArgs),
+
     /// Remove a lab and everything that belongs to it
     #[command(visible_aliases = ["delete", "rm"])]
     Destroy(DestroyArgs),
@@ -179,13 +183,70 @@ pub enum Command {
 /// `serve`.
 #[derive(Args, Debug)]
 pub struct ServeArgs {
-    /// Name of the lab
+    /// Name of the lab, or LAB.UUID as its folder of configs is called
     #[arg(value_name = "LAB", default_value = "lab", env = "VIRTLAB_LAB")]
-    pub lab: LabName,
+    pub lab: ServedLab,
 
     /// Which one, where labs at several connections are called so
     #[arg(long, value_name = "UUID")]
     pub uuid: Option<Uuid>,
+}
+
+/// A lab by its name, or by the name of its folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServedLab {
+    /// The lab's name.
+    pub name: LabName,
+    /// The lab's UUID, behind the dot of its folder's name.
+    pub uuid: Option<Uuid>,
+}
+
+impl FromStr for ServedLab {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let Some((name, uuid)) = text.split_once('.') else {
+            return Ok(Self { name: text.parse()?, uuid: None });
+        };
+        let uuid = uuid.parse().map_err(|error| format!("`{uuid}` is no UUID: {error}"))?;
+        Ok(Self { name: name.parse()?, uuid: Some(uuid) })
+    }
+}
+
+/// `autostart`.
+#[derive(Args, Debug)]
+pub struct AutostartArgs {
+    /// Name of the lab
+    #[arg(value_name = "LAB")]
+    pub lab: LabName,
+
+    /// Whether it comes back: on or off
+    #[arg(value_enum, value_name = "on|off", hide_possible_values = true)]
+    pub autostart: Switch,
+
+    /// Print the steps and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// How long others may be waited for.
+    #[command(flatten)]
+    pub lock: LockArgs,
+}
+
+/// Yes or no.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Switch {
+    /// Yes
+    On,
+    /// No
+    Off,
+}
+
+impl Switch {
+    /// Whether it is `on`.
+    pub fn is_on(self) -> bool {
+        self == Self::On
+    }
 }
 
 /// `status` and `verify`.

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 
+use super::autostart::warn_of_lack;
 use super::progress::Progress;
 use crate::cli::CreateArgs;
 use crate::cluster::etcd;
@@ -38,11 +39,13 @@ pub(super) fn run(session: &Session, args: &CreateArgs) -> Result<()> {
     };
     let draft = draft::draft(session, &hypervisor, &options, &mode)?;
     if args.dry_run {
+        warn_of_lack(session.printer, &draft.prepared.lab);
         if args.recreate {
             destroy(session, &hypervisor, &name, args.dry_run)?;
         }
         return print_steps(session, &hypervisor, &draft);
     }
+    warn_of_lack(session.printer, &draft.prepared.lab);
     let discovery_url = discovery_url::outside(&options, &draft.prepared)?;
     // Until here nothing was made or removed, and Ctrl-C just ended the program.
     session.catch_signals()?;
@@ -52,7 +55,7 @@ pub(super) fn run(session: &Session, args: &CreateArgs) -> Result<()> {
         session.refuse_interrupt()?;
     }
     let Draft { mut prepared, found, lock, left_over, .. } = draft;
-    left_over.iter().try_for_each(remove_folder)?;
+    left_over.iter().try_for_each(|folder| remove_folder(&name, folder))?;
     stop_outdated_server(&prepared.lab)?;
     discovery_url::put(&hypervisor, &mut prepared, discovery_url)?;
     let lab = &prepared.lab;
@@ -119,11 +122,11 @@ pub(super) fn run(session: &Session, args: &CreateArgs) -> Result<()> {
 fn print_steps(session: &Session, hypervisor: &Hypervisor, draft: &Draft) -> Result<()> {
     let Draft { prepared, found, .. } = draft;
     let lab = &prepared.lab;
-    let observed = match found {
-        Some(found) => {
-            Applier::new(session, hypervisor, lab, Some(prepared))?.observed(Some(found))?
-        }
-        None => Observed::default(),
+    let applier = Applier::new(session, hypervisor, lab, Some(prepared))?;
+    let observed = if let Some(found) = found {
+        applier.observed(Some(found))?
+    } else {
+        Observed { server_unit: applier.server_unit(), ..Observed::default() }
     };
     if draft.lacks_image {
         session.printer.data(format!("get image `{}`", lab.spec.image.name));

@@ -1,5 +1,6 @@
 //! One file a verb: parse, one operation, print.
 
+mod autostart;
 mod console;
 mod cp;
 mod create;
@@ -59,6 +60,7 @@ pub fn run(cli: Cli, printer: &Printer) -> Result<()> {
     let session = Session::new(printer, connect, template_dir);
     match cli.command {
         Command::Create(args) => create::run(&session, &args),
+        Command::Autostart(args) => autostart::run(&session, &args),
         Command::List => list::run(&session),
         Command::Status(args) => status::run(&session, &args),
         Command::Wait(args) => wait::run(&session, &args),

@@ -20,8 +20,8 @@ use crate::session::Session;
 use crate::state::StateDir;
 
 pub(super) fn run(session: &Session, args: &ServeArgs) -> Result<()> {
-    let name = &args.lab;
-    let state = folder(name, args.uuid)?;
+    let name = &args.lab.name;
+    let state = folder(name, args.uuid.or(args.lab.uuid))?;
     let mut content = state.content().map_err(|error| {
         hinted(
             format!("serving lab `{name}`: {error:#}"),
@@ -33,9 +33,13 @@ pub(super) fn run(session: &Session, args: &ServeArgs) -> Result<()> {
     }
     let address = SocketAddr::new(content.address, content.port);
     let discovery = Discovery::open(&state.discovery(), &content.discovery_base())?;
-    let news = watch_domains(session.uri.clone(), content.uuid);
+    // systemd names no connection.
+    let uri = session.uri.clone().or_else(|| state.origin().map(|origin| origin.uri));
+    let news = watch_domains(uri, content.uuid);
     let server = Arc::new(Server::new(content, &state.journal())?);
-    process::mark_own_process(state.path())?;
+    if process::host_was_off(state.path()) {
+        server.host_was_off();
+    }
     // Who starts us lets the nodes run as soon as we answer, and that must not be missed.
     if let Ok(first) = news.recv_timeout(FIRST_LOOK) {
         take_in(&server, first);

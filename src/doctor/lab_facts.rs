@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::libvirt_facts::LibvirtFacts;
 use crate::boot_server::client::Client;
+use crate::host::systemd::{BootUnit, Lack};
 use crate::hypervisor::Found;
 use crate::lab::plan::{Activity, DomainState};
 use crate::lab::{Lab, LabName};
@@ -28,6 +29,33 @@ pub(super) struct LabHealth {
     pub(super) has_running_nodes: bool,
     pub(super) boot_url: String,
     pub(super) is_served: bool,
+    pub(super) comes_back: ComesBack,
+}
+
+/// Whether a lab's boot server comes back with the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ComesBack {
+    /// The lab is not to.
+    Unwanted,
+    Yes,
+    /// systemd was not told to start it.
+    Disabled,
+    /// systemd cannot start it.
+    Lacks(Lack),
+}
+
+impl ComesBack {
+    fn of(lab: &Lab) -> Self {
+        if !lab.spec.autostart {
+            return Self::Unwanted;
+        }
+        let unit = BootUnit::of(lab);
+        match unit.lack() {
+            Some(lack) => Self::Lacks(lack),
+            None if unit.is_enabled() => Self::Yes,
+            None => Self::Disabled,
+        }
+    }
 }
 
 impl LabFacts {
@@ -36,6 +64,7 @@ impl LabFacts {
         let Some(LibvirtFacts { inventory, origin, .. }) = libvirt else { return Self::default() };
         let unreadable = inventory.foreign.unreadable.clone();
         let labs = inventory.labs.values().map(|found| LabHealth {
+            comes_back: ComesBack::of(&found.lab),
             is_served: Client::new(&found.lab).is_ok_and(|client| client.status().is_some()),
             ..LabHealth::of(found)
         });
@@ -65,6 +94,7 @@ impl LabHealth {
             has_running_nodes: found.domains.values().any(running),
             boot_url: found.lab.boot_url(),
             is_served: false,
+            comes_back: ComesBack::Unwanted,
         }
     }
 }
@@ -93,7 +123,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::lab::plan::Marks;
+    use crate::lab::plan::{Autostart, Marks};
     use crate::lab::tests::lab;
 
     #[test]
@@ -107,6 +137,7 @@ mod tests {
                 renamed: BTreeMap::new(),
                 marks: Marks::default(),
                 reserved: None,
+                autostart: Autostart::default(),
             };
         let (active, inactive) = (Some(Activity::Active), Some(Activity::Inactive));
         let (running, off) = (DomainState::Running, DomainState::Off);

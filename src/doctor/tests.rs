@@ -2,11 +2,12 @@
 
 use super::finding::Level;
 use super::host_facts::{BridgedFrames, Daemon, Disk, HostFacts, Socket, User};
-use super::lab_facts::{LabFacts, LabHealth};
+use super::lab_facts::{ComesBack, LabFacts, LabHealth};
 use super::libvirt_facts::{LibvirtFacts, Refusal, RefusalKind};
 use super::*;
 use crate::host::bridge::Helper;
 use crate::host::firewall::Access;
+use crate::host::systemd::Lack;
 use crate::hypervisor::{Inventory, VirtProbe};
 use crate::lab::spec::VirtType;
 use crate::loaders::Program;
@@ -59,7 +60,7 @@ fn what_nodes_boot_with_is_missed_alone_with_the_command_that_installs_it() {
 
 #[test]
 fn each_thing_that_is_broken_is_found_alone_with_the_command_that_mends_it() {
-    let cases: [(Break, &str); 15] = [
+    let cases: [(Break, &str); 17] = [
         (
             |it| it.firewall.access = Access::Closed,
             "failure firewall: ufw keeps nodes from 8470/tcp $ sudo ufw allow",
@@ -111,6 +112,16 @@ fn each_thing_that_is_broken_is_found_alone_with_the_command_that_mends_it() {
             |it| it.labs.labs[0].is_served = false,
             "failure boot-servers: the boot server of lab `demo` at http://192.168.100.1:8470 does not \
              answer $ virtlab create demo",
+        ),
+        (
+            |it| it.labs.labs[0].comes_back = ComesBack::Lacks(Lack::Linger),
+            "warning autostart: the boot server of lab `demo` does not come back with the host: your systemd \
+             units start when you log in, and end when you log out $ loginctl enable-linger",
+        ),
+        (
+            |it| it.labs.labs[0].comes_back = ComesBack::Disabled,
+            "warning autostart: the boot server of lab `demo` does not come back with the host: systemd was \
+             not told to start it $ virtlab autostart demo on",
         ),
         (
             |it| it.labs.orphans = vec!["old".parse().unwrap()],
@@ -277,6 +288,7 @@ fn good() -> Facts {
                 has_running_nodes: true,
                 boot_url: "http://192.168.100.1:8470".to_owned(),
                 is_served: true,
+                comes_back: ComesBack::Yes,
             }],
             ..LabFacts::default()
         },

@@ -6,6 +6,7 @@ pub(crate) mod firewall;
 pub mod libvirt_socket;
 pub mod neighbour;
 pub mod process;
+pub mod systemd;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;

@@ -4,6 +4,7 @@
 //! are success, told by libvirt's error code. Nothing that does not carry our mark is changed.
 
 mod attachments;
+mod autostart;
 mod capabilities;
 mod connection;
 mod console;

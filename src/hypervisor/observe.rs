@@ -7,14 +7,14 @@ use ipnet::Ipv4Net;
 use uuid::Uuid;
 use virt::domain::{Domain, DomainState as VirtState};
 use virt::enumutil::Enum;
-use virt::error::ErrorNumber;
+use virt::error::{Error, ErrorNumber};
 use virt::network::Network;
 
 use super::Hypervisor;
 use super::attachments::{Attachment, SeenNetwork, parse_cards, parse_network};
 use super::error::{Already, Doing};
 use crate::lab::metadata::{Mark, Power};
-use crate::lab::plan::{Activity, DomainMark, DomainState, Marks};
+use crate::lab::plan::{Activity, Autostart, DomainMark, DomainState, Marks};
 use crate::lab::{Lab, LabName, Node};
 
 /// Everything that libvirt has.
@@ -48,6 +48,8 @@ pub struct Found {
     pub marks: Marks,
     /// For how many nodes, from the first on, its network has an address reserved; `None` if for none.
     pub reserved: Option<u32>,
+    /// What of it libvirt starts with the host.
+    pub autostart: Autostart,
 }
 
 impl Found {
@@ -127,6 +129,7 @@ impl Inventory {
             renamed: BTreeMap::new(),
             marks: Marks::default(),
             reserved: None,
+            autostart: Autostart::default(),
         });
         if lab.generation > found.lab.generation {
             found.lab = lab;
@@ -170,7 +173,10 @@ impl Hypervisor {
             let Some(active) = pool.is_active().already(&gone).doing(doing)? else { continue };
             let Some(name) = pool.name().already(&gone).doing(doing)? else { continue };
             match inventory.labs.values_mut().find(|found| found.lab.pool_uuid() == uuid) {
-                Some(found) => found.pool = Some(activity(active)),
+                Some(found) => {
+                    found.pool = Some(activity(active));
+                    found.autostart.pool = starts_with_host(pool.autostart()).doing(doing)?;
+                }
                 None => inventory.foreign.pools.push(name),
             }
         }
@@ -195,6 +201,7 @@ fn observe_network(inventory: &mut Inventory, network: &Network) -> Result<()> {
             let generation = lab.generation;
             let found = inventory.found(lab);
             found.network = Some(activity(active));
+            found.autostart.network = starts_with_host(network.autostart()).doing(doing)?;
             found.marks.network = Some(generation);
         }
         Ok(_) => inventory.foreign.networks.push(name),
@@ -232,6 +239,9 @@ fn observe_domain(inventory: &mut Inventory, domain: &Domain) -> Result<()> {
             let mark = DomainMark { generation: lab.generation, power: node.power };
             let found = inventory.found(lab);
             found.domains.insert(node.index, state);
+            if starts_with_host(domain.autostart()).doing(doing)? {
+                found.autostart.nodes.insert(node.index);
+            }
             found.marks.nodes.insert(node.index, mark);
             if name != expected.name {
                 found.renamed.insert(node.index, name);
@@ -267,6 +277,17 @@ fn reserved(lab: &Lab, network: &SeenNetwork) -> Option<u32> {
     let has = |index: &u32| network.reserved.contains(&lab.node(*index).mac);
     let count = (1..=lab.spec.mac_prefix.capacity()).take_while(has).count();
     u32::try_from(count).ok().filter(|count| *count > 0)
+}
+
+/// What is gone meanwhile, and what a driver cannot start with the host, is not started with it.
+fn starts_with_host(flag: Result<bool, Error>) -> Result<bool, Error> {
+    let gone = [
+        ErrorNumber::NoNetwork,
+        ErrorNumber::NoDomain,
+        ErrorNumber::NoStoragePool,
+        ErrorNumber::NoSupport,
+    ];
+    Ok(flag.already(&gone)?.unwrap_or(false))
 }
 
 fn activity(active: bool) -> Activity {

@@ -107,6 +107,16 @@ impl Lab {
         Ok(())
     }
 
+    /// The lab as one that comes back with the host, or does not; of the next generation, unless it is so.
+    #[must_use]
+    pub fn with_autostart(&self, autostart: bool) -> Self {
+        if self.spec.autostart == autostart {
+            return self.clone();
+        }
+        let spec = LabSpec { autostart, ..self.spec.clone() };
+        Self { spec, generation: self.generation + 1, ..self.clone() }
+    }
+
     /// The UUID of the lab's storage pool. Pools have no metadata element, so being ours is told
     /// by a UUID that only this lab's own UUID leads to.
     pub fn pool_uuid(&self) -> Uuid {

@@ -45,6 +45,9 @@ pub struct LabSpec {
     /// Whether identical pages of the nodes are merged as long as the lab is there.
     #[serde(default)]
     pub ksm: bool,
+    /// Whether it comes back with the host.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub autostart: bool,
     /// How the nodes boot over the network.
     #[serde(default, skip_serializing_if = "Boot::is_default")]
     pub boot: Boot,
@@ -322,6 +325,7 @@ impl LabSpec {
             boot_port: 8470,
             stagger_ms: 0,
             ksm: false,
+            autostart: false,
             boot: Boot::default(),
             hardware: Hardware::default(),
             data_dir: None,

@@ -13,12 +13,13 @@ use super::shutdown::Shutdown;
 use crate::boot_server::client::Client;
 use crate::boot_server::process;
 use crate::error::all_errors;
+use crate::host::systemd::BootUnit;
 use crate::host::{self, dnsmasq};
 use crate::hypervisor::{Connection, Found, Hypervisor, is_ipv6_refused};
 use crate::ksm::Settings;
 use crate::ksm::claims::Claims;
 use crate::lab::Lab;
-use crate::lab::plan::{LabStep, NodeStep, Observed, Step};
+use crate::lab::plan::{LabStep, NodeStep, Observed, ServerUnit, Step};
 use crate::render::xml;
 use crate::session::Session;
 use crate::state::{Origin, StateDir};
@@ -70,9 +71,24 @@ impl<'a> Applier<'a> {
             changed: drift.changed(),
             reserved: found.and_then(|found| found.reserved),
             configs: self.state.keeps(self.lab),
+            autostart: found.map(|found| found.autostart.clone()).unwrap_or_default(),
+            server_unit: self.server_unit(),
             state: self.state.exists(),
             ksm: Claims::host().labs().is_ok_and(|labs| labs.contains(&self.lab.uuid)),
         })
+    }
+
+    /// Whether systemd starts the lab's boot server with the host. Nobody is asked for a lab that is not to come
+    /// back.
+    pub(crate) fn server_unit(&self) -> ServerUnit {
+        let unit = BootUnit::of(self.lab);
+        if unit.is_enabled() {
+            ServerUnit::Enabled
+        } else if self.lab.spec.autostart && unit.lack().is_none() {
+            ServerUnit::Disabled
+        } else {
+            ServerUnit::Unavailable
+        }
     }
 
     /// Does `steps` until one fails or somebody presses Ctrl-C.
@@ -139,11 +155,15 @@ impl<'a> Applier<'a> {
             LabStep::UploadBootFiles => self.upload(),
             LabStep::MarkNetwork => hypervisor.mark_network(lab),
             LabStep::ReserveAddresses => hypervisor.reserve_addresses(lab),
+            LabStep::Autostart => hypervisor.autostart(lab),
             LabStep::StartNetwork => self.start_network(),
             LabStep::RestoreDhcp => hypervisor.restore_dhcp(lab),
             LabStep::WriteConfigs => self.write_configs(),
             LabStep::StartBootServer => self.start_boot_server(),
-            LabStep::StopBootServer => process::stop(self.state.path()),
+            LabStep::StopBootServer => self.stop_boot_server(),
+            LabStep::MarkConfigs => self.state.mark(lab),
+            LabStep::EnableBootServer => BootUnit::of(lab).enable(),
+            LabStep::DisableBootServer => BootUnit::of(lab).disable(),
             LabStep::DeletePool => hypervisor.delete_pool(lab),
             LabStep::RemoveNetwork => hypervisor.remove_network(lab),
             LabStep::RemoveState => self.state.remove(),
@@ -172,6 +192,9 @@ impl<'a> Applier<'a> {
                 let xml = xml.context("the lab has no such node")?;
                 let xml = xml::with_power(xml, lab, index, power)?;
                 Hypervisor::redefine_domain(connection, lab, index, &xml)
+            }
+            NodeStep::Autostart(autostart) => {
+                Hypervisor::autostart_domain(connection, lab, index, autostart)
             }
             NodeStep::Start => {
                 if let Some(size) = lab.spec.hardware.disk {
@@ -237,8 +260,25 @@ impl<'a> Applier<'a> {
         self.state.save(self.lab, &origin, &prepared.content)
     }
 
+    /// By systemd, if it is to start it with the host as well: then systemd also looks after it.
     fn start_boot_server(&self) -> Result<()> {
+        let unit = BootUnit::of(self.lab);
+        if unit.is_enabled() && unit.lack().is_none() {
+            unit.start()?;
+            return process::wait_for_answer(
+                self.lab,
+                &format!("the journal of unit `{}`", unit.name()),
+            );
+        }
         process::start_detached(self.lab, self.state.path(), self.session.uri.as_deref())
+    }
+
+    fn stop_boot_server(&self) -> Result<()> {
+        let unit = BootUnit::of(self.lab);
+        if unit.is_enabled() {
+            unit.stop()?;
+        }
+        process::stop(self.state.path())
     }
 
     fn upload(&self) -> Result<()> {

@@ -7,6 +7,7 @@ use super::apply::Applier;
 use super::merging;
 use crate::boot_server::client::Client;
 use crate::boot_server::process;
+use crate::host::systemd::BootUnit;
 use crate::hypervisor::{Found, Hypervisor, Inventory};
 use crate::lab::plan::{self, Goal};
 use crate::lab::{Lab, LabName};
@@ -63,7 +64,7 @@ fn remove_rest(
         session.printer.data(format!("remove what is left of lab `{name}`: configs and logs"));
         return Ok(true);
     }
-    folders.iter().try_for_each(remove_folder)?;
+    folders.iter().try_for_each(|folder| remove_folder(name, folder))?;
     session.printer.note(format!("what was left of lab `{name}` is gone"));
     Ok(true)
 }
@@ -91,8 +92,14 @@ pub(crate) fn left_over(
     Ok(folders.into_iter().filter(is_left).collect())
 }
 
-/// Ends the boot server that a folder names and removes the folder.
-pub(crate) fn remove_folder(state: &StateDir) -> Result<()> {
+/// Ends the boot server that a folder of a lab of this name names, and removes the folder.
+pub(crate) fn remove_folder(name: &LabName, state: &StateDir) -> Result<()> {
+    if let Some(unit) = state.uuid().map(|uuid| BootUnit::named(name, uuid))
+        && unit.is_enabled()
+    {
+        unit.stop()?;
+        unit.disable()?;
+    }
     process::stop(state.path())?;
     state.remove()
 }

@@ -3,6 +3,7 @@
 //! libvirt is its own test driver, seeded from a file and private to each run, so nothing here
 //! needs a daemon, an image or root.
 
+mod autostart;
 mod completion;
 mod doctor;
 mod help;

@@ -15,7 +15,9 @@ use super::*;
 use crate::boot_server::content::{Content, ServedFile, ServedNode};
 use crate::boot_server::delivery::Delivery;
 use crate::boot_server::message::Status;
+use crate::boot_server::recorder::event::{Happening, StageReached};
 use crate::host::neighbour::Neighbour;
+use crate::lab::plan::DomainState;
 
 mod files;
 
@@ -131,6 +133,24 @@ impl Bench {
             .map(|(stage, reached)| (*stage, reached.bytes))
             .collect()
     }
+}
+
+#[test]
+fn nodes_that_ran_before_the_host_was_off_have_booted_anew() {
+    let bench = managed();
+    let server = &bench.server;
+    server.domain_is(1, DomainState::Running);
+    server.recorder().record(Happening::Stage(StageReached::unasked(1, Stage::Ready)));
+    let stages =
+        |bench: &Bench| bench.stages(0).into_iter().map(|(stage, _)| stage).collect::<Vec<_>>();
+    assert_eq!(stages(&bench), [Stage::PowerOn, Stage::Ready]);
+    let bench = bench.restarted();
+    bench.server.domain_is(1, DomainState::Running);
+    assert_eq!(stages(&bench), [Stage::PowerOn, Stage::Ready], "only we were away");
+    bench.server.host_was_off();
+    bench.server.domain_is(1, DomainState::Running);
+    assert_eq!(stages(&bench), [Stage::PowerOn]);
+    assert_eq!(bench.stages(1), []);
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! How the labs are that are there.
 
+use super::super::lab_facts::ComesBack;
 use super::super::{Facts, Finding};
 use crate::lab::LabName;
 
@@ -42,6 +43,32 @@ pub(super) fn boot_servers(facts: &Facts) -> Finding {
     }
 }
 
+/// Whether labs come back with the host that are to.
+pub(super) fn autostart(facts: &Facts) -> Finding {
+    if facts.libvirt.is_err() {
+        return Finding::skipped(AUTOSTART, "cannot be told without libvirt");
+    }
+    let wanted = || facts.labs.labs.iter().filter(|lab| lab.comes_back != ComesBack::Unwanted);
+    let Some(lab) = wanted().find(|lab| lab.comes_back != ComesBack::Yes) else {
+        return match wanted().count() {
+            0 => Finding::ok(AUTOSTART, "no lab is to come back with the host"),
+            count => Finding::ok(AUTOSTART, counted(count, "lab", "which come back with the host")),
+        };
+    };
+    let on = format!("virtlab autostart {} on", lab.name);
+    let (reason, why, command) = match lab.comes_back {
+        ComesBack::Lacks(lack) => (
+            lack.reason(),
+            format!("nodes wait for it; afterwards, `{on}`"),
+            lack.command().map(ToOwned::to_owned),
+        ),
+        _ => ("systemd was not told to start it", "nodes wait for it".to_owned(), Some(on)),
+    };
+    let summary =
+        format!("the boot server of lab `{}` does not come back with the host: {reason}", lab.name);
+    Finding::warning(AUTOSTART, summary).why(why).mend(command)
+}
+
 /// Whether folders are left of labs that are gone.
 pub(super) fn folders(facts: &Facts) -> Finding {
     let Ok(libvirt) = &facts.libvirt else {
@@ -69,4 +96,5 @@ fn counted(count: usize, what: &str, rest: &str) -> String {
 
 const LABS: &str = "labs";
 const SERVERS: &str = "boot-servers";
+const AUTOSTART: &str = "autostart";
 const FOLDERS: &str = "state-folders";

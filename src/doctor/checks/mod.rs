@@ -32,6 +32,7 @@ pub(super) fn all(facts: &Facts) -> Vec<Finding> {
         machine::disk(facts),
         labs::complete(facts),
         labs::boot_servers(facts),
+        labs::autostart(facts),
         labs::folders(facts),
     ]
 }

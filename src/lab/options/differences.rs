@@ -32,6 +32,7 @@ impl LabOptions {
             boot_port,
             boot_address,
             ksm,
+            autostart,
             loader,
             firmware,
             transport,
@@ -77,6 +78,10 @@ impl LabOptions {
         found.compare("--boot-address", boot_address.as_ref(), spec.boot_address);
         let switch = |on: bool| if on { "on" } else { "off" };
         found.compare("--ksm", ksm.map(switch), switch(spec.ksm));
+        let how = format!("`virtlab autostart {} {}`", lab.name, switch(!spec.autostart));
+        let there = format!("{}, which {how} changes", switch(spec.autostart));
+        let wanted = autostart.filter(|wanted| *wanted != spec.autostart);
+        found.compare("--autostart", wanted.map(switch), there);
         let trust = trust_claimed_mac.as_ref();
         found.compare("--trust-claimed-mac", trust, spec.trust_claimed_mac);
         found.compare("--loader", loader.as_ref(), spec.boot.loader);
@@ -155,11 +160,17 @@ mod tests {
             memory: Some(1024.try_into().unwrap()),
             network: Some(NetworkChoice::Managed(NetworkMode::Isolated)),
             ksm: Some(true),
+            autostart: Some(true),
             ..LabOptions::default()
         };
         assert_eq!(
             options.differences(&lab(3)),
-            ["--nodes 5 (it has 3)", "--network isolated (it has nat)", "--ksm on (it has off)"]
+            [
+                "--nodes 5 (it has 3)",
+                "--network isolated (it has nat)",
+                "--ksm on (it has off)",
+                "--autostart on (it has off, which `virtlab autostart demo on` changes)",
+            ]
         );
         assert_eq!(LabOptions::default().differences(&lab(3)), Vec::<String>::new());
     }

@@ -137,6 +137,18 @@ pub struct LabOptions {
     )]
     pub ksm: Option<bool>,
 
+    /// Let the lab come back when the host was switched off and on
+    #[arg(
+        long,
+        value_name = "true|false",
+        env = "VIRTLAB_AUTOSTART",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        hide_possible_values = true
+    )]
+    pub autostart: Option<bool>,
+
     /// Program that loads the kernel: ipxe or pxelinux [default: ipxe]
     #[arg(long, value_name = "LOADER", env = "VIRTLAB_LOADER", hide_possible_values = true)]
     pub loader: Option<Loader>,
@@ -281,6 +293,7 @@ impl LabOptions {
             boot_address: self.boot_address.or(lower.boot_address),
             trust_claimed_mac: self.trust_claimed_mac.or(lower.trust_claimed_mac),
             ksm: self.ksm.or(lower.ksm),
+            autostart: self.autostart.or(lower.autostart),
             loader: self.loader.or(lower.loader),
             firmware: self.firmware.or(lower.firmware),
             transport: self.transport.or(lower.transport),

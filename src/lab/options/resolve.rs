@@ -89,6 +89,7 @@ impl LabOptions {
             boot_port: self.boot_port.unwrap_or(found.boot_port),
             stagger_ms: self.stagger.map_or(0, |span| span.0),
             ksm: self.ksm.unwrap_or(false),
+            autostart: self.autostart.unwrap_or(false),
             boot: self.boot_choice().resolve()?,
             hardware: self.hardware(found.arch),
             data_dir: found.data_dir,

@@ -2,6 +2,7 @@
 //! is up and no lab at all are just three observations, and `create`, `destroy` and `--dry-run`
 //! are the same machinery.
 
+mod autostart;
 mod power;
 mod steps;
 #[cfg(test)]
@@ -11,6 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use self::autostart::plan_autostart;
+pub use self::autostart::{Autostart, ServerUnit};
 use self::power::{Switch, plan_restart, plan_switch};
 pub use self::steps::{LabStep, NodeStep, Step};
 use super::metadata::Power;
@@ -43,6 +46,10 @@ pub struct Observed {
     pub configs: bool,
     /// Whether there is a state folder of the lab on this machine.
     pub state: bool,
+    /// What of it libvirt starts with the host.
+    pub autostart: Autostart,
+    /// Whether systemd starts its boot server with the host.
+    pub server_unit: ServerUnit,
     /// Whether the lab is among those that the host's KSM was switched on for.
     pub ksm: bool,
 }
@@ -124,6 +131,9 @@ pub enum Goal {
     Paused(BTreeSet<u32>),
     /// Those of these nodes that are paused run from now on; nothing else is changed.
     Resumed(BTreeSet<u32>),
+    /// What there is of it comes back with the host, or does not, as its specification says; nothing is made,
+    /// started or stopped.
+    Autostart,
     /// All of it is there, and so many nodes, from the first on, run.
     Grown(u32),
     /// Nothing of it is there.
@@ -155,6 +165,7 @@ pub fn plan(lab: &Lab, goal: Goal, observed: &Observed) -> Vec<Step> {
         Goal::Stopped(nodes, how) => plan_switch(lab, &nodes, Switch::Off(how), observed),
         Goal::Paused(nodes) => plan_switch(lab, &nodes, Switch::Paused, observed),
         Goal::Resumed(nodes) => plan_switch(lab, &nodes, Switch::Resumed, observed),
+        Goal::Autostart => plan_autostart(lab, observed),
         Goal::Grown(nodes) => {
             plan_up(lab, &|index| (index <= nodes).then_some(Power::On), observed)
         }
@@ -198,8 +209,16 @@ fn plan_up(lab: &Lab, power: &dyn Fn(u32) -> Option<Power>, observed: &Observed)
     // A boot server gives out what it has read when it started.
     add(observed.boot_server && !observed.configs, LabStep::StopBootServer.into());
     add(!observed.configs, LabStep::WriteConfigs.into());
+    // Where systemd starts it with the host, systemd starts it now as well.
+    if let Some(step) = autostart::server(lab, observed) {
+        add(true, step);
+    }
     add(!observed.boot_server || !observed.configs, LabStep::StartBootServer.into());
     nodes().for_each(|index| add(managed && state(index).is_none(), NodeStep::Define.of(index)));
+    let marked_power = |index| power(index).unwrap_or_else(|| observed.marked(index));
+    for step in autostart::libvirt(lab, &marked_power, observed, &|_| true) {
+        add(true, step);
+    }
     nodes().for_each(|index| {
         let is_off = matches!(state(index), None | Some(DomainState::Off));
         let is_wanted = matches!(power(index), Some(Power::On | Power::Paused));
@@ -214,20 +233,10 @@ fn plan_up(lab: &Lab, power: &dyn Fn(u32) -> Option<Power>, observed: &Observed)
 
 /// What is there already, and is not what the specification and the wanted power say.
 fn plan_changes(lab: &Lab, power: &dyn Fn(u32) -> Option<Power>, observed: &Observed) -> Vec<Step> {
-    let mut steps = Vec::new();
-    let generation = Some(lab.generation);
-    if observed.network.is_some() && observed.marks.network < generation {
-        steps.push(LabStep::MarkNetwork.into());
-    }
+    let marked_power = |index| power(index).unwrap_or_else(|| observed.marked(index));
+    let mut steps = marks(lab, &marked_power, observed);
     let (members, others): (Vec<_>, Vec<_>) =
         observed.domains.iter().partition(|(index, _)| **index <= lab.spec.nodes);
-    for (index, _) in &members {
-        let mark = observed.marks.nodes.get(index);
-        let wanted = power(**index).unwrap_or_else(|| observed.marked(**index));
-        if mark.map(|mark| mark.generation) < generation || observed.marked(**index) != wanted {
-            steps.push(NodeStep::Mark(wanted).of(**index));
-        }
-    }
     if observed.reserved.is_some_and(|reserved| reserved < lab.spec.nodes) {
         steps.push(LabStep::ReserveAddresses.into());
     }
@@ -260,10 +269,32 @@ fn plan_changes(lab: &Lab, power: &dyn Fn(u32) -> Option<Power>, observed: &Obse
     steps
 }
 
+/// The marks that say something else than the specification and the wanted power.
+fn marks(lab: &Lab, power: &dyn Fn(u32) -> Power, observed: &Observed) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let generation = Some(lab.generation);
+    if observed.network.is_some() && observed.marks.network < generation {
+        steps.push(LabStep::MarkNetwork.into());
+    }
+    for index in observed.domains.keys().filter(|index| **index <= lab.spec.nodes) {
+        let mark = observed.marks.nodes.get(index);
+        let wanted = power(*index);
+        if mark.map(|mark| mark.generation) < generation || observed.marked(*index) != wanted {
+            steps.push(NodeStep::Mark(wanted).of(*index));
+        }
+    }
+    steps
+}
+
 fn plan_gone(observed: &Observed) -> Vec<Step> {
     let mut steps = Vec::new();
-    if observed.boot_server {
+    let has_unit = observed.server_unit == ServerUnit::Enabled;
+    // systemd may be about to start it again.
+    if observed.boot_server || has_unit {
         steps.push(LabStep::StopBootServer.into());
+    }
+    if has_unit {
+        steps.push(LabStep::DisableBootServer.into());
     }
     let active = observed.domains.iter().filter(|(_, state)| **state != DomainState::Off);
     steps.extend(active.map(|(index, _)| NodeStep::Stop.of(*index)));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{DomainState, NodeStep, Observed, PowerOff, Step, plan_up};
+use super::{DomainState, NodeStep, Observed, PowerOff, Step, autostart, plan_up};
 use crate::lab::Lab;
 use crate::lab::metadata::Power;
 
@@ -63,14 +63,15 @@ pub(super) fn plan_switch(
         (Switch::Resumed, DomainState::Paused) => Some(NodeStep::Resume),
         _ => None,
     };
-    let (mut marks, mut steps) = (Vec::new(), Vec::new());
+    let (mut marks, mut flags, mut steps) = (Vec::new(), Vec::new(), Vec::new());
     for (index, state) in &observed.domains {
         if is_meant(*index, *state) {
             marks.extend(is_outdated(*index).then(|| NodeStep::Mark(wanted).of(*index)));
+            flags.extend(autostart::node(lab, *index, wanted, observed));
             steps.extend(step(*state).map(|step| step.of(*index)));
         }
     }
-    [marks, steps].concat()
+    [marks, flags, steps].concat()
 }
 
 fn step_off(how: PowerOff) -> NodeStep {

@@ -29,12 +29,20 @@ pub enum LabStep {
     MarkNetwork,
     /// Reserve addresses in the lab's network for nodes that it has none for.
     ReserveAddresses,
+    /// Make libvirt start network and pool with the host.
+    Autostart,
     /// Start the lab's network.
     StartNetwork,
     /// Bring back the DHCP and TFTP server of the lab's network.
     RestoreDhcp,
     /// Write what the boot server gives out into the lab's folder on this machine.
     WriteConfigs,
+    /// Note that what the boot server gives out is still that of the specification, which has changed elsewhere.
+    MarkConfigs,
+    /// Make systemd start the boot server with the host.
+    EnableBootServer,
+    /// Make systemd start the boot server no more.
+    DisableBootServer,
     /// Start the lab's boot server.
     StartBootServer,
     /// End the lab's boot server.
@@ -59,6 +67,8 @@ pub enum NodeStep {
     Redefine(Power),
     /// Write the lab's specification and the power that is wanted into its domain's mark.
     Mark(Power),
+    /// Make libvirt start it with the host, or no more.
+    Autostart(bool),
     /// Start it with its processors stopped.
     Start,
     /// Let it run.
@@ -123,9 +133,15 @@ impl LabStep {
             Self::ReserveAddresses => {
                 format!("reserve addresses for {} nodes in network `{}`", lab.spec.nodes, lab.name)
             }
+            Self::Autostart => {
+                format!("let network and pool of lab `{}` start with the host", lab.name)
+            }
             Self::StartNetwork => format!("start network `{}`", lab.name),
             Self::RestoreDhcp => format!("bring back DHCP and TFTP of network `{}`", lab.name),
             Self::WriteConfigs => "write configs".to_owned(),
+            Self::MarkConfigs => "bring the mark of the configs up to date".to_owned(),
+            Self::EnableBootServer => "let systemd start the boot server with the host".to_owned(),
+            Self::DisableBootServer => "let systemd start the boot server no more".to_owned(),
             Self::StartBootServer => format!("start boot server at {}", lab.boot_url()),
             Self::StopBootServer => "stop boot server".to_owned(),
             Self::DeletePool => format!("delete storage pool `{}`", lab.pool_name()),
@@ -153,6 +169,8 @@ impl NodeStep {
             Self::Mark(Power::Paused) => {
                 format!("bring the mark of domain `{domain}` up to date: it is to be paused")
             }
+            Self::Autostart(true) => format!("let domain `{domain}` start with the host"),
+            Self::Autostart(false) => format!("let domain `{domain}` start with the host no more"),
             Self::Start => format!("start domain `{domain}` paused"),
             Self::Resume => format!("resume domain `{domain}`"),
             Self::Suspend => format!("suspend domain `{domain}`"),

@@ -14,6 +14,8 @@ fn complete(nodes: u32) -> Observed {
         reserved: Some(253),
         configs: true,
         state: true,
+        autostart: Autostart { network: true, pool: true, nodes: BTreeSet::new() },
+        server_unit: ServerUnit::Unavailable,
         ksm: false,
     }
 }
@@ -423,4 +425,161 @@ fn what_somebody_edited_is_defined_again_and_what_runs_goes_on() {
     let place = |step: Step| steps.iter().position(|it| *it == step).unwrap();
     assert!(place(LabStep::RedefineNetwork.into()) < place(LabStep::StartNetwork.into()));
     assert!(place(NodeStep::Redefine(Power::On).of(1)) < place(NodeStep::Start.of(1)));
+}
+
+#[test]
+fn a_lab_that_comes_back_with_the_host_is_made_so_before_it_runs() {
+    let lab = lab(2).with_autostart(true);
+    let nothing = Observed { server_unit: ServerUnit::Disabled, ..Observed::default() };
+    let steps = said(&lab, Goal::Up, &nothing);
+    assert_eq!(
+        steps[5..],
+        [
+            "let systemd start the boot server with the host",
+            "start boot server at http://192.168.150.1:8470",
+            "define domain `demo-1`",
+            "define domain `demo-2`",
+            "let domain `demo-1` start with the host",
+            "let domain `demo-2` start with the host",
+            "start domain `demo-1` paused",
+            "start domain `demo-2` paused",
+            "resume domain `demo-1`",
+            "resume domain `demo-2`",
+        ]
+    );
+    // Without systemd libvirt does its part.
+    let alone = said(&lab, Goal::Up, &Observed::default());
+    assert_eq!([&steps[..5], &steps[6..]].concat(), alone);
+}
+
+/// A lab of two nodes that comes back with the host.
+fn that_comes_back() -> (Lab, Observed) {
+    let nodes = BTreeSet::from([1, 2]);
+    let autostart = Autostart { network: true, pool: true, nodes };
+    let (marks, server_unit) = (marks(2, 2), ServerUnit::Enabled);
+    (lab(2).with_autostart(true), Observed { marks, autostart, server_unit, ..complete(2) })
+}
+
+#[test]
+fn what_does_not_come_back_with_the_host_and_is_to_is_made_so() {
+    let (lab, whole) = that_comes_back();
+    let goals = [Goal::Up, Goal::Autostart];
+    let steps = |change: fn(&mut Observed)| {
+        let mut observed = whole.clone();
+        change(&mut observed);
+        let [up, autostart] = goals.clone().map(|goal| said(&lab, goal, &observed));
+        assert_eq!(up, autostart);
+        up
+    };
+    assert_eq!(steps(|_| {}), Vec::<String>::new());
+    let both = "let network and pool of lab `demo` start with the host";
+    assert_eq!(steps(|it| it.autostart.network = false), [both]);
+    assert_eq!(steps(|it| it.autostart.pool = false), [both]);
+    let domain = "let domain `demo-2` start with the host";
+    assert_eq!(steps(|it| it.autostart.nodes = BTreeSet::from([1])), [domain]);
+    let server = "let systemd start the boot server with the host";
+    assert_eq!(steps(|it| it.server_unit = ServerUnit::Disabled), [server]);
+    assert_eq!(steps(|it| it.server_unit = ServerUnit::Unavailable), Vec::<String>::new());
+}
+
+#[test]
+fn a_lab_comes_back_or_not_from_now_on_whenever_it_is_killed() {
+    let (on, whole) = that_comes_back();
+    let off = on.with_autostart(false);
+    let steps = [
+        "bring the mark of network `demo` up to date",
+        "bring the mark of domain `demo-1` up to date",
+        "bring the mark of domain `demo-2` up to date",
+        "bring the mark of the configs up to date",
+        "let systemd start the boot server no more",
+        "let domain `demo-1` start with the host no more",
+        "let domain `demo-2` start with the host no more",
+    ];
+    assert_eq!(said(&off, Goal::Autostart, &whole), steps);
+    // Killed after the first mark, and the next run is `create`.
+    let mut observed = Observed { configs: false, ..whole.clone() };
+    observed.marks.network = Some(3);
+    let up = said(&off, Goal::Up, &observed);
+    assert_eq!(up[..2], steps[1..3]);
+    assert_eq!(
+        up[2..],
+        [
+            "stop boot server",
+            "write configs",
+            steps[4],
+            "start boot server at http://192.168.150.1:8470",
+            steps[5],
+            steps[6]
+        ]
+    );
+    let done = Observed {
+        marks: marks(3, 2),
+        autostart: Autostart { nodes: BTreeSet::new(), ..whole.autostart.clone() },
+        server_unit: ServerUnit::Unavailable,
+        ..whole
+    };
+    assert_eq!(said(&off, Goal::Autostart, &done), Vec::<String>::new());
+    assert_eq!(said(&off, Goal::Up, &done), Vec::<String>::new());
+    assert_eq!(off.with_autostart(false), off);
+}
+
+#[test]
+fn nothing_is_made_or_started_to_come_back() {
+    let lab = lab(3).with_autostart(true);
+    let mut observed = Observed {
+        network: Some(Activity::Inactive),
+        pool: None,
+        boot_server: false,
+        configs: false,
+        server_unit: ServerUnit::Disabled,
+        marks: marks(2, 3),
+        ..complete(3)
+    };
+    observed.domains.insert(1, DomainState::Off);
+    observed.domains.remove(&3);
+    assert_eq!(
+        said(&lab, Goal::Autostart, &observed),
+        [
+            "let systemd start the boot server with the host",
+            "let domain `demo-1` start with the host",
+            "let domain `demo-2` start with the host",
+        ]
+    );
+}
+
+#[test]
+fn a_node_that_is_to_be_off_does_not_come_back() {
+    let (lab, mut observed) = that_comes_back();
+    let second = BTreeSet::from([2]);
+    assert_eq!(
+        said(&lab, Goal::Stopped(second.clone(), PowerOff::Plug), &observed),
+        [
+            "bring the mark of domain `demo-2` up to date: it is to be off",
+            "let domain `demo-2` start with the host no more",
+            "destroy domain `demo-2`",
+        ]
+    );
+    observed.marks.nodes.get_mut(&2).unwrap().power = Power::Off;
+    observed.domains.insert(2, DomainState::Off);
+    observed.autostart.nodes.remove(&2);
+    assert_eq!(said(&lab, Goal::Up, &observed), Vec::<String>::new());
+    assert_eq!(
+        said(&lab, Goal::Started(second), &observed),
+        [
+            "bring the mark of domain `demo-2` up to date",
+            "let domain `demo-2` start with the host",
+            "start domain `demo-2` paused",
+            "resume domain `demo-2`",
+        ]
+    );
+}
+
+#[test]
+fn a_lab_that_is_gone_comes_back_no_more() {
+    let (lab, whole) = that_comes_back();
+    let steps = said(&lab, Goal::Gone, &whole);
+    assert_eq!(steps[..2], ["stop boot server", "let systemd start the boot server no more"]);
+    // systemd may be about to start it.
+    let starting = Observed { boot_server: false, ..whole };
+    assert_eq!(said(&lab, Goal::Gone, &starting), steps);
 }
