@@ -652,7 +652,8 @@ impl Libvirt {
                 }
                 NodeStep::Stop => Hypervisor::stop_domain(c, lab, index),
                 NodeStep::Undefine => Hypervisor::undefine_domain(c, lab, index),
-                NodeStep::DeleteDisk => Hypervisor::delete_disk(c, lab, &lab.node(index)),
+                NodeStep::DeleteVolumes => Hypervisor::delete_volumes(c, lab, &lab.node(index)),
+                NodeStep::LeaveCluster => Ok(()),
                 NodeStep::Mark(power) => Hypervisor::mark_domain(c, lab, index, power),
             }),
         }

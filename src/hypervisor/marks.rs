@@ -1,7 +1,8 @@
 //! Writes the marks of objects that are there already anew, of those that run and of what libvirt
 //! keeps of them both.
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
 use virt::connect::Connect;
 use virt::error::ErrorNumber;
 use virt::sys;
@@ -30,6 +31,32 @@ impl Hypervisor {
         let mark = Mark::of_node(lab, index, power).to_plain_xml()?;
         let kind = sys::VIR_DOMAIN_METADATA_ELEMENT.cast_signed();
         domain.set_metadata(kind, Some(&mark), Some(KEY), Some(NAMESPACE), flags).doing(doing)?;
+        Ok(())
+    }
+
+    /// Brings the title and the description of a node's domain up to date with its new `xml`: they may tell how many
+    /// nodes the lab has.
+    ///
+    /// # Errors
+    /// If libvirt cannot, or the domain is not there any more.
+    pub fn title_domain(connection: &Connect, lab: &Lab, index: u32, xml: &str) -> Result<()> {
+        let name = lab.name.node(index);
+        let doing = || format!("writing the title of domain `{name}`");
+        let Some(domain) = own_domain(connection, lab, index)? else {
+            bail!("writing the title of domain `{name}`: it is not there any more");
+        };
+        let mut flags = sys::VIR_DOMAIN_AFFECT_CONFIG;
+        if domain.is_active().doing(doing)? {
+            flags |= sys::VIR_DOMAIN_AFFECT_LIVE;
+        }
+        let texts: Texts = quick_xml::de::from_str(xml).with_context(doing)?;
+        for (kind, text) in [
+            (sys::VIR_DOMAIN_METADATA_TITLE, texts.title),
+            (sys::VIR_DOMAIN_METADATA_DESCRIPTION, texts.description),
+        ] {
+            let Some(text) = text.as_deref() else { continue };
+            domain.set_metadata(kind.cast_signed(), Some(text), None, None, flags).doing(doing)?;
+        }
         Ok(())
     }
 
@@ -87,6 +114,13 @@ impl Hypervisor {
         }
         Ok(())
     }
+}
+
+/// What a domain's XML tells people.
+#[derive(Deserialize)]
+struct Texts {
+    title: Option<String>,
+    description: Option<String>,
 }
 
 /// <https://libvirt.org/formatnetwork.html#addressing>

@@ -73,19 +73,25 @@ impl Hypervisor {
         Ok(())
     }
 
-    /// Deletes the disk of a node, if it has one.
-    pub fn delete_disk(connection: &Connect, lab: &Lab, node: &Node) -> Result<()> {
-        let name = lab.disk_name(node);
-        let doing = || format!("deleting disk `{name}` of storage pool `{}`", lab.pool_name());
+    /// Deletes the disk and the console log of a node that goes, as far as there are any.
+    pub fn delete_volumes(connection: &Connect, lab: &Lab, node: &Node) -> Result<()> {
+        let pool_name = lab.pool_name();
         let pool = connection.lookup_storage_pool_by_uuid(lab.pool_uuid());
-        let Some(pool) = pool.already(&[ErrorNumber::NoStoragePool]).doing(doing)? else {
-            return Ok(());
-        };
+        let pool = pool.already(&[ErrorNumber::NoStoragePool]);
+        let pool = pool.doing(|| format!("looking up storage pool `{pool_name}`"))?;
+        let Some(pool) = pool else { return Ok(()) };
+        // An inactive pool does not know its files.
         let gone = [ErrorNumber::NoStorageVolume, ErrorNumber::OperationInvalid];
-        let Some(disk) = pool.lookup_storage_vol_by_name(&name).already(&gone).doing(doing)? else {
-            return Ok(());
-        };
-        disk.delete(0).already(&gone).doing(doing)?;
+        // QEMU made the log behind the pool's back.
+        let refreshed = pool.refresh(0).already(&gone);
+        refreshed.doing(|| format!("refreshing storage pool `{pool_name}`"))?;
+        for name in [lab.disk_name(node), lab.console_log_name(node)] {
+            let doing = || format!("deleting `{name}` of storage pool `{pool_name}`");
+            let volume = pool.lookup_storage_vol_by_name(&name).already(&gone).doing(doing)?;
+            if let Some(volume) = volume {
+                volume.delete(0).already(&gone).doing(doing)?;
+            }
+        }
         Ok(())
     }
 

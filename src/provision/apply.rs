@@ -7,9 +7,9 @@ use anyhow::{Context, Result};
 use fs_err as fs;
 
 use super::drift::Drift;
-use super::merging;
 use super::prepare::{BootFile, NetworkXml, Prepared};
 use super::shutdown::Shutdown;
+use super::{leaving, merging};
 use crate::boot_server::client::Client;
 use crate::boot_server::process;
 use crate::error::all_errors;
@@ -135,10 +135,19 @@ impl<'a> Applier<'a> {
                 if *step == NodeStep::Resume && self.lab.spec.stagger_ms > 0 {
                     return self.resume_staggered(nodes);
                 }
-                if *step == NodeStep::Shutdown {
-                    return self.shutdown.apply(self.session, self.hypervisor, self.lab, nodes);
+                match step {
+                    NodeStep::Shutdown => {
+                        self.shutdown.apply(self.session, self.hypervisor, self.lab, nodes)
+                    }
+                    NodeStep::LeaveCluster => {
+                        leaving::leave(self.session, self.hypervisor, self.lab, nodes)
+                    }
+                    // A pool cannot be looked through twice at the same time.
+                    NodeStep::DeleteVolumes => {
+                        nodes.iter().try_for_each(|index| self.apply_to_nodes(*step, &[*index]))
+                    }
+                    _ => self.apply_to_nodes(*step, nodes),
                 }
-                self.apply_to_nodes(*step, nodes)
             }
         }
     }
@@ -209,8 +218,17 @@ impl<'a> Applier<'a> {
             }
             NodeStep::Stop => Hypervisor::stop_domain(connection, lab, index),
             NodeStep::Undefine => Hypervisor::undefine_domain(connection, lab, index),
-            NodeStep::DeleteDisk => Hypervisor::delete_disk(connection, lab, &lab.node(index)),
-            NodeStep::Mark(power) => Hypervisor::mark_domain(connection, lab, index, power),
+            NodeStep::DeleteVolumes => {
+                Hypervisor::delete_volumes(connection, lab, &lab.node(index))
+            }
+            NodeStep::LeaveCluster => leaving::leave(self.session, self.hypervisor, lab, &[index]),
+            NodeStep::Mark(power) => {
+                // First, since the mark says that all of it is done.
+                if let Some(xml) = self.prepared.and_then(|it| it.domains.get(index as usize - 1)) {
+                    Hypervisor::title_domain(connection, lab, index, xml)?;
+                }
+                Hypervisor::mark_domain(connection, lab, index, power)
+            }
         }
     }
 

@@ -7,6 +7,7 @@ pub(crate) mod drift;
 pub(crate) mod facts;
 pub(crate) mod growing;
 pub(crate) mod lab_lock;
+mod leaving;
 pub(crate) mod merging;
 pub(crate) mod power;
 mod preflight;

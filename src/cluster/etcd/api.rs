@@ -121,11 +121,13 @@ impl Api {
         Ok(())
     }
 
+    /// Whether the endpoint that was asked last for members knows v3.
+    pub(super) fn has_v3(&self) -> bool {
+        self.version == Version::V3
+    }
+
     fn require_v3(&self) -> Result<()> {
-        ensure!(
-            self.version == Version::V3,
-            "members are changed by etcd's v3 API, which it has not"
-        );
+        ensure!(self.has_v3(), "members are changed by etcd's v3 API, which it has not");
         Ok(())
     }
 

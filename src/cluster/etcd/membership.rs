@@ -103,6 +103,26 @@ impl Cluster {
         Ok(())
     }
 
+    /// Takes a node that goes out of the cluster, by its name and by its address where that is known.
+    ///
+    /// # Errors
+    /// If etcd refuses, as in [`Self::readd`].
+    pub fn remove_node(&mut self, name: &str, ip: Option<IpAddr>) -> Result<()> {
+        let is_node =
+            |member: &Member| member.name == name || ip.is_some_and(|ip| member.is_on(ip));
+        for member in self.members.iter().filter(|member| is_node(member)) {
+            let removed = self.api.remove_member(&self.via, &member.id);
+            removed.with_context(|| format!("removing member {} ({name})", member.id))?;
+        }
+        self.members.retain(|member| !is_node(member));
+        Ok(())
+    }
+
+    /// Whether the members can be changed: etcd's v2 API alone is not enough.
+    pub fn can_change(&self) -> bool {
+        self.api.has_v3()
+    }
+
     /// Makes learners that have all data full members.
     ///
     /// # Errors

@@ -261,10 +261,12 @@ fn plan_changes(lab: &Lab, power: &dyn Fn(u32) -> Option<Power>, observed: &Obse
             _ => {}
         }
     }
+    // The last one first, and all leave their cluster while it still has all its members.
+    let others: Vec<_> = others.into_iter().rev().collect();
+    steps.extend(others.iter().map(|(index, _)| NodeStep::LeaveCluster.of(**index)));
     let to_stop = others.iter().filter(|(_, state)| **state != DomainState::Off);
     steps.extend(to_stop.map(|(index, _)| NodeStep::Stop.of(**index)));
-    let disk = lab.spec.hardware.disk.is_some();
-    steps.extend(others.iter().filter(|_| disk).map(|(index, _)| NodeStep::DeleteDisk.of(**index)));
+    steps.extend(others.iter().map(|(index, _)| NodeStep::DeleteVolumes.of(**index)));
     steps.extend(others.iter().map(|(index, _)| NodeStep::Undefine.of(**index)));
     steps
 }

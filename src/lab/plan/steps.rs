@@ -81,8 +81,10 @@ pub enum NodeStep {
     Stop,
     /// Remove its domain with all that libvirt keeps of it.
     Undefine,
-    /// Delete its disk.
-    DeleteDisk,
+    /// Delete its disk and its console's log.
+    DeleteVolumes,
+    /// Take it out of the etcd cluster that it may be a member of.
+    LeaveCluster,
 }
 
 impl Step {
@@ -95,7 +97,7 @@ impl Step {
     /// What is taken away needs all of a lower rank to be gone.
     fn rank(self) -> u8 {
         match self {
-            Self::Lab(LabStep::DeletePool) | Self::Node(_, NodeStep::DeleteDisk) => 1,
+            Self::Lab(LabStep::DeletePool) | Self::Node(_, NodeStep::DeleteVolumes) => 1,
             Self::Node(_, NodeStep::Undefine) => 2,
             Self::Lab(LabStep::RemoveNetwork) => 3,
             Self::Lab(LabStep::RemoveState) => 4,
@@ -177,7 +179,8 @@ impl NodeStep {
             Self::Shutdown => format!("shut down domain `{domain}`"),
             Self::Stop => format!("destroy domain `{domain}`"),
             Self::Undefine => format!("undefine domain `{domain}`"),
-            Self::DeleteDisk => format!("delete disk of `{domain}`"),
+            Self::DeleteVolumes => format!("delete disk and console log of `{domain}`"),
+            Self::LeaveCluster => format!("take `{domain}` out of its etcd cluster"),
         }
     }
 }

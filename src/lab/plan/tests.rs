@@ -264,12 +264,14 @@ fn a_lab_that_gets_fewer_nodes_loses_the_last_ones_whenever_it_is_killed() {
     let mut lab = lab(3).with_nodes(1).unwrap();
     lab.spec.hardware.disk = Some("1GiB".parse().unwrap());
     let rest = [
-        "destroy domain `demo-2`",
+        "take `demo-3` out of its etcd cluster",
+        "take `demo-2` out of its etcd cluster",
         "destroy domain `demo-3`",
-        "delete disk of `demo-2`",
-        "delete disk of `demo-3`",
-        "undefine domain `demo-2`",
+        "destroy domain `demo-2`",
+        "delete disk and console log of `demo-3`",
+        "delete disk and console log of `demo-2`",
         "undefine domain `demo-3`",
+        "undefine domain `demo-2`",
     ];
     let steps = said(&lab, Goal::Up, &complete(3));
     let marks = [

@@ -1,0 +1,64 @@
+//! Nodes that leave their lab's etcd cluster before they go: a member that is lost counts for the majority all the
+//! same, one that left does not.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use crate::cluster::etcd::membership::Outlook;
+use crate::cluster::etcd::{self, Endpoint};
+use crate::deadline::Deadline;
+use crate::hypervisor::Hypervisor;
+use crate::images::Readiness;
+use crate::lab::Lab;
+use crate::session::Session;
+use crate::status::addresses;
+
+/// Takes nodes that `lab` has no place for any more out of the cluster of those that stay, one after the other. A
+/// member that was taken out already, and nodes that are no etcd at all, are left alone.
+///
+/// # Errors
+/// If the cluster cannot be changed, so that it would lose its majority with the nodes.
+pub(super) fn leave(
+    session: &Session,
+    hypervisor: &Hypervisor,
+    lab: &Lab,
+    nodes: &[u32],
+) -> Result<()> {
+    let highest = nodes.iter().copied().max().unwrap_or_default().max(lab.spec.nodes);
+    let addresses = addresses::find(hypervisor, &lab.with_nodes(highest)?, false)?;
+    let staying: Vec<Endpoint> = (1..=lab.spec.nodes)
+        .filter_map(|index| endpoint(lab, index, addresses.get(&index)?))
+        .collect();
+    for index in nodes {
+        let name = lab.name.node(*index);
+        let ip = addresses.get(index).copied();
+        // etcd changes nothing while it chooses a leader, and within 5 s of the loss of a connection.
+        let left = Deadline::after(PATIENCE).retry(
+            PAUSE,
+            |_| !session.is_interrupted(),
+            || take_out(lab, &staying, &name, ip),
+        );
+        left.with_context(|| format!("taking `{name}` out of its etcd cluster"))?;
+    }
+    Ok(())
+}
+
+fn take_out(lab: &Lab, staying: &[Endpoint], name: &str, ip: Option<IpAddr>) -> Result<()> {
+    match Outlook::of(staying)? {
+        Outlook::Healthy(mut cluster) => cluster.remove_node(name, ip),
+        Outlook::NoQuorum if lab.spec.ready == Readiness::Etcd => {
+            bail!("too few of its members answer")
+        }
+        // There is no cluster that could be the worse for it.
+        Outlook::NoQuorum | Outlook::Silent => Ok(()),
+    }
+}
+
+fn endpoint(lab: &Lab, index: u32, ip: &IpAddr) -> Option<Endpoint> {
+    Some(Endpoint { name: lab.name.node(index), ip: *ip, port: etcd::CLIENT_PORT })
+}
+
+const PATIENCE: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_millis(500);
