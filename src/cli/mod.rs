@@ -27,7 +27,7 @@ use uuid::Uuid;
 
 use crate::images::PinChoice;
 use crate::lab::LabName;
-use crate::lab::options::{LabOptions, Span};
+use crate::lab::options::{LabOptions, Span, node_count};
 use crate::output::Format;
 
 /// Local clusters of network-booted virtual machines, through libvirt.
@@ -89,6 +89,9 @@ pub struct Global {
 pub enum Command {
     /// Make a lab, or complete one that is half made
     Create(CreateArgs),
+
+    /// Give a lab another number of nodes while it runs
+    Scale(ScaleArgs),
 
     /// List the labs
     #[command(visible_alias = "ls")]
@@ -306,6 +309,38 @@ pub struct CreateArgs {
     pub lab: LabOptions,
 }
 
+/// `scale`.
+#[derive(Args, Debug)]
+pub struct ScaleArgs {
+    /// Name of the lab
+    #[arg(value_name = "LAB")]
+    pub lab: LabName,
+
+    /// Number of nodes
+    #[arg(value_name = "N", value_parser = node_count)]
+    pub nodes: u32,
+
+    /// Print the steps and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Add nodes even if the host has too little memory for them
+    #[arg(long, env = "VIRTLAB_OVERCOMMIT", value_parser = clap::builder::FalseyValueParser::new())]
+    pub overcommit: bool,
+
+    /// Do not wait until the lab is ready
+    #[arg(long, env = "VIRTLAB_NO_WAIT", value_parser = clap::builder::FalseyValueParser::new())]
+    pub no_wait: bool,
+
+    /// How long to wait until the lab is ready
+    #[arg(long, value_name = "TIME", default_value = "5m", env = "VIRTLAB_TIMEOUT")]
+    pub timeout: Span,
+
+    /// How long others may be waited for.
+    #[command(flatten)]
+    pub lock: LockArgs,
+}
+
 /// `destroy`.
 #[derive(Args, Debug)]
 pub struct DestroyArgs {
@@ -327,7 +362,7 @@ pub struct DestroyArgs {
 }
 
 /// What changes a lab.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub struct LockArgs {
     /// How long to wait for another virtlab that works on the lab [default: until it is done]
     #[arg(long, value_name = "TIME", env = "VIRTLAB_WAIT_LOCK")]

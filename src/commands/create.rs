@@ -14,6 +14,7 @@ use crate::provision::discovery_url;
 use crate::provision::draft::{self, Draft};
 use crate::provision::drift::Drift;
 use crate::provision::lab_lock::LabLock;
+use crate::provision::scaling;
 use crate::provision::survey::CreateMode;
 use crate::provision::teardown::{destroy, remove_folder, stop_outdated_server, undo};
 use crate::session::Session;
@@ -23,21 +24,31 @@ use crate::status::wait::{self, News};
 
 /// Makes a lab, or completes one that is half made.
 pub(super) fn run(session: &Session, args: &CreateArgs) -> Result<()> {
+    make(session, args, None)
+}
+
+/// The same; with `nodes`, a lab that is there gets so many of them.
+pub(super) fn make(session: &Session, args: &CreateArgs, nodes: Option<u32>) -> Result<()> {
     let options = draft::read_options(&args.lab, args.file.as_deref())?;
     let name = options.lab_name();
     let hypervisor = session.hypervisor()?;
     draft::refuse_remote(&hypervisor, &name)?;
 
-    let take_lock = |patience| LabLock::take(session, &hypervisor, &name, "create", patience);
+    let verb = if nodes.is_some() { "scale" } else { "create" };
+    let take_lock = |patience| LabLock::take(session, &hypervisor, &name, verb, patience);
     let alone = if args.dry_run { None } else { Some(take_lock(args.lock.patience())?) };
     let mode = CreateMode {
         pin: args.pin.clone(),
         overcommit: args.overcommit,
         starts: None,
+        nodes,
         dry_run: args.dry_run,
         replaces: args.recreate,
     };
     let draft = draft::draft(session, &hypervisor, &options, &mode)?;
+    if let Some(found) = &draft.found {
+        scaling::refuse_impossible(&hypervisor, found, &draft.prepared.lab)?;
+    }
     if args.dry_run {
         warn_of_lack(session.printer, &draft.prepared.lab);
         if args.recreate {

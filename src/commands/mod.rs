@@ -20,6 +20,7 @@ mod power;
 mod progress;
 mod pxe;
 mod render;
+mod scale;
 mod serve;
 mod ssh;
 mod ssh_config;
@@ -61,6 +62,7 @@ pub fn run(cli: Cli, printer: &Printer) -> Result<()> {
     match cli.command {
         Command::Create(args) => create::run(&session, &args),
         Command::Autostart(args) => autostart::run(&session, &args),
+        Command::Scale(args) => scale::run(&session, &args),
         Command::List => list::run(&session),
         Command::Status(args) => status::run(&session, &args),
         Command::Wait(args) => wait::run(&session, &args),

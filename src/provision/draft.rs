@@ -74,10 +74,10 @@ impl Draft {
         mode: &CreateMode,
         (lock, survey): (Option<std::fs::File>, Survey),
     ) -> Result<Self> {
-        let lab = match (survey.existing_lab(options)?, &survey.new) {
-            (None, Some(new)) => facts::decide(options, &survey, new)?,
+        let lab = match (survey.existing_lab(options, mode.nodes)?, &survey.new) {
+            (None, Some(new)) if mode.nodes.is_none() => facts::decide(options, &survey, new)?,
             (Some(lab), _) => lab,
-            (None, None) => bail!("lab `{}` is neither new nor there", options.lab_name()),
+            (None, _) => bail!("lab `{}` is neither new nor there", options.lab_name()),
         };
         let replaced = survey.replaced.as_ref().map(|found| found.lab.uuid);
         wire::refuse_missing_nics(&lab, &survey.inventory, survey.is_session)?;

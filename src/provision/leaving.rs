@@ -28,9 +28,12 @@ pub(super) fn leave(
 ) -> Result<()> {
     let highest = nodes.iter().copied().max().unwrap_or_default().max(lab.spec.nodes);
     let addresses = addresses::find(hypervisor, &lab.with_nodes(highest)?, false)?;
-    let staying: Vec<Endpoint> = (1..=lab.spec.nodes)
-        .filter_map(|index| endpoint(lab, index, addresses.get(&index)?))
-        .collect();
+    let endpoint = |(index, ip): (&u32, &IpAddr)| Endpoint {
+        name: lab.name.node(*index),
+        ip: *ip,
+        port: etcd::CLIENT_PORT,
+    };
+    let staying: Vec<Endpoint> = addresses.range(..=lab.spec.nodes).map(endpoint).collect();
     for index in nodes {
         let name = lab.name.node(*index);
         let ip = addresses.get(index).copied();
@@ -54,10 +57,6 @@ fn take_out(lab: &Lab, staying: &[Endpoint], name: &str, ip: Option<IpAddr>) -> 
         // There is no cluster that could be the worse for it.
         Outlook::NoQuorum | Outlook::Silent => Ok(()),
     }
-}
-
-fn endpoint(lab: &Lab, index: u32, ip: &IpAddr) -> Option<Endpoint> {
-    Some(Endpoint { name: lab.name.node(index), ip: *ip, port: etcd::CLIENT_PORT })
 }
 
 const PATIENCE: Duration = Duration::from_secs(30);

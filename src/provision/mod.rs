@@ -13,6 +13,7 @@ pub(crate) mod power;
 mod preflight;
 pub(crate) mod prepare;
 pub(crate) mod pxe_tree;
+pub(crate) mod scaling;
 pub(crate) mod shutdown;
 pub(crate) mod survey;
 pub(crate) mod teardown;

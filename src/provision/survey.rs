@@ -30,6 +30,8 @@ pub(crate) struct CreateMode {
     pub(crate) overcommit: bool,
     /// The nodes that are to be started; those that are wanted to run if nobody named any.
     pub(crate) starts: Option<BTreeSet<u32>>,
+    /// How many nodes a lab that is there is to have.
+    pub(crate) nodes: Option<u32>,
     /// Whether nothing is to be made: an image that is not here is not fetched.
     pub(crate) dry_run: bool,
     /// Whether the lab of this name is to be replaced: it is looked at as if it were gone already.
@@ -144,15 +146,30 @@ impl Survey {
         })
     }
 
-    /// The lab that is there already, if it is what was asked for.
-    pub(crate) fn existing_lab(&self, options: &LabOptions) -> Result<Option<Lab>> {
+    /// The lab that is there already, if it is what was asked for; with `nodes`, where it is to have another number of
+    /// them.
+    pub(crate) fn existing_lab(
+        &self,
+        options: &LabOptions,
+        nodes: Option<u32>,
+    ) -> Result<Option<Lab>> {
         let Some(Found { lab, .. }) = &self.found else { return Ok(None) };
         let mut differences = options.differences(lab);
         if self.image.as_ref().is_some_and(|image| Some(image.digest) != lab.spec.image.digest) {
             differences.push(format!("image `{}` is another one by now", lab.spec.image.name));
         }
         if differences.is_empty() {
-            return Ok(Some(lab.clone()));
+            return match nodes.filter(|nodes| *nodes != lab.spec.nodes) {
+                Some(nodes) => lab.with_nodes(nodes).map(Some),
+                None => Ok(Some(lab.clone())),
+            };
+        }
+        let others = LabOptions { nodes: None, ..options.clone() }.differences(lab);
+        if let (Some(nodes), [difference], []) = (options.nodes, &differences[..], &others[..]) {
+            return Err(hinted(
+                format!("lab `{}` exists and is different: {difference}", lab.name),
+                format!("`virtlab scale {} {nodes}` gives it as many nodes", lab.name),
+            ));
         }
         Err(different(lab, &differences))
     }

@@ -28,6 +28,7 @@ mod power;
 mod proxy_dhcp;
 mod pxe_servers;
 mod resume;
+mod scale;
 mod screen;
 mod session;
 mod two_libvirts;

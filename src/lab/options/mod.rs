@@ -17,6 +17,7 @@ use ipnet::Ipv4Net;
 use serde::Deserialize;
 
 pub use self::resolve::HostFacts;
+pub(crate) use self::values::node_count;
 pub use self::values::{NetworkChoice, Span, VirtTypeChoice};
 use super::address::MacPrefix;
 use super::boot::{Firmware, Loader, Transport};

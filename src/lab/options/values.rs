@@ -145,7 +145,7 @@ fn within(text: &str, most: u32, whole: &str, parts: &str) -> Result<u32, String
     }
 }
 
-pub(super) fn node_count(text: &str) -> Result<u32, String> {
+pub(crate) fn node_count(text: &str) -> Result<u32, String> {
     within(text, MAX_NODES, "lab", "nodes")
 }
 

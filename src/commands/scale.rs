@@ -1,0 +1,31 @@
+//! `virtlab scale`: a lab that is there, with another number of nodes.
+
+use anyhow::Result;
+
+use super::create;
+use crate::cli::{CreateArgs, ScaleArgs};
+use crate::images::PinChoice;
+use crate::lab::options::LabOptions;
+use crate::session::Session;
+use crate::status::no_lab;
+
+/// Does what `create` does with a lab that is there, whose specification changed.
+pub(super) fn run(session: &Session, args: &ScaleArgs) -> Result<()> {
+    let inventory = session.observe(&session.hypervisor()?)?;
+    if inventory.lab(&args.lab).is_none() {
+        return Err(no_lab(&inventory, &args.lab));
+    }
+    let create = CreateArgs {
+        file: None,
+        dry_run: args.dry_run,
+        recreate: false,
+        keep_on_failure: true,
+        overcommit: args.overcommit,
+        no_wait: args.no_wait,
+        timeout: args.timeout,
+        lock: args.lock.clone(),
+        pin: PinChoice::default(),
+        lab: LabOptions { name: Some(args.lab.clone()), ..LabOptions::default() },
+    };
+    create::make(session, &create, Some(args.nodes))
+}
