@@ -1,7 +1,31 @@
 //! Labs that get more nodes and fewer while they run.
 
-use crate::harness::{LabGuard, Said, everything_there, virsh, virtlab};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::harness::{LabGuard, Said, everything_there, run, virsh, virtlab, wait_until};
 use crate::killing::{Change, killed_at_each_call};
+
+const LONG: Duration = Duration::from_secs(120);
+
+#[test]
+fn a_lab_grows_and_shrinks_while_it_runs_and_keeps_what_was_written() {
+    let _guard = LabGuard("sizes");
+    virtlab(&["create", "sizes", "--nodes", "3", "--memory", "512MiB"]).ok();
+    etcdctl(&["put", "testing", "kept"]);
+    for nodes in [5, 3, 1, 3] {
+        let number = nodes.to_string();
+        virtlab(&["scale", "sizes", &number]).ok();
+        wait_until("a healthy cluster of that size", LONG, || is_healthy(nodes));
+        assert_eq!(etcdctl(&["get", "testing", "--print-value-only"]).trim(), "kept");
+        assert_agrees("sizes", nodes);
+        let again = virtlab(&["scale", "sizes", &number]);
+        assert!(again.stderr.contains("nothing to do"), "{nodes}: {}", again.stderr);
+    }
+    let told = virtlab(&["create", "sizes", "--nodes", "2"]).refused();
+    assert!(told.contains("`virtlab scale sizes 2`"), "{told}");
+}
 
 #[test]
 fn scaling_killed_at_any_call_is_completed_by_the_next_run() {
@@ -63,4 +87,18 @@ fn assert_agrees(lab: &str, nodes: u32) {
 
 fn unescaped(xml: &str) -> String {
     xml.replace("&quot;", "\"")
+}
+
+fn is_healthy(nodes: u32) -> bool {
+    let status: Value = virtlab(&["status", "sizes", "-o", "json"]).json();
+    let members = status["etcd"]["members"].as_array().map_or(0, Vec::len);
+    status["etcd"]["healthy"] == true && members == nodes as usize
+}
+
+/// Asks the first node, which stays.
+fn etcdctl(args: &[&str]) -> String {
+    let status = virtlab(&["status", "sizes", "-o", "json"]).json();
+    let ip = status["nodes"][0]["ip"].as_str().unwrap();
+    let endpoint = format!("--endpoints=http://{ip}:2379");
+    run("env", &[&["ETCDCTL_API=3", "etcdctl", &endpoint], args].concat()).ok()
 }
