@@ -38,6 +38,11 @@ pub struct TimedOut {
 #[error("a command ended with status {0}")]
 pub struct RemoteStatus(pub u8);
 
+/// What was compared differs; how was said.
+#[derive(Debug, thiserror::Error)]
+#[error("the lab is not as it is wanted")]
+pub struct Differs;
+
 /// What was done was stopped by a signal.
 #[derive(Debug, thiserror::Error)]
 #[error("interrupted")]

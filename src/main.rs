@@ -15,8 +15,12 @@ fn main() -> ExitCode {
         Err(error) => return refuse_usage(&error),
     };
     let printer = Printer::new(cli.global.quiet, cli.global.output);
+    let failed = ExitCode::from(cli.command.failed());
     let Err(error) = commands::run(cli, &printer) else { return ExitCode::SUCCESS };
 
+    if error.is::<error::Differs>() {
+        return ExitCode::FAILURE;
+    }
     if error.is::<error::Interrupted>() {
         printer.note("interrupted");
         // So that the shell sees what happened, and a script's loop ends.
@@ -27,7 +31,7 @@ fn main() -> ExitCode {
         return ExitCode::from(*status);
     }
     printer.error(&error, &hint::hints(&error));
-    if error.is::<error::TimedOut>() { ExitCode::from(TIMED_OUT) } else { ExitCode::FAILURE }
+    if error.is::<error::TimedOut>() { ExitCode::from(TIMED_OUT) } else { failed }
 }
 
 /// As clap itself does it, but without repeating an argument of any length.

@@ -118,6 +118,9 @@ pub enum Command {
     /// Let nodes that are paused run
     Resume(PowerArgs),
 
+    /// Compare what a lab should be with what libvirt has of it
+    Diff(DiffArgs),
+
     /// Check a lab's etcd cluster: registrations, members, leader, data
     Verify(ClusterArgs),
 
@@ -181,6 +184,27 @@ pub enum Command {
 
     /// Print the versions of virtlab and libvirt
     Version,
+}
+
+impl Command {
+    /// The exit status if it fails. That of `diff` is as that of diff(1), where 1 says that there are differences.
+    pub fn failed(&self) -> u8 {
+        match self {
+            Self::Diff(_) => 2,
+            _ => 1,
+        }
+    }
+}
+
+/// `diff`.
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Exit status: 0 if they are the same, 1 if they differ, 2 if that could not be told."
+)]
+pub struct DiffArgs {
+    /// Name of the lab
+    #[arg(value_name = "LAB", default_value = "lab", env = "VIRTLAB_LAB")]
+    pub lab: LabName,
 }
 
 /// `serve`.

@@ -6,6 +6,7 @@ mod cp;
 mod create;
 mod curve;
 mod destroy;
+mod diff;
 mod doctor;
 mod events;
 mod exec;
@@ -71,6 +72,7 @@ pub fn run(cli: Cli, printer: &Printer) -> Result<()> {
         Command::Restart(args) => power::restart(&session, &args),
         Command::Pause(args) => power::pause(&session, &args),
         Command::Resume(args) => power::resume(&session, &args),
+        Command::Diff(args) => diff::run(&session, &args),
         Command::Verify(args) => verify::run(&session, &args),
         Command::Ssh(args) => ssh::run(&session, &args),
         Command::Exec(args) => exec::run(&session, &args),

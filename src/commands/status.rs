@@ -7,6 +7,8 @@ use crate::boot_server::stage::Stage;
 use crate::cli::ClusterArgs;
 use crate::hypervisor::{Found, Hypervisor};
 use crate::output::Table;
+use crate::provision::differences::{self, Difference};
+use crate::provision::drift::Drift;
 use crate::provision::merging;
 use crate::session::Session;
 use crate::status::{self, no_lab};
@@ -36,7 +38,21 @@ pub(super) fn print(
             lab.name
         ));
     }
-    let status = status::look(hypervisor, found, timeline.as_deref(), client_port)?;
+    let mut status = status::look(hypervisor, found, timeline.as_deref(), client_port)?;
+    match Drift::look(session, hypervisor, found) {
+        Ok(drift) => {
+            let differences = differences::of_definitions(found, &drift);
+            status.differences = differences.iter().map(Difference::line).collect();
+        }
+        Err(error) => session.printer.warn(format!("comparing with what is wanted: {error:#}")),
+    }
+    if !status.differences.is_empty() {
+        session.printer.warn(format!(
+            "{}; `virtlab diff {1}` shows how, `virtlab create {1}` puts it right",
+            status.differences.join("; "),
+            lab.name
+        ));
+    }
     if status.dhcp_running == Some(false) {
         session.printer.warn(format!(
             "the DHCP and TFTP server (dnsmasq) of network `{0}` has ended, so no node can boot; \

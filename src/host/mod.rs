@@ -51,6 +51,12 @@ pub fn has_ipv6() -> bool {
     Path::new("/proc/net/if_inet6").exists()
 }
 
+/// Whether a network interface of this computer is on a bridge; one that is not there has not been taken off.
+pub(crate) fn is_on_a_bridge(interface: &str) -> bool {
+    let folder = Path::new("/sys/class/net").join(interface);
+    !folder.exists() || folder.join("master").exists()
+}
+
 /// The bytes of memory that programs may take before the host swaps.
 pub fn available_memory() -> Result<u64> {
     let text = fs::read_to_string("/proc/meminfo")?;

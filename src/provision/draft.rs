@@ -13,6 +13,7 @@ use crate::lab::{Lab, LabName};
 use crate::render::config::ConfigInput;
 use crate::session::Session;
 use crate::state::{self, StateDir};
+use crate::status::no_lab;
 
 /// A lab that is decided and checked, and everything that making it needs.
 pub(crate) struct Draft {
@@ -49,6 +50,29 @@ pub(crate) fn draft(
         merging::repair(session.printer, hypervisor, &survey.1.inventory);
     }
     Draft::new(session, options, mode, survey)
+}
+
+/// What a lab that is there would be made of again.
+pub(crate) struct Again {
+    pub(crate) prepared: Prepared,
+    pub(crate) found: Found,
+    /// Whether the image is not here, so that nothing of it is prepared.
+    pub(crate) lacks_image: bool,
+}
+
+/// Renders a lab that is there, to be compared or shown. Nothing is checked, fetched or changed.
+pub(crate) fn again(session: &Session, hypervisor: &Hypervisor, name: &LabName) -> Result<Again> {
+    let inventory = session.observe(hypervisor)?;
+    if inventory.lab(name).is_none() {
+        return Err(no_lab(&inventory, name));
+    }
+    let options = LabOptions { name: Some(name.clone()), ..LabOptions::default() };
+    let mode = CreateMode { dry_run: true, ..CreateMode::default() };
+    let look = || Survey::look(session, hypervisor, &options, &mode);
+    let survey = session.persistently(hypervisor, look)?;
+    let found = survey.found.clone().ok_or_else(|| no_lab(&survey.inventory, name))?;
+    let prepared = prepare(found.lab.clone(), &survey, false)?;
+    Ok(Again { prepared, found, lacks_image: survey.image.is_none() })
 }
 
 /// A survey, and the lock that keeps other virtlabs from taking what it found free.

@@ -1,10 +1,11 @@
 //! Where what libvirt has of a lab is not what the lab's specification makes, as after `virsh edit`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 
 use super::prepare::{NetworkXml, OwnTemplates, Wanted};
+use crate::host;
 use crate::hypervisor::{Definition, Found, Hypervisor};
 use crate::lab::plan::Changed;
 use crate::lab::{Lab, MacAddr};
@@ -21,6 +22,8 @@ pub(crate) struct Drift {
     pub(crate) pool: Differences,
     /// By node index, of those only that differ.
     pub(crate) nodes: BTreeMap<u32, Differences>,
+    /// The nodes that run and are on no wire: their network was stopped under them. libvirt plugs nobody in again.
+    pub(crate) cut_off: BTreeSet<u32>,
 }
 
 /// How an object differs.
@@ -68,14 +71,18 @@ impl Drift {
             None => Differences::default(),
         };
         let mut nodes = BTreeMap::new();
+        let mut cut_off = BTreeSet::new();
         for (index, there) in &there.domains {
+            if there.running.as_ref().is_some_and(|xml| is_cut_off(&found.lab, xml)) {
+                cut_off.insert(*index);
+            }
             let Some(wanted) = wanted.domains.get(*index as usize - 1) else { continue };
             let differences = Differences::of(wanted, there)?;
             if differences != Differences::default() {
                 nodes.insert(*index, differences);
             }
         }
-        Ok(Self { network, pool, nodes })
+        Ok(Self { network, pool, nodes, cut_off })
     }
 
     /// What the plan is to put right.
@@ -90,25 +97,30 @@ impl Drift {
         }
     }
 
-    /// What goes on otherwise than it is wanted until it is started anew, and how that is done.
+    /// How what goes on otherwise than it is defined becomes what it is defined to be.
     pub(crate) fn outdated(&self, lab: &Lab) -> Vec<String> {
         let name = &lab.name;
         let network = self.network.running.as_ref().map(|_| {
             format!(
-                "network `{name}` runs with other settings than its definition has; they go with \
-                 `virsh net-destroy {name}` and `virtlab create {name}`, which cuts its nodes off until they are \
-                 started anew"
+                "network `{name}` runs otherwise than it is defined: `virtlab stop {name}`, `virsh net-destroy {name}` and \
+                 `virtlab start {name}` start it anew"
             )
         });
         let running = |(_, it): &(&u32, &Differences)| it.running.is_some();
         let nodes = self.nodes.iter().filter(running).map(|(index, _)| {
             let node = name.node(*index);
             format!(
-                "domain `{node}` runs with other hardware than its definition has, until it is started anew: \
-                 `virsh destroy {node}`, then `virtlab create {name}`"
+                "domain `{node}` runs otherwise than it is defined: `virtlab restart {node}` starts it anew"
             )
         });
-        network.into_iter().chain(nodes).collect()
+        let cut_off = self.cut_off.iter().map(|index| {
+            let node = name.node(*index);
+            format!(
+                "domain `{node}` is cut off from network `{name}`, which was stopped while it ran: \
+                 `virtlab restart {node}` starts it anew"
+            )
+        });
+        network.into_iter().chain(nodes).chain(cut_off).collect()
     }
 }
 
@@ -121,6 +133,18 @@ impl Differences {
             running: running.transpose()?.flatten(),
         })
     }
+}
+
+/// Whether a card of a domain that runs is not plugged into the lab's network.
+fn is_cut_off(lab: &Lab, running: &str) -> bool {
+    let Ok(domain) = Element::parse(running) else { return false };
+    let devices = domain.child("devices").into_iter().flat_map(|devices| &devices.children);
+    let is_ours = |card: &&Element| {
+        let source = card.child("source").and_then(|source| source.attribute("network"));
+        card.name == "interface" && source == Some(lab.name.as_str())
+    };
+    let taps = devices.filter(is_ours).filter_map(|card| card.child("target")?.attribute("dev"));
+    taps.into_iter().any(|tap| !host::is_on_a_bridge(tap))
 }
 
 /// Addresses of nodes that the lab may get later need not be there: those that it has are the plan's.

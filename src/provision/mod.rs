@@ -1,6 +1,7 @@
 //! From a wish to a running lab, and back.
 
 pub(crate) mod apply;
+pub(crate) mod differences;
 pub(crate) mod discovery_url;
 pub(crate) mod draft;
 pub(crate) mod drift;

@@ -52,6 +52,8 @@ pub(crate) struct LabStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) discovery: Option<DiscoveryStatus>,
     pub(crate) memory: LabMemory,
+    /// What of its network, pool and domains is not as it is wanted, beside the nodes' power.
+    pub(crate) differences: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -147,6 +149,7 @@ pub(crate) fn look(
         etcd: report,
         discovery: DiscoveryStatus::of(lab, PATIENCE)?,
         memory: memory::observe(hypervisor, found)?,
+        differences: Vec::new(),
     })
 }
 

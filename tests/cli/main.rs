@@ -5,6 +5,7 @@
 
 mod autostart;
 mod completion;
+mod diff;
 mod doctor;
 mod help;
 mod images;

@@ -7,6 +7,7 @@
 mod harness;
 mod wire;
 
+mod behind;
 mod boot_matrix;
 mod daemon;
 #[cfg(feature = "e2e-full")]
