@@ -1,7 +1,7 @@
 //! Files that several runs share: locked while they are used, and replaced in one step.
 
 use std::fs::{File, TryLockError};
-use std::io::{Read, Write};
+use std::io::{Read, Seek, Write};
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -40,7 +40,7 @@ pub(crate) fn lock(path: &Path, hold: Hold, waits: impl FnOnce()) -> Result<File
 }
 
 /// Locks a file for us alone, for which it waits for `patience` at the most. `waits` is called once with what the file
-/// says if somebody else has it. `None`: somebody still has it.
+/// says if somebody else has it, who writes that right after locking it. `None`: somebody still has it.
 pub(crate) fn lock_within(
     path: &Path,
     patience: Option<Duration>,
@@ -59,12 +59,17 @@ pub(crate) fn lock_within(
             Err(TryLockError::Error(error)) => return Err(error).with_context(context),
             Err(TryLockError::WouldBlock) => {}
         }
-        if let Some(waits) = waits.take() {
+        let is_over = patience.is_some_and(|patience| started.elapsed() >= patience);
+        if waits.is_some() {
             let mut text = String::new();
+            file.rewind().with_context(context)?;
             file.read_to_string(&mut text).with_context(context)?;
-            waits(text);
+            let is_told = !text.is_empty() || is_over || started.elapsed() >= INTRODUCTION;
+            if let Some(waits) = waits.take_if(|_| is_told) {
+                waits(text);
+            }
         }
-        if patience.is_some_and(|patience| started.elapsed() >= patience) {
+        if is_over {
             return Ok(None);
         }
         thread::sleep(POLL);
@@ -104,3 +109,39 @@ pub(crate) fn folder_of(path: &Path) -> &Path {
 }
 
 const POLL: Duration = Duration::from_millis(50);
+/// How long whoever has a lock may take to write who it is.
+const INTRODUCTION: Duration = Duration::from_millis(500);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_a_lock_is_known_by_what_it_writes_a_moment_later() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let mut first = lock_within(&path, None, |_| panic!("nobody has it")).unwrap().unwrap();
+        let mut told = Vec::new();
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                thread::sleep(Duration::from_millis(120));
+                first.write_all(b"the first\n").unwrap();
+                thread::sleep(Duration::from_millis(120));
+            });
+            let second = lock_within(&path, None, |text| told.push(text)).unwrap();
+            assert!(second.is_some());
+        });
+        assert_eq!(told, ["the first\n"]);
+    }
+
+    #[test]
+    fn somebody_who_says_nothing_has_it_all_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let _first = lock_within(&path, None, |_| panic!("nobody has it")).unwrap();
+        let mut told = Vec::new();
+        let second = lock_within(&path, Some(Duration::ZERO), |text| told.push(text)).unwrap();
+        assert!(second.is_none());
+        assert_eq!(told, [""]);
+    }
+}

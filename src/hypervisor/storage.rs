@@ -2,16 +2,18 @@
 //! logs. Files go in and out by libvirt's streams, so no root and no shared file system is needed.
 
 use std::io::Read;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use virt::connect::Connect;
-use virt::error::ErrorNumber;
+use virt::error::{Error, ErrorNumber};
 use virt::storage_pool::StoragePool;
 use virt::storage_vol::StorageVol;
 use virt::stream::Stream;
 
 use super::Hypervisor;
 use super::error::{Already, Doing, LibvirtError, Unless, is_any};
+use crate::deadline::Deadline;
 use crate::lab::hardware::DiskSize;
 use crate::lab::{Lab, Node};
 use crate::render::comparison::{self, View};
@@ -89,7 +91,7 @@ impl Hypervisor {
             let doing = || format!("deleting `{name}` of storage pool `{pool_name}`");
             let volume = pool.lookup_storage_vol_by_name(&name).already(&gone).doing(doing)?;
             if let Some(volume) = volume {
-                volume.delete(0).already(&gone).doing(doing)?;
+                delete_volume(&volume).doing(doing)?;
             }
         }
         Ok(())
@@ -140,7 +142,7 @@ impl Hypervisor {
         if pool.is_active().doing(doing)? || (pool.build(0).is_ok() && pool.create(0).is_ok()) {
             pool.refresh(0).doing(doing)?;
             for volume in pool.list_all_volumes(0).doing(doing)? {
-                volume.delete(0).already(&[ErrorNumber::NoStorageVolume]).doing(doing)?;
+                delete_volume(&volume).doing(doing)?;
             }
             let stopped = pool.destroy().unless(|| Ok(!pool.is_active()?));
             stopped.already(&gone).doing(doing)?;
@@ -165,6 +167,13 @@ impl Hypervisor {
         pool.already(&[ErrorNumber::NoStoragePool])
             .doing(|| format!("looking up storage pool `{}`", lab.pool_name()))
     }
+}
+
+/// Deletes a volume, unless it is gone. libvirt refuses it while somebody reads it, as `virtlab logs -f` does now and then.
+fn delete_volume(volume: &StorageVol) -> Result<(), Error> {
+    let is_in_use = |error: &Error| is_any(error, &[ErrorNumber::OperationInvalid]);
+    let deleted = Deadline::after(READERS_PATIENCE).retry(POLL, is_in_use, || volume.delete(0));
+    deleted.already(&[ErrorNumber::NoStorageVolume]).map(drop)
 }
 
 fn send_all(stream: &Stream, mut content: impl Read) -> Result<()> {
@@ -194,5 +203,8 @@ pub(super) fn receive_all(stream: &Stream) -> Result<Vec<u8>> {
     }
 }
 
+/// How long others may read a volume that is to be deleted.
+const READERS_PATIENCE: Duration = Duration::from_secs(10);
+const POLL: Duration = Duration::from_millis(100);
 /// libvirt's own limit of a stream packet is a little under 256 KiB.
 const CHUNK: usize = 128 << 10;

@@ -74,6 +74,10 @@ impl User {
         let images = home.path().join("cache/virtlab");
         std::fs::create_dir_all(&images).unwrap();
         std::fs::create_dir(home.path().join("run")).unwrap();
+        // Debian 13's sudo forbids core files to all that it starts, and libvirt cannot allow them again.
+        let config = home.path().join("config/libvirt");
+        std::fs::create_dir_all(&config).unwrap();
+        std::fs::write(config.join("qemu.conf"), "max_core = 0\n").unwrap();
         let copied = run("cp", &["-a", &images_folder(), images.to_str().unwrap()]);
         copied.ok();
         std::fs::set_permissions(home.path(), PermissionsExt::from_mode(0o755)).unwrap();
