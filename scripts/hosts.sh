@@ -41,6 +41,8 @@ does() {
 }
 
 # All that a lab makes on a host. What libvirt itself makes when it is first used is there before.
+# A lock's file stays, since who removed it could take it from somebody who waits. libvirt leaves the folders of domains that
+# ran when the power was cut.
 traces() {
     root "for what in list net-list pool-list nwfilter-list; do
             echo \"\$what:\"; virsh -q \$what \$([ \$what = nwfilter-list ] || echo --all)
@@ -48,7 +50,8 @@ traces() {
         echo links:; ip -o link | cut -d: -f2 | cut -d@ -f1
         echo processes:; ps -e -o comm= | grep -E 'qemu|dnsmasq|virtlab' | sort
         echo qdiscs:; tc qdisc | cut -d' ' -f2,4,5
-        echo files:; find /var/lib/libvirt /home/user/.local/state \( -name '*demo*' -o -name '*back*' \)" 2>&1
+        echo files:; find /var/lib/libvirt /home/user/.local/state \( -name '*demo*' -o -name '*back*' \) \\
+                ! -path '*/.locks/*' ! -path '/var/lib/libvirt/qemu/*domain-[0-9]*'" 2>&1
 }
 
 leaves_nothing() {
