@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::autostart::warn_of_lack;
-use super::progress::Progress;
+use super::progress;
 use crate::cli::CreateArgs;
 use crate::cluster::etcd;
 use crate::error::Interrupted;
@@ -20,7 +20,6 @@ use crate::provision::teardown::{destroy, remove_folder, stop_outdated_server, u
 use crate::session::Session;
 use crate::status::missing::Awaited;
 use crate::status::no_lab;
-use crate::status::wait::{self, News};
 
 /// Makes a lab, or completes one that is half made.
 pub(super) fn run(session: &Session, args: &CreateArgs) -> Result<()> {
@@ -110,14 +109,8 @@ pub(super) fn make(session: &Session, args: &CreateArgs, nodes: Option<u32>) -> 
             .note(format!("all nodes are stopped or paused; `virtlab start {name}` starts them"));
         return super::status::print(session, &hypervisor, made, etcd::CLIENT_PORT);
     }
-    let mut progress = Progress::new(session.printer, lab, steps.is_empty());
-    let mut show = |news: News| match news {
-        News::Known(known) => progress.show(known),
-        News::Unheard(unheard) => session.printer.warn(unheard),
-    };
-    let timeout = args.timeout.into();
-    let waited = wait::until_ready(session, &hypervisor, made, &awaited, timeout, &mut show);
-    progress.finish();
+    let (was_up, timeout) = (steps.is_empty(), args.timeout.into());
+    let waited = progress::until_ready(session, &hypervisor, made, &awaited, was_up, timeout);
     waited.inspect_err(|error| {
         if error.is::<Interrupted>() {
             let _alone = take_lock(None);

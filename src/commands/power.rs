@@ -6,7 +6,7 @@ use std::thread;
 use anyhow::Result;
 
 use super::node_states::{self, NodeState};
-use super::progress::Progress;
+use super::progress;
 use crate::cli::power::{PowerArgs, ReadyArgs, RestartArgs, StartArgs, StopArgs};
 use crate::error::all_errors;
 use crate::hypervisor::Hypervisor;
@@ -17,7 +17,6 @@ use crate::session::Session;
 use crate::status::missing::Awaited;
 use crate::status::no_lab;
 use crate::status::targets::targets;
-use crate::status::wait::{self, News};
 
 /// `start`.
 pub(super) fn start(session: &Session, args: &StartArgs) -> Result<()> {
@@ -138,13 +137,5 @@ fn until_ready(
         booted: nodes,
         since_ms,
     };
-    let mut progress = Progress::new(session.printer, lab, true);
-    let mut show = |news: News| match news {
-        News::Known(known) => progress.show(known),
-        News::Unheard(unheard) => session.printer.warn(unheard),
-    };
-    let timeout = args.timeout.into();
-    let waited = wait::until_ready(session, hypervisor, found, &awaited, timeout, &mut show);
-    progress.finish();
-    waited
+    progress::until_ready(session, hypervisor, found, &awaited, true, args.timeout.into())
 }

@@ -1,16 +1,45 @@
 //! How far the nodes are, as it is seen while one waits for them: live on a terminal, a line for each stage elsewhere.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
+use anyhow::Result;
 use indicatif::ProgressBar;
 
 use crate::boot_server::recorder::timeline::{NodeTimeline, Timeline};
 use crate::boot_server::stage::Stage;
+use crate::hypervisor::{Found, Hypervisor};
 use crate::lab::Lab;
 use crate::output::Printer;
+use crate::session::Session;
+use crate::status::missing::Awaited;
+use crate::status::wait::{self, News};
+
+/// Waits until the nodes are ready, and shows how far they are. `was_up` says that they were up before, so that what they
+/// have reached is no news.
+///
+/// # Errors
+/// As [`wait::until_ready`].
+pub(super) fn until_ready(
+    session: &Session,
+    hypervisor: &Hypervisor,
+    found: &Found,
+    awaited: &Awaited,
+    was_up: bool,
+    timeout: Duration,
+) -> Result<()> {
+    let mut progress = Progress::new(session.printer, &found.lab, was_up);
+    let mut show = |news: News| match news {
+        News::Known(known) => progress.show(known),
+        News::Unheard(unheard) => session.printer.warn(unheard),
+    };
+    let waited = wait::until_ready(session, hypervisor, found, awaited, timeout, &mut show);
+    progress.finish();
+    waited
+}
 
 /// The stages as they are reached.
-pub(super) struct Progress<'a> {
+struct Progress<'a> {
     printer: &'a Printer,
     bars: Vec<ProgressBar>,
     told: BTreeSet<(u32, Stage)>,
@@ -20,7 +49,7 @@ pub(super) struct Progress<'a> {
 
 impl<'a> Progress<'a> {
     /// `was_up` says that the lab was complete before, so that what its nodes have reached is no news.
-    pub(super) fn new(printer: &'a Printer, lab: &Lab, was_up: bool) -> Self {
+    fn new(printer: &'a Printer, lab: &Lab, was_up: bool) -> Self {
         let live = printer.is_live() && lab.spec.nodes <= MAX_BARS;
         let nodes = if live { lab.nodes() } else { Vec::new() };
         let bars = nodes.iter().map(|node| printer.spinner(&node.name)).collect();
@@ -28,7 +57,7 @@ impl<'a> Progress<'a> {
     }
 
     /// Shows what is known now.
-    pub(super) fn show(&mut self, known: &Timeline) {
+    fn show(&mut self, known: &Timeline) {
         if std::mem::take(&mut self.skips) {
             let reached = |node: &NodeTimeline| {
                 let index = node.index;
@@ -52,7 +81,7 @@ impl<'a> Progress<'a> {
     }
 
     /// Takes what is live from the terminal.
-    pub(super) fn finish(&self) {
+    fn finish(&self) {
         self.bars.iter().for_each(ProgressBar::finish_and_clear);
     }
 }

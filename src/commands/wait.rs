@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 
 use super::node_states::{self, NodeState};
-use super::progress::Progress;
+use super::progress;
 use crate::cli::power::{Condition, WaitArgs};
 use crate::error::{all_errors, hinted};
 use crate::hypervisor::Hypervisor;
@@ -14,7 +14,6 @@ use crate::session::Session;
 use crate::status::missing::Awaited;
 use crate::status::targets::{Target, targets};
 use crate::status::until::{Until, until};
-use crate::status::wait::{News, until_ready};
 
 pub(super) fn run(session: &Session, args: &WaitArgs) -> Result<()> {
     let hypervisor = session.hypervisor()?;
@@ -81,15 +80,8 @@ fn wait_for(
         Condition::Off => Until::Off,
         Condition::Ready => {
             let awaited = Awaited::whenever_booted(nodes.to_vec());
-            let mut progress = Progress::new(session.printer, target.lab(), true);
-            let mut show = |news: News| match news {
-                News::Known(known) => progress.show(known),
-                News::Unheard(unheard) => session.printer.warn(unheard),
-            };
-            let waited =
-                until_ready(session, hypervisor, target.found, &awaited, timeout, &mut show);
-            progress.finish();
-            return waited;
+            let found = target.found;
+            return progress::until_ready(session, hypervisor, found, &awaited, true, timeout);
         }
     };
     until(session, hypervisor, target.lab(), nodes, condition, timeout)
