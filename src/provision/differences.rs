@@ -197,30 +197,8 @@ mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
     use super::*;
-    use crate::lab::metadata::Power;
-    use crate::lab::plan::{Autostart, Changed, DomainMark, Marks, ServerUnit};
+    use crate::lab::plan::tests::complete;
     use crate::lab::tests::lab;
-
-    fn complete() -> Observed {
-        let mark = DomainMark { generation: 1, power: Power::On };
-        let nodes = [1, 2, 3];
-        Observed {
-            network: Some(Activity::Active),
-            dhcp: true,
-            pool: Some(Activity::Active),
-            boot_files: true,
-            boot_server: true,
-            domains: nodes.map(|index| (index, DomainState::Running)).into(),
-            marks: Marks { network: Some(1), nodes: nodes.map(|index| (index, mark)).into() },
-            changed: Changed::default(),
-            reserved: Some(253),
-            configs: true,
-            state: true,
-            autostart: Autostart { network: true, pool: true, nodes: BTreeSet::new() },
-            server_unit: ServerUnit::Unavailable,
-            ksm: false,
-        }
-    }
 
     fn lines(observed: &Observed, drift: &Drift) -> Vec<String> {
         differences(&lab(3), observed, drift).iter().map(Difference::line).collect()
@@ -228,7 +206,7 @@ mod tests {
 
     #[test]
     fn a_lab_that_is_up_and_unchanged_has_no_differences() {
-        assert_eq!(lines(&complete(), &Drift::default()), Vec::<String>::new());
+        assert_eq!(lines(&complete(3), &Drift::default()), Vec::<String>::new());
     }
 
     #[test]
@@ -238,7 +216,7 @@ mod tests {
             pool: Some(Activity::Inactive),
             boot_server: false,
             boot_files: false,
-            ..complete()
+            ..complete(3)
         };
         observed.domains = BTreeMap::from([(1, DomainState::Off), (2, DomainState::Paused)]);
         observed.changed.nodes = BTreeSet::from([1]);
@@ -270,7 +248,7 @@ mod tests {
                 boot_files: has(2) && has(3) && has(5),
                 boot_server: has(6),
                 configs: has(7),
-                ..complete()
+                ..complete(3)
             };
             if !has(8) {
                 observed.domains.insert(2, DomainState::Paused);
@@ -285,7 +263,7 @@ mod tests {
     fn what_runs_otherwise_is_told_with_its_diff() {
         let running = Differences { kept: None, running: Some("-a\n+b\n".to_owned()) };
         let drift = Drift { nodes: BTreeMap::from([(2, running)]), ..Drift::default() };
-        let found = differences(&lab(3), &complete(), &drift);
+        let found = differences(&lab(3), &complete(3), &drift);
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].line(), format!("domain `demo-2` {OUTDATED}"));
         assert_eq!(found[0].diff.as_deref(), Some("-a\n+b\n"));

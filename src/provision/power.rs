@@ -1,7 +1,7 @@
 //! Changes the power of nodes: one lab at a time, all its nodes at once.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use uuid::Uuid;
@@ -13,6 +13,7 @@ use super::lab_lock::LabLock;
 use super::shutdown::Shutdown;
 use super::survey::CreateMode;
 use super::teardown::stop_outdated_server;
+use crate::boot_server::recorder::now_ms;
 use crate::error::hinted;
 use crate::hypervisor::{Found, Hypervisor};
 use crate::images::Readiness;
@@ -136,7 +137,7 @@ impl PowerChange<'_> {
             print(session, lab, &steps);
             return Ok(Booted::default());
         }
-        let since_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        let since_ms = now_ms();
         applier.apply(&steps)?;
         let started = |step: &Step| match step {
             Step::Node(index, NodeStep::Start) => Some(*index),
@@ -149,7 +150,7 @@ impl PowerChange<'_> {
                 lab.name
             ));
         }
-        Ok(Booted { nodes, since_ms: u64::try_from(since_ms).unwrap_or(u64::MAX) })
+        Ok(Booted { nodes, since_ms })
     }
 
     /// Nothing but the nodes is looked at and changed.

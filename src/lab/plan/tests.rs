@@ -1,7 +1,7 @@
 use super::*;
 use crate::lab::tests::lab;
 
-fn complete(nodes: u32) -> Observed {
+pub(crate) fn complete(nodes: u32) -> Observed {
     Observed {
         network: Some(Activity::Active),
         dhcp: true,
