@@ -4,6 +4,7 @@
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use virt::connect::Connect;
+use virt::domain::Domain;
 use virt::error::ErrorNumber;
 use virt::sys;
 
@@ -21,13 +22,7 @@ impl Hypervisor {
     pub fn mark_domain(connection: &Connect, lab: &Lab, index: u32, power: Power) -> Result<()> {
         let name = lab.name.node(index);
         let doing = || format!("writing the mark of domain `{name}`");
-        let Some(domain) = own_domain(connection, lab, index)? else {
-            bail!("writing the mark of domain `{name}`: it is not there any more");
-        };
-        let mut flags = sys::VIR_DOMAIN_AFFECT_CONFIG;
-        if domain.is_active().doing(doing)? {
-            flags |= sys::VIR_DOMAIN_AFFECT_LIVE;
-        }
+        let (domain, flags) = described_domain(connection, lab, index, doing)?;
         let mark = Mark::of_node(lab, index, power).to_plain_xml()?;
         let kind = sys::VIR_DOMAIN_METADATA_ELEMENT.cast_signed();
         domain.set_metadata(kind, Some(&mark), Some(KEY), Some(NAMESPACE), flags).doing(doing)?;
@@ -42,13 +37,7 @@ impl Hypervisor {
     pub fn title_domain(connection: &Connect, lab: &Lab, index: u32, xml: &str) -> Result<()> {
         let name = lab.name.node(index);
         let doing = || format!("writing the title of domain `{name}`");
-        let Some(domain) = own_domain(connection, lab, index)? else {
-            bail!("writing the title of domain `{name}`: it is not there any more");
-        };
-        let mut flags = sys::VIR_DOMAIN_AFFECT_CONFIG;
-        if domain.is_active().doing(doing)? {
-            flags |= sys::VIR_DOMAIN_AFFECT_LIVE;
-        }
+        let (domain, flags) = described_domain(connection, lab, index, doing)?;
         let texts: Texts = quick_xml::de::from_str(xml).with_context(doing)?;
         for (kind, text) in [
             (sys::VIR_DOMAIN_METADATA_TITLE, texts.title),
@@ -114,6 +103,23 @@ impl Hypervisor {
         }
         Ok(())
     }
+}
+
+/// A node's domain, and the flags that write into what libvirt keeps of it and into what runs. `doing` is for errors.
+fn described_domain(
+    connection: &Connect,
+    lab: &Lab,
+    index: u32,
+    doing: impl Fn() -> String,
+) -> Result<(Domain, u32)> {
+    let Some(domain) = own_domain(connection, lab, index)? else {
+        bail!("{}: it is not there any more", doing());
+    };
+    let mut flags = sys::VIR_DOMAIN_AFFECT_CONFIG;
+    if domain.is_active().doing(doing)? {
+        flags |= sys::VIR_DOMAIN_AFFECT_LIVE;
+    }
+    Ok((domain, flags))
 }
 
 /// What a domain's XML tells people.
