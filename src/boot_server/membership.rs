@@ -16,7 +16,7 @@ use anyhow::Result;
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
-use crate::cluster::etcd::membership::{Cluster, Outlook, Peer};
+use crate::cluster::etcd::membership::{Outlook, Peer};
 use crate::cluster::etcd::{self, Endpoint};
 use crate::files::{self, Readers};
 
@@ -98,15 +98,17 @@ impl Membership {
     fn try_start(&self, node: &Applicant) -> Result<Start> {
         let mut past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
         let outlook = Outlook::of(&node.others)?;
-        let is_running = || is_healthy(&node.own);
+        let is_running = || is_member(&node.own);
         let decision = decide(&past, node.index, node.own.ip, &outlook, is_running);
         tracing::info!("{} starts its etcd: {decision:?}", node.own.name);
         let all: Vec<Endpoint> = node.others.iter().chain([&node.own]).cloned().collect();
         let start = match (&decision, outlook) {
             (Decision::Join, Outlook::Healthy(mut cluster)) => {
-                let peers = cluster.readd(&node.own, &all)?;
+                // First: an answer of etcd's may get lost, and then the node must not pass for a founder.
                 past.joined.insert(node.index);
                 past.formed = true;
+                self.save(&past);
+                let peers = cluster.readd(&node.own, &all)?;
                 Start::Existing(peers)
             }
             (Decision::GoOn, Outlook::Healthy(cluster)) => Start::Existing(cluster.peers(&all)),
@@ -168,18 +170,14 @@ fn decide(
 /// Makes members that joined full ones as soon as they have all data.
 pub(super) fn promote(nodes: &[Endpoint]) -> Result<()> {
     match Outlook::of(nodes)? {
-        Outlook::Healthy(cluster) if has_learners(&cluster) => cluster.promote(),
+        Outlook::Healthy(cluster) => cluster.promote(),
         _ => Ok(()),
     }
 }
 
-fn has_learners(cluster: &Cluster) -> bool {
-    cluster.members.iter().any(|member| member.learner)
-}
-
-fn is_healthy(node: &Endpoint) -> bool {
+fn is_member(node: &Endpoint) -> bool {
     let reports = etcd::health(std::slice::from_ref(node));
-    reports.is_ok_and(|reports| reports.iter().any(|report| report.healthy))
+    reports.is_ok_and(|reports| reports.iter().any(|report| report.healthy || report.learner))
 }
 
 /// Ignition gives up a request after 10 s and asks again.

@@ -16,7 +16,7 @@ use super::recorder::now_ms;
 use super::recorder::timeline::{NodeTimeline, Timeline};
 use super::server::Server;
 use super::stage::Stage;
-use crate::cluster::etcd::{self, Endpoint};
+use crate::cluster::etcd::{self, Endpoint, NodeReport};
 use crate::cluster::ssh;
 use crate::host::{self, neighbour};
 use crate::images::Readiness;
@@ -66,7 +66,7 @@ impl Prober {
         let known = self.known();
         let waiting: Vec<&NodeTimeline> =
             known.nodes.iter().filter(|node| may_be_ready(&content, when, node)).collect();
-        match ask(when.criterion, &waiting) {
+        match self.ask(when.criterion, &waiting) {
             Ok(ready) => ready.into_iter().for_each(|node| {
                 let reached = StageReached::unasked(node, Stage::Ready);
                 self.record(Happening::Stage(reached));
@@ -130,11 +130,7 @@ impl Prober {
         if report.healthy {
             self.server.membership.has_formed();
         }
-        if report.members.iter().any(|member| member.learner)
-            && let Err(error) = membership::promote(&endpoints)
-        {
-            tracing::debug!("{error:#}");
-        }
+        self.promote_learners(&report.nodes);
         let etcd = ClusterHealth {
             healthy: report.healthy,
             members: report.members.len(),
@@ -147,20 +143,33 @@ impl Prober {
         }
         Ok(healthy)
     }
-}
 
-/// Which of these nodes are ready, by index.
-fn ask(criterion: Readiness, nodes: &[&NodeTimeline]) -> Result<Vec<u32>> {
-    let all = || nodes.iter().map(|node| node.index);
-    if nodes.is_empty() || criterion == Readiness::Config {
-        return Ok(all().collect());
+    /// Which of these nodes are ready, by index.
+    fn ask(&self, criterion: Readiness, nodes: &[&NodeTimeline]) -> Result<Vec<u32>> {
+        let all = || nodes.iter().map(|node| node.index);
+        if nodes.is_empty() || criterion == Readiness::Config {
+            return Ok(all().collect());
+        }
+        let ready: Vec<bool> = if criterion == Readiness::Ssh {
+            ssh::answer(&nodes.iter().filter_map(|node| node.ip).collect::<Vec<IpAddr>>())
+        } else {
+            let reports = etcd::health(&endpoints(nodes.iter().copied()))?;
+            self.promote_learners(&reports);
+            reports.iter().map(|it| it.healthy).collect()
+        };
+        Ok(all().zip(ready).filter(|(_, ready)| *ready).map(|(node, _)| node).collect())
     }
-    let ready: Vec<bool> = if criterion == Readiness::Ssh {
-        ssh::answer(&nodes.iter().filter_map(|node| node.ip).collect::<Vec<IpAddr>>())
-    } else {
-        etcd::health(&endpoints(nodes.iter().copied()))?.iter().map(|it| it.healthy).collect()
-    };
-    Ok(all().zip(ready).filter(|(_, ready)| *ready).map(|(node, _)| node).collect())
+
+    /// A node that joined its cluster is ready when it has its vote.
+    fn promote_learners(&self, reports: &[NodeReport]) {
+        if !reports.iter().any(|node| node.learner) {
+            return;
+        }
+        let known = self.known();
+        if let Err(error) = membership::promote(&endpoints(known.nodes.iter())) {
+            tracing::debug!("{error:#}");
+        }
+    }
 }
 
 /// Whether a node that is not known to be ready has booted so far that it is worth asking.

@@ -28,6 +28,13 @@ fn a_member_that_lost_its_memory_joins_again_and_nothing_is_lost() {
         let options = ["--initial-cluster", &peers, "--initial-cluster-state", "existing"];
         let new = Etcd::run(folder.path(), &old.name, old.address, &options);
         etcds.insert(lost, new);
+        wait_for("it to be told as a learner", || {
+            let all: Vec<Endpoint> = etcds.iter().map(endpoint).collect();
+            let report = examine(&all, "mark").unwrap();
+            // The others are asked who the members are, wherever the learner stands among them.
+            let told = report.nodes[lost].learner && report.members.len() == 3 && !report.healthy;
+            if told { Ok(()) } else { Err(report.problems().join("; ")) }
+        });
         wait_for("it to become a full member", || {
             healthy(&etcds)?.promote().map_err(|error| format!("{error:#}"))?;
             let learners = healthy(&etcds)?.members.iter().filter(|m| m.learner).count();

@@ -35,7 +35,7 @@ impl Api {
         Ok(Self { http: http.context("making an HTTP client")?, version: Version::V3 })
     }
 
-    /// Whether an endpoint says that it is healthy. The same in all versions.
+    /// Whether an endpoint says that it is healthy. The same in all versions. A learner says so as well.
     pub(super) fn is_healthy(&self, endpoint: &Endpoint) -> Result<()> {
         #[derive(Deserialize)]
         struct Health {
@@ -47,6 +47,18 @@ impl Api {
             bail!("it says health={}", health.health);
         }
         Ok(())
+    }
+
+    /// Whether an endpoint is a learner: it gets all data, has no vote yet, and refuses nearly all that it is
+    /// asked. Versions before 3.4 know no learners.
+    pub(super) fn is_learner(&self, endpoint: &Endpoint) -> bool {
+        #[derive(Deserialize)]
+        struct Status {
+            #[serde(default, rename = "isLearner")]
+            learner: bool,
+        }
+        let status = self.post::<Status>(endpoint, STATUS_V3, &json!({}));
+        status.is_ok_and(|status| status.learner)
     }
 
     /// Whether anybody listens there, whatever is answered.
@@ -144,9 +156,7 @@ impl Api {
             leader_info: Status,
         }
         let leader = match self.version {
-            Version::V3 => {
-                self.post::<Status>(endpoint, "/v3/maintenance/status", &json!({}))?.leader
-            }
+            Version::V3 => self.post::<Status>(endpoint, STATUS_V3, &json!({}))?.leader,
             Version::V2 => {
                 let own = self.http.get(endpoint.url("/v2/stats/self"));
                 answer_of::<Own>(own)?.leader_info.leader
@@ -279,6 +289,7 @@ fn decimal(id: &str) -> String {
 }
 
 const MEMBERS_V3: &str = "/v3/cluster/member/list";
+const STATUS_V3: &str = "/v3/maintenance/status";
 const MEMBERS_V2: &str = "/v2/members";
 const TTL_S: u32 = 60;
 

@@ -50,14 +50,16 @@ impl Outlook {
     /// If a healthy member does not tell who the members are.
     pub fn of(peers: &[Endpoint]) -> Result<Self> {
         let mut api = Api::new()?;
-        let asked = on_each(peers, |peer| (api.is_healthy(peer).is_ok(), api.answers(peer)));
+        let asked = on_each(peers, |peer| {
+            let healthy = api.is_healthy(peer).is_ok() && !api.is_learner(peer);
+            (healthy, healthy || api.answers(peer))
+        });
         let mut refused = None;
         for (via, _) in peers.iter().zip(&asked).filter(|(_, (healthy, _))| *healthy) {
             match api.members(via) {
                 Ok(members) => {
                     return Ok(Self::Healthy(Cluster { api, via: via.clone(), members }));
                 }
-                // A learner calls itself healthy and answers nothing else.
                 Err(error) => refused = Some(error.context(format!("asking {}", via.name))),
             }
         }

@@ -63,8 +63,11 @@ pub struct NodeReport {
     pub name: String,
     /// Its address.
     pub ip: IpAddr,
-    /// It says that it is healthy.
+    /// It says that it is healthy, and it is no learner.
     pub healthy: bool,
+    /// It gets all data and has no vote yet.
+    #[serde(skip)]
+    pub learner: bool,
     /// The id of the member that it is, hexadecimal.
     pub member: Option<String>,
     /// It is the one that all nodes call their leader.
@@ -113,11 +116,16 @@ pub fn health(endpoints: &[Endpoint]) -> Result<Vec<NodeReport>> {
 
 fn health_by(api: &Api, endpoints: &[Endpoint]) -> Vec<NodeReport> {
     on_each(endpoints, |endpoint| {
-        let problem = api.is_healthy(endpoint).err().map(|error| short(&error));
+        let mut problem = api.is_healthy(endpoint).err().map(|error| short(&error));
+        let learner = problem.is_none() && api.is_learner(endpoint);
+        if learner {
+            problem = Some("it is a learner: it has no vote yet".to_owned());
+        }
         NodeReport {
             name: endpoint.name.clone(),
             ip: endpoint.ip,
             healthy: problem.is_none(),
+            learner,
             member: None,
             leader: false,
             problem,
