@@ -14,6 +14,7 @@ use serde::Serialize;
 #[derive(Clone, Debug)]
 pub struct Templates {
     environment: Environment<'static>,
+    folders: Vec<PathBuf>,
     /// What is rendered in the place of which template.
     instead: BTreeMap<String, String>,
 }
@@ -30,8 +31,9 @@ impl Templates {
             if name.ends_with(".xml.j2") || name.starts_with(FLAG) { XML } else { AutoEscape::None }
         });
         environment.set_formatter(format_value);
-        environment.set_loader(move |name| load(&folders, name));
-        Self { environment, instead: BTreeMap::new() }
+        let places = folders.clone();
+        environment.set_loader(move |name| load(&places, name));
+        Self { environment, folders, instead: BTreeMap::new() }
     }
 
     /// With a text that a flag named in the place of the XML template `name`, which it may extend.
@@ -67,6 +69,15 @@ impl Templates {
         self.environment
             .render_named_str(name, text, Serde(context))
             .map_err(|error| explain(name, &error))
+    }
+
+    /// Where the template of this name comes from, for people.
+    pub(crate) fn place(&self, name: &str) -> String {
+        let files = self.folders.iter().map(|folder| folder.join(name));
+        match files.into_iter().find(|file| file.exists()) {
+            Some(file) => format!("`{}`", file.display()),
+            None => format!("virtlab's own `{name}`"),
+        }
     }
 
     /// The text of the template of this name.

@@ -51,3 +51,15 @@ pub struct ConsoleArgs {
     #[arg(long)]
     pub force: bool,
 }
+
+/// `explain`.
+#[derive(Args, Debug)]
+pub struct ExplainArgs {
+    /// Name of the node, or of a lab for its first node
+    #[arg(value_name = "NODE|LAB")]
+    pub node: String,
+
+    /// Show passwords, tokens and private keys too
+    #[arg(long)]
+    pub show_secrets: bool,
+}

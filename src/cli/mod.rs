@@ -19,7 +19,7 @@ use clap_complete::env::Shells;
 use self::image::ImageCommand;
 use self::ksm::KsmCommand;
 use self::login::{CpArgs, ExecArgs, InventoryArgs, SshArgs, SshConfigArgs};
-use self::looking::{ConsoleArgs, EventsArgs, LogsArgs};
+use self::looking::{ConsoleArgs, EventsArgs, ExplainArgs, LogsArgs};
 use self::memory::MemoryArgs;
 use self::power::{PowerArgs, RestartArgs, StartArgs, StopArgs, WaitArgs};
 use self::pxe::PxeCommand;
@@ -120,6 +120,9 @@ pub enum Command {
 
     /// Compare what a lab should be with what libvirt has of it
     Diff(DiffArgs),
+
+    /// Show everything that a node is given, and where it comes from
+    Explain(ExplainArgs),
 
     /// Check a lab's etcd cluster: registrations, members, leader, data
     Verify(ClusterArgs),

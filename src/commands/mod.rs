@@ -10,6 +10,7 @@ mod diff;
 mod doctor;
 mod events;
 mod exec;
+mod explain;
 pub mod image;
 mod inventory;
 pub mod ksm;
@@ -73,6 +74,7 @@ pub fn run(cli: Cli, printer: &Printer) -> Result<()> {
         Command::Pause(args) => power::pause(&session, &args),
         Command::Resume(args) => power::resume(&session, &args),
         Command::Diff(args) => diff::run(&session, &args),
+        Command::Explain(args) => explain::run(&session, &args),
         Command::Verify(args) => verify::run(&session, &args),
         Command::Ssh(args) => ssh::run(&session, &args),
         Command::Exec(args) => exec::run(&session, &args),

@@ -56,6 +56,10 @@ pub(crate) fn draft(
 pub(crate) struct Again {
     pub(crate) prepared: Prepared,
     pub(crate) found: Found,
+    /// Where the image's entry is.
+    pub(crate) entry: String,
+    /// Whether the configs are those that were kept with the lab.
+    pub(crate) is_kept: bool,
     /// Whether the image is not here, so that nothing of it is prepared.
     pub(crate) lacks_image: bool,
 }
@@ -72,7 +76,12 @@ pub(crate) fn again(session: &Session, hypervisor: &Hypervisor, name: &LabName) 
     let survey = session.persistently(hypervisor, look)?;
     let found = survey.found.clone().ok_or_else(|| no_lab(&survey.inventory, name))?;
     let prepared = prepare(found.lab.clone(), &survey, false)?;
-    Ok(Again { prepared, found, lacks_image: survey.image.is_none() })
+    let entry = match &survey.spec.folder {
+        Some(folder) => format!("`{}`", folder.display()),
+        None => "virtlab's own catalogue".to_owned(),
+    };
+    let is_kept = survey.kept.is_some() && StateDir::of(&found.lab)?.keeps(&found.lab);
+    Ok(Again { prepared, found, entry, is_kept, lacks_image: survey.image.is_none() })
 }
 
 /// A survey, and the lock that keeps other virtlabs from taking what it found free.

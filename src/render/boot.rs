@@ -64,12 +64,17 @@ pub fn ipxe_start(templates: &Templates, lab: &Lab, next: &str) -> Result<String
     templates.render("boot-templates/boot.ipxe.j2", context)
 }
 
+/// The name of the template that [`ipxe_script`] renders.
+pub(crate) const IPXE_TEMPLATE: &str = "boot-templates/node.ipxe.j2";
+/// The name of the template that [`pxelinux_cfg`] renders.
+pub(crate) const PXELINUX_TEMPLATE: &str = "boot-templates/pxelinux.cfg.j2";
+
 /// The iPXE script that boots `entry`, under BIOS and UEFI both.
 ///
 /// # Errors
 /// If the template is wrong.
 pub fn ipxe_script(templates: &Templates, entry: &Entry) -> Result<String> {
-    templates.render("boot-templates/node.ipxe.j2", EntryContext::new(entry))
+    templates.render(IPXE_TEMPLATE, EntryContext::new(entry))
 }
 
 /// The pxelinux config that boots `entry`.
@@ -77,7 +82,7 @@ pub fn ipxe_script(templates: &Templates, entry: &Entry) -> Result<String> {
 /// # Errors
 /// If the template is wrong.
 pub fn pxelinux_cfg(templates: &Templates, entry: &Entry) -> Result<String> {
-    templates.render("boot-templates/pxelinux.cfg.j2", EntryContext::new(entry))
+    templates.render(PXELINUX_TEMPLATE, EntryContext::new(entry))
 }
 
 /// The name of a node's own iPXE script in a folder: what [`IPXE_OWN_SCRIPT`] is for that node.

@@ -7,6 +7,7 @@ pub mod config;
 pub(crate) mod element;
 pub(crate) mod inventory;
 pub mod pxe;
+pub(crate) mod secrets;
 pub(crate) mod ssh_config;
 pub mod xml;
 

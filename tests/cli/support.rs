@@ -41,10 +41,16 @@ impl User {
 
     /// What libvirt has of a lab of this name, with a node for each state, as virtlab made it.
     pub(crate) fn lab(&self, name: &str, states: &[&str]) -> String {
+        self.lab_with(name, states, &[])
+    }
+
+    /// The same, made with more flags.
+    pub(crate) fn lab_with(&self, name: &str, states: &[&str], flags: &[&str]) -> String {
         let nodes = states.len().to_string();
         let render = |part: &str, node: &str| {
             let mut command = self.virtlab(&["render", name, "--image", "tiny.toml"]);
             command.args(["--subnet", "10.201.0.0/24", "--nodes", &nodes]);
+            command.args(flags);
             let output = command.args(["--part", part, "--node", node]).output().unwrap();
             assert!(output.status.success(), "{}", text(&output.stderr));
             text(&output.stdout)
