@@ -16,6 +16,7 @@ mod debian_installer;
 mod discovery;
 mod events;
 mod external_pxe;
+mod foreign;
 mod killing;
 mod ksm;
 mod lab;
