@@ -42,6 +42,9 @@ pub struct NodeMemory {
     /// Why numbers are missing.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub missing: Vec<String>,
+    /// It does not run, so it takes none.
+    #[serde(skip)]
+    pub takes_none: bool,
 }
 
 impl NodeMemory {
@@ -55,10 +58,24 @@ impl NodeMemory {
             missing,
         } = memory;
         let node = node.to_owned();
-        Self { node, resident_bytes, proportional_bytes, saved_bytes, merged_bytes, missing }
+        let takes_none = false;
+        Self {
+            node,
+            resident_bytes,
+            proportional_bytes,
+            saved_bytes,
+            merged_bytes,
+            missing,
+            takes_none,
+        }
     }
 
-    /// A node without a process on this host, and why: it is shut off, or runs elsewhere.
+    /// A node that takes no memory, and why: it is off, or not there.
+    pub fn none(node: &str, reason: &str) -> Self {
+        Self { takes_none: true, ..Self::unknown(node, reason) }
+    }
+
+    /// A node that runs without a process on this host that could be asked, and why.
     pub fn unknown(node: &str, reason: &str) -> Self {
         Self { node: node.to_owned(), missing: vec![reason.to_owned()], ..Self::default() }
     }
@@ -85,9 +102,11 @@ pub struct LabMemory {
 }
 
 impl LabMemory {
-    /// Sums up the nodes; a sum over a node that is not known is not known.
+    /// Sums up the nodes that take memory; a sum over one whose memory is not known is not known.
     pub fn new(nodes: Vec<NodeMemory>, ksm: Option<KsmStatus>) -> Self {
-        let sum = |of: fn(&NodeMemory) -> Option<u64>| nodes.iter().map(of).sum::<Option<u64>>();
+        let sum = |of: fn(&NodeMemory) -> Option<u64>| {
+            nodes.iter().filter(|node| !node.takes_none).map(of).sum::<Option<u64>>()
+        };
         Self {
             resident_bytes: sum(|node| node.resident_bytes),
             merged_bytes: sum(|node| node.merged_bytes),
@@ -201,8 +220,8 @@ pub(crate) mod tests {
         let reason = "`ksm_merging_pages` is readable to root only";
         let hidden =
             |name| NodeMemory { missing: vec![reason.to_owned()], ..node(name, 384, None) };
-        let off = NodeMemory::unknown("lab-3", "shut off");
-        let lab = LabMemory::new(vec![hidden("lab-1"), hidden("lab-2"), off], None);
+        let away = NodeMemory::unknown("lab-3", "elsewhere");
+        let lab = LabMemory::new(vec![hidden("lab-1"), hidden("lab-2"), away], None);
         insta::assert_snapshot!(plain(&lab.table()), @"
         NODE   RESIDENT  MERGED  UNIQUE
         lab-1  384 MiB   -       -
@@ -210,8 +229,24 @@ pub(crate) mod tests {
         lab-3  -         -       -
         total  -         -       -
         ");
-        assert_eq!(lab.missing(), [reason, "shut off"]);
+        assert_eq!(lab.missing(), [reason, "elsewhere"]);
         assert_eq!(lab.summary(), "KSM: not available");
+    }
+
+    #[test]
+    fn a_node_that_is_off_does_not_hide_the_memory_of_the_others() {
+        let off = NodeMemory::none("lab-2", "a node is off");
+        let lab = LabMemory::new(vec![node("lab-1", 384, Some(300)), off], None);
+        insta::assert_snapshot!(plain(&lab.table()), @"
+        NODE   RESIDENT  MERGED   UNIQUE
+        lab-1  384 MiB   300 MiB  84.0 MiB
+        lab-2  -         -        -
+        total  384 MiB   300 MiB  84.0 MiB
+        ");
+        assert_eq!(
+            lab.line(),
+            "memory: 384 MiB resident, 300 MiB of it merged; KSM: not available"
+        );
     }
 
     #[test]

@@ -19,10 +19,10 @@ pub(crate) fn observe(hypervisor: &Hypervisor, found: &Found) -> Result<LabMemor
     let page_size = Ksm::host().page_size();
     let node_memory = |index: u32, name: &str| {
         let (Some(state), Some(domain)) = (found.domains.get(&index), domains.get(&index)) else {
-            return NodeMemory::unknown(name, "a node is missing");
+            return NodeMemory::none(name, "a node is missing");
         };
         match (state, pids.get(&domain.uuid)) {
-            (DomainState::Off, _) => NodeMemory::unknown(name, "a node is off"),
+            (DomainState::Off, _) => NodeMemory::none(name, "a node is off"),
             (_, Some(pid)) => NodeMemory::of(name, processes.memory(*pid, page_size)),
             (_, None) if is_local => {
                 NodeMemory::unknown(name, "there is no QEMU process of a node on this host")

@@ -8,6 +8,7 @@ pub(crate) mod first_steps;
 pub(crate) mod logins;
 pub(crate) mod memory;
 pub(crate) mod missing;
+mod now;
 pub(crate) mod readiness;
 pub(crate) mod targets;
 pub(crate) mod unheard;
@@ -22,17 +23,15 @@ use anyhow::Result;
 use serde::{Serialize, Serializer};
 
 use self::discovery::DiscoveryStatus;
-use self::readiness::endpoints;
 use crate::boot_server::recorder::timeline::NodeTimeline;
 use crate::boot_server::stage::Stage;
 use crate::cluster::etcd;
 use crate::error::{did_you_mean, hinted};
 use crate::host::dnsmasq;
 use crate::hypervisor::{Found, Hypervisor, Inventory};
-use crate::images::Readiness;
 use crate::lab::metadata::Power;
 use crate::lab::plan::DomainState;
-use crate::lab::{Lab, LabName, MacAddr};
+use crate::lab::{LabName, MacAddr};
 use crate::memory::LabMemory;
 
 /// What `-o json` prints.
@@ -127,7 +126,7 @@ pub(crate) fn look(
             }
         })
         .collect();
-    let report = are_ready_now(lab, &mut nodes, client_port)?;
+    let report = now::ask(lab, &mut nodes, timeline, client_port)?;
     for node in &mut nodes {
         let stage = seen(node.index).and_then(NodeTimeline::stage);
         node.state = match (node.domain, node.ready, stage) {
@@ -151,46 +150,6 @@ pub(crate) fn look(
         memory: memory::observe(hypervisor, found)?,
         differences: Vec::new(),
     })
-}
-
-/// Asks the nodes themselves, all at the same time.
-fn are_ready_now(
-    lab: &Lab,
-    nodes: &mut [NodeStatus],
-    client_port: u16,
-) -> Result<Option<etcd::Report>> {
-    // An etcd that is down is a member all the same, unless somebody stopped its node.
-    let is_asked = |node: &&NodeStatus| match lab.spec.ready {
-        Readiness::Etcd => node.wanted == Power::On,
-        Readiness::Ssh => node.domain == Some(DomainState::Running),
-        Readiness::Config => {
-            node.domain == Some(DomainState::Running)
-                && node.seconds.contains_key(Stage::Ready.name())
-        }
-    };
-    let asked: Vec<(&str, IpAddr)> = nodes
-        .iter()
-        .filter(is_asked)
-        .filter_map(|node| Some((node.name.as_str(), node.ip?)))
-        .collect();
-    let report = if lab.spec.ready == Readiness::Etcd {
-        let stopped = nodes.iter().filter(|node| node.wanted != Power::On);
-        let stopped: Vec<IpAddr> = stopped.filter_map(|node| node.ip).collect();
-        let mark = lab.uuid.to_string();
-        Some(etcd::examine_without(&endpoints(&asked, client_port), &stopped, &mark)?)
-    } else {
-        None
-    };
-    let ready = match &report {
-        Some(report) => report.nodes.iter().map(|node| node.healthy).collect(),
-        None => readiness::are_ready(lab, &asked)?,
-    };
-    let both = asked.iter().zip(ready).filter(|(_, ready)| *ready);
-    let ready: Vec<String> = both.map(|((name, _), _)| (*name).to_owned()).collect();
-    for node in nodes {
-        node.ready = ready.contains(&node.name);
-    }
-    Ok(report)
 }
 
 pub(crate) fn domain_word(state: Option<DomainState>) -> &'static str {

@@ -1,7 +1,10 @@
 //! `list` and `status`, in every form.
 
-use serde_json::Value;
+use std::net::TcpListener;
 
+use serde_json::{Value, json};
+
+use crate::served::serve;
 use crate::support::{FOREIGN, PAUSED, RUNNING, SHUT_OFF, User, assert_transcript};
 
 #[test]
@@ -56,6 +59,29 @@ fn a_node_that_is_wanted_off_or_paused_is_left_so_and_is_no_fault() {
     let shown = user.says(&["status", "demo"]);
     let planned = user.says(&["create", "demo", "--dry-run"]);
     assert_transcript!("status-wanted", format!("{shown}\n{planned}"));
+}
+
+#[test]
+fn nodes_that_are_off_or_still_boot_are_not_asked_for_their_etcd() {
+    let user = User::new();
+    let lab = user.lab("demo", &[RUNNING, SHUT_OFF, RUNNING]);
+    serve(
+        &user,
+        &lab.replace("\"ready\":\"config\"", "\"ready\":\"etcd\""),
+        &json!([
+            {"power-on": 0, "script": 2600, "kernel": 3100},
+            {"power-on": 0, "script": 2500, "ready": 9000},
+            {"power-on": 0, "script": 2500, "config": 8000, "ready": 9000},
+        ]),
+    );
+    // Who asked them would wait for an answer. Nobody listens on the third, which is asked.
+    let etcd = |node: u32| TcpListener::bind(format!("127.201.0.{}:2379", node + 1)).unwrap();
+    let silent = [etcd(1), etcd(2)];
+    assert_transcript!("status-booting", user.says(&["status", "demo"]));
+    for listener in silent {
+        listener.set_nonblocking(true).unwrap();
+        assert!(listener.accept().is_err(), "a node was asked that cannot answer");
+    }
 }
 
 #[test]

@@ -20,6 +20,7 @@ mod past;
 mod plans;
 mod power;
 mod refusals;
+mod served;
 #[path = "../shared/snapshots.rs"]
 mod snapshots;
 mod streams;

@@ -210,6 +210,26 @@ fn report(
 }
 
 impl Report {
+    /// The same with nodes that were not asked, since somebody knows that they cannot answer, each with the reason. They
+    /// are to be healthy members, and are not.
+    #[must_use]
+    pub fn with_unasked(mut self, unasked: Vec<(Endpoint, String)>) -> Self {
+        self.healthy &= unasked.is_empty();
+        self.nodes.extend(unasked.into_iter().map(|(endpoint, reason)| {
+            let member = self.members.iter().find(|member| member.is_on(endpoint.ip));
+            NodeReport {
+                member: member.map(|member| member.id.clone()),
+                name: endpoint.name,
+                ip: endpoint.ip,
+                healthy: false,
+                learner: false,
+                leader: false,
+                problem: Some(reason),
+            }
+        }));
+        self
+    }
+
     /// What is missing, one line for each thing; empty if the cluster is healthy.
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
@@ -295,6 +315,31 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_node_that_is_known_to_be_off_is_a_member_that_is_not_healthy() {
+        let ip: IpAddr = "10.0.0.3".parse().unwrap();
+        let member = Member {
+            id: "b".to_owned(),
+            name: "x".to_owned(),
+            peer_urls: vec!["http://10.0.0.3:2380".to_owned()],
+            client_urls: Vec::new(),
+            learner: false,
+        };
+        let report = Report {
+            nodes: Vec::new(),
+            members: vec![member],
+            leader: Some("demo-1".to_owned()),
+            read_write_problem: None,
+            absent: 0,
+            healthy: true,
+        };
+        let endpoint = Endpoint { name: "demo-2".to_owned(), ip, port: CLIENT_PORT };
+        let report = report.with_unasked(vec![(endpoint, "the node is off".to_owned())]);
+        assert_eq!(report.problems(), ["demo-2: etcd is not healthy: the node is off"]);
+        assert_eq!((report.nodes[0].member.as_deref(), report.healthy), (Some("b"), false));
+        assert!(report.clone().with_unasked(Vec::new()).problems() == report.problems());
+    }
 
     #[test]
     fn a_url_is_at_an_address_or_not() {
