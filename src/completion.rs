@@ -11,7 +11,9 @@ use clap_complete::engine::{
 use clap_complete::env::Shells;
 
 use crate::cli::Cli;
-use crate::hypervisor::Hypervisor;
+use crate::hypervisor::{Hypervisor, Inventory};
+use crate::output::{Format, Printer};
+use crate::session::Session;
 use crate::status::targets;
 
 /// Answers the shell if it is the shell that runs us, and exits then.
@@ -48,6 +50,10 @@ enum Takes {
     Labs,
     Nodes,
     LabsAndNodes,
+    /// Images of the catalogue, or paths of their entries.
+    Images,
+    /// Kinds of networks, or libvirt networks that are there.
+    Networks,
     /// Paths, here or there.
     Paths,
 }
@@ -59,6 +65,8 @@ impl Takes {
             "LAB" => Some(Self::Labs),
             "NODE" => Some(Self::Nodes),
             "NODE|LAB" => Some(Self::LabsAndNodes),
+            "IMAGE" => Some(Self::Images),
+            "NETWORK" => Some(Self::Networks),
             "[NODE:]PATH" => Some(Self::Paths),
             _ => None,
         })
@@ -74,7 +82,7 @@ fn names(takes: Takes) -> ArgValueCompleter {
         let typed = typed.to_string_lossy();
         let matching = names.into_iter().filter(|name| name.starts_with(typed.as_ref()));
         let mut candidates: Vec<_> = matching.map(CompletionCandidate::new).collect();
-        if takes == Takes::Paths {
+        if matches!(takes, Takes::Paths | Takes::Images) {
             candidates.extend(PathCompleter::any().complete(typed.as_ref().as_ref()));
         }
         candidates
@@ -82,16 +90,35 @@ fn names(takes: Takes) -> ArgValueCompleter {
 }
 
 fn known(uri: Option<&str>, takes: Takes) -> Result<Vec<String>> {
-    let inventory = Hypervisor::open(uri)?.observe()?;
+    let observe = || Hypervisor::open(uri)?.observe();
     let mut names = match takes {
-        Takes::Labs => targets::lab_names(&inventory),
-        Takes::Nodes => targets::node_names(&inventory),
-        Takes::LabsAndNodes => targets::names(&inventory),
-        Takes::Paths => targets::names(&inventory).iter().map(|name| format!("{name}:")).collect(),
+        Takes::Images => images()?,
+        // The kinds are known without libvirt.
+        Takes::Networks => {
+            let there = observe().map(|inventory| inventory.foreign.networks).unwrap_or_default();
+            NETWORKS.iter().map(|kind| (*kind).to_owned()).chain(there).collect()
+        }
+        _ => of_labs(&observe()?, takes),
     };
     names.sort();
     names.dedup();
     Ok(names)
+}
+
+fn images() -> Result<Vec<String>> {
+    let printer = Printer::new(true, Format::default());
+    let catalogue = Session::new(&printer, None, None).catalogue()?;
+    Ok(catalogue.list().into_iter().map(|(name, _)| name).collect())
+}
+
+fn of_labs(inventory: &Inventory, takes: Takes) -> Vec<String> {
+    match takes {
+        Takes::Labs => targets::lab_names(inventory),
+        Takes::Nodes => targets::node_names(inventory),
+        Takes::LabsAndNodes => targets::names(inventory),
+        Takes::Paths => targets::names(inventory).iter().map(|name| format!("{name}:")).collect(),
+        Takes::Images | Takes::Networks => Vec::new(),
+    }
 }
 
 /// What `-c` or `--connect` says in a command line that may not be finished. Without it, libvirt
@@ -108,6 +135,8 @@ fn connection(words: &[OsString]) -> Option<String> {
     })
 }
 
+/// What `--network` takes beside names of libvirt's.
+const NETWORKS: [&str; 4] = ["nat", "isolated", "routed", "bridge"];
 /// What tells a run by the shell from one by a person.
 const VARIABLE: &str = "COMPLETE";
 

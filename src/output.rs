@@ -152,6 +152,17 @@ impl Printer {
         bar
     }
 
+    /// A line that says for how long something is waited for.
+    pub(crate) fn clock(&self, message: &str) -> ProgressBar {
+        let style = ProgressStyle::with_template("{spinner} {msg}, {elapsed}");
+        let bar = ProgressBar::new_spinner().with_style(style.expect("the template is valid"));
+        let bar = self.bars.add(bar.with_message(message.to_owned()));
+        if self.is_live() {
+            bar.enable_steady_tick(SPINNER_TICK);
+        }
+        bar
+    }
+
     fn say(&self, line: impl Display) {
         self.bars.suspend(|| {
             let _ = writeln!(anstream::stderr(), "{line}");
@@ -273,6 +284,12 @@ pub fn seconds(duration: Duration) -> String {
 pub fn terminal_width() -> usize {
     let size = rustix::termios::tcgetwinsize(std::io::stdout());
     size.map(|size| usize::from(size.ws_col)).ok().filter(|width| *width > 0).unwrap_or(80)
+}
+
+/// How many lines the terminal at stderr has; 24 where it is none.
+pub(crate) fn terminal_rows() -> usize {
+    let size = rustix::termios::tcgetwinsize(std::io::stderr());
+    size.map(|size| usize::from(size.ws_row)).ok().filter(|rows| *rows > 0).unwrap_or(24)
 }
 
 /// Erases all and goes to the first line (ECMA-48).

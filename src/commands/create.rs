@@ -7,7 +7,8 @@ use super::progress;
 use crate::cli::CreateArgs;
 use crate::cluster::etcd;
 use crate::error::Interrupted;
-use crate::hypervisor::Hypervisor;
+use crate::hypervisor::{Found, Hypervisor};
+use crate::images::Readiness;
 use crate::lab::plan::{self, Goal, LabStep, Observed, Step};
 use crate::provision::apply::Applier;
 use crate::provision::discovery_url;
@@ -98,6 +99,16 @@ pub(super) fn make(session: &Session, args: &CreateArgs, nodes: Option<u32>) -> 
     // Others may look after the lab, or destroy it, while it is waited for.
     drop(alone);
     if args.no_wait {
+        // Nodes that were stopped or paused stay so.
+        let boots = found.as_ref().is_none_or(|found| !found.nodes_to_run().is_empty());
+        let done = match nodes {
+            Some(nodes) => format!("lab `{name}` has {nodes} nodes now"),
+            None => format!("lab `{name}` is made"),
+        };
+        let rest = format!("; `virtlab wait {name}` waits until it is ready");
+        if !steps.is_empty() {
+            session.printer.note(if boots { done + &rest } else { done });
+        }
         return Ok(());
     }
     let inventory = session.observe(&hypervisor)?;
@@ -119,7 +130,20 @@ pub(super) fn make(session: &Session, args: &CreateArgs, nodes: Option<u32>) -> 
     })?;
     let inventory = session.observe(&hypervisor)?;
     let found = inventory.labs.get(&lab.uuid).ok_or_else(|| no_lab(&inventory, &lab.name))?;
-    super::status::print(session, &hypervisor, found, etcd::CLIENT_PORT)
+    super::status::print(session, &hypervisor, found, etcd::CLIENT_PORT)?;
+    session.printer.note(next_steps(found));
+    Ok(())
+}
+
+/// What one may type next, now that the lab is ready.
+fn next_steps(found: &Found) -> String {
+    let lab = &found.lab;
+    let node = found.nodes_to_run().first().map_or_else(|| lab.name.node(1), |it| it.name.clone());
+    let enter = match lab.spec.ready {
+        Readiness::Ssh => format!("`virtlab ssh {node}` logs in"),
+        Readiness::Config | Readiness::Etcd => format!("`virtlab console {node}` opens a console"),
+    };
+    format!("next: {enter}, `virtlab destroy {}` removes the lab", lab.name)
 }
 
 /// What is to be done, for people to read.

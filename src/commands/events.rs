@@ -117,7 +117,7 @@ impl<'a> Teller<'a> {
                 format!("{}: {}{boots}", name(*node), domain_word(Some(*power)))
             }
             Happening::Address(AddressFound { node, ip }) => format!("{}: has {ip}", name(*node)),
-            Happening::Etcd(change) => etcd(&change.etcd),
+            Happening::Etcd(change) => change.etcd.summary(),
             Happening::Nodes(change) => format!("the lab has {} nodes", change.nodes.len()),
         };
         sanitize(&text)
@@ -134,17 +134,9 @@ fn known(status: &Status) -> Vec<String> {
         format!("{at}  {}: {power}{stage}{ip}", sanitize(&node.name))
     };
     let mut lines: Vec<String> = status.timeline.nodes.iter().map(node).collect();
-    lines.extend(status.timeline.etcd.iter().map(|it| format!("{at}  {}", sanitize(&etcd(it)))));
+    let etcd = status.timeline.etcd.iter().map(ClusterHealth::summary);
+    lines.extend(etcd.map(|summary| format!("{at}  {}", sanitize(&summary))));
     lines
-}
-
-fn etcd(health: &ClusterHealth) -> String {
-    match (&health.leader, health.healthy) {
-        (Some(leader), true) => {
-            format!("etcd: healthy, {} members, leader {leader}", health.members)
-        }
-        _ => format!("etcd: not healthy: {}", health.problems.join("; ")),
-    }
 }
 
 /// The time of day, in UTC, as `13:05:09.120Z`: what a boot is about is seconds.

@@ -18,6 +18,7 @@ mod list;
 mod logs;
 mod memory;
 mod node_states;
+mod node_table;
 mod power;
 mod progress;
 mod pxe;

@@ -9,9 +9,10 @@ use indicatif::ProgressBar;
 use crate::boot_server::recorder::timeline::{NodeTimeline, Timeline};
 use crate::boot_server::stage::Stage;
 use crate::hypervisor::{Found, Hypervisor};
-use crate::lab::Lab;
-use crate::output::Printer;
+use crate::lab::Node;
+use crate::output::{Printer, sanitize, terminal_rows};
 use crate::session::Session;
+use crate::status::behind;
 use crate::status::missing::Awaited;
 use crate::status::wait::{self, News};
 
@@ -28,7 +29,7 @@ pub(super) fn until_ready(
     was_up: bool,
     timeout: Duration,
 ) -> Result<()> {
-    let mut progress = Progress::new(session.printer, &found.lab, was_up);
+    let mut progress = Progress::new(session.printer, &awaited.nodes, was_up);
     let mut show = |news: News| match news {
         News::Known(known) => progress.show(known),
         News::Unheard(unheard) => session.printer.warn(unheard),
@@ -41,7 +42,7 @@ pub(super) fn until_ready(
 /// The stages as they are reached.
 struct Progress<'a> {
     printer: &'a Printer,
-    bars: Vec<ProgressBar>,
+    live: Option<Live>,
     told: BTreeSet<(u32, Stage)>,
     /// What was reached before is no news.
     skips: bool,
@@ -49,15 +50,16 @@ struct Progress<'a> {
 
 impl<'a> Progress<'a> {
     /// `was_up` says that the lab was complete before, so that what its nodes have reached is no news.
-    fn new(printer: &'a Printer, lab: &Lab, was_up: bool) -> Self {
-        let live = printer.is_live() && lab.spec.nodes <= MAX_BARS;
-        let nodes = if live { lab.nodes() } else { Vec::new() };
-        let bars = nodes.iter().map(|node| printer.spinner(&node.name)).collect();
-        Self { printer, bars, told: BTreeSet::new(), skips: was_up }
+    fn new(printer: &'a Printer, awaited: &[Node], was_up: bool) -> Self {
+        let live = printer.is_live().then(|| Live::new(printer, awaited));
+        Self { printer, live, told: BTreeSet::new(), skips: was_up }
     }
 
     /// Shows what is known now.
     fn show(&mut self, known: &Timeline) {
+        if let Some(live) = &self.live {
+            return live.show(known);
+        }
         if std::mem::take(&mut self.skips) {
             let reached = |node: &NodeTimeline| {
                 let index = node.index;
@@ -66,10 +68,6 @@ impl<'a> Progress<'a> {
             self.told.extend(known.nodes.iter().flat_map(reached));
         }
         for node in &known.nodes {
-            if let Some(bar) = self.bars.get(node.index as usize - 1) {
-                bar.set_message(stages(node));
-                continue;
-            }
             for stage in node.stages.keys() {
                 if self.told.insert((node.index, *stage)) && *stage != Stage::PowerOn {
                     let after = node.seconds_to(*stage).unwrap_or_default();
@@ -82,8 +80,53 @@ impl<'a> Progress<'a> {
 
     /// Takes what is live from the terminal.
     fn finish(&self) {
-        self.bars.iter().for_each(ProgressBar::finish_and_clear);
+        self.live.iter().for_each(Live::finish);
     }
+}
+
+/// Lines in place: how many are ready and since when one waits, and a line for each node that has room.
+struct Live {
+    awaited: Vec<u32>,
+    summary: ProgressBar,
+    rows: Vec<ProgressBar>,
+}
+
+impl Live {
+    fn new(printer: &Printer, awaited: &[Node]) -> Self {
+        let summary = printer.clock(&summary(0, awaited.len()));
+        // One line is the summary's, and the cursor stands in the last one.
+        let room = terminal_rows().saturating_sub(2).clamp(1, awaited.len().max(1));
+        let rows = (0..room).map(|_| printer.spinner("")).collect();
+        Self { awaited: awaited.iter().map(|node| node.index).collect(), summary, rows }
+    }
+
+    fn show(&self, known: &Timeline) {
+        let nodes: Vec<&NodeTimeline> =
+            known.nodes.iter().filter(|node| self.awaited.contains(&node.index)).collect();
+        let ready = nodes.iter().filter(|node| node.has(Stage::Ready)).count();
+        self.summary.set_message(summary(ready, self.awaited.len()));
+        let shown = behind::in_room(nodes, self.rows.len());
+        let width = shown.nodes.iter().map(|node| node.name.chars().count()).max().unwrap_or(0);
+        let mut rows = self.rows.iter();
+        for (node, row) in shown.nodes.iter().zip(&mut rows) {
+            row.set_prefix(format!("{:<width$}", sanitize(&node.name)));
+            row.set_message(stages(node));
+        }
+        if let Some(row) = rows.next()
+            && shown.others > 0
+        {
+            row.set_prefix(format!("and {} more, further on", shown.others));
+            row.set_message("");
+        }
+    }
+
+    fn finish(&self) {
+        std::iter::once(&self.summary).chain(&self.rows).for_each(ProgressBar::finish_and_clear);
+    }
+}
+
+fn summary(ready: usize, all: usize) -> String {
+    format!("{ready} of {all} nodes ready")
 }
 
 /// `script 2.5s  kernel 2.8s  …`
@@ -96,6 +139,3 @@ fn stages(node: &NodeTimeline) -> String {
         .collect();
     if stages.is_empty() { "starting".to_owned() } else { stages.join("  ") }
 }
-
-/// More lines than this do not fit on a terminal.
-const MAX_BARS: u32 = 30;

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 
+use super::node_table::{HEADS, row};
 use crate::boot_server::client::Client;
 use crate::boot_server::stage::Stage;
 use crate::cli::ClusterArgs;
@@ -11,7 +12,7 @@ use crate::provision::differences::{self, Difference};
 use crate::provision::drift::Drift;
 use crate::provision::merging;
 use crate::session::Session;
-use crate::status::{self, no_lab};
+use crate::status::{self, NodeStatus, no_lab};
 
 /// Shows the lab of this name.
 pub(super) fn run(session: &Session, args: &ClusterArgs) -> Result<()> {
@@ -60,22 +61,8 @@ pub(super) fn print(
             lab.name
         ));
     }
-    let mut table = Table::new(&[
-        "node", "ip", "mac", "state", "script", "kernel", "initrd", "config", "ready",
-    ]);
-    for node in &status.nodes {
-        let seconds = |stage: Stage| {
-            node.seconds.get(stage.name()).map_or_else(|| "-".to_owned(), |s| format!("{s:.1}s"))
-        };
-        let ip = node.ip.map_or_else(|| "-".to_owned(), |ip| ip.to_string());
-        let mut row = vec![node.name.clone(), ip, node.mac.to_string(), node.state.clone()];
-        row.extend(
-            [Stage::Script, Stage::Kernel, Stage::Initrd, Stage::Config, Stage::Ready].map(seconds),
-        );
-        table.row(row);
-    }
     let names: Vec<String> = status.nodes.iter().map(|node| node.name.clone()).collect();
-    session.printer.listing(&status, &names, &table)?;
+    session.printer.listing(&status, &names, &table(&status.nodes))?;
     if let Some(report) = &status.etcd {
         let summary = match (&report.leader, report.healthy) {
             (Some(leader), true) => {
@@ -88,6 +75,15 @@ pub(super) fn print(
     if let Some(discovery) = &status.discovery {
         super::print_discovery(session.printer, discovery);
     }
-    session.printer.note(status.memory.line());
+    status.memory.lines().iter().for_each(|line| session.printer.note(line));
     Ok(())
+}
+
+fn table(nodes: &[NodeStatus]) -> Table {
+    let mut table = Table::new(&HEADS);
+    for node in nodes {
+        let seconds = |stage: Stage| node.seconds.get(stage.name()).copied();
+        table.row(row(&node.name, node.ip, &node.state, seconds));
+    }
+    table
 }

@@ -14,8 +14,8 @@ mod growth;
 use anyhow::bail;
 use serde::Serialize;
 
-use crate::ksm::KsmStatus;
 use crate::ksm::process::ProcessMemory;
+use crate::ksm::{KsmStatus, Run};
 use crate::output::Table;
 use crate::units::human_bytes;
 
@@ -147,14 +147,18 @@ impl LabMemory {
         }
     }
 
-    /// What `status` has of it, in one line.
-    pub fn line(&self) -> String {
+    /// What `status` has of it: a line, and one more while KSM is on.
+    pub fn lines(&self) -> Vec<String> {
         let resident = cell(self.resident_bytes);
         let merged = match self.merged_bytes {
             Some(merged) if merged > 0 => format!(", {} of it merged", human_bytes(merged)),
             _ => String::new(),
         };
-        format!("memory: {resident} resident{merged}; {}", self.summary())
+        let mut lines = vec![format!("memory: {resident} resident{merged}")];
+        if self.ksm.as_ref().is_some_and(|ksm| ksm.run == Some(Run::Running)) {
+            lines.push(self.summary());
+        }
+        lines
     }
 
     /// A point of the lab's curve: the nodes that run now.
@@ -189,7 +193,6 @@ fn cell(bytes: Option<u64>) -> String {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::ksm::Run;
 
     pub(crate) fn node(name: &str, resident_mib: u64, merged_mib: Option<u64>) -> NodeMemory {
         NodeMemory {
@@ -243,10 +246,7 @@ pub(crate) mod tests {
         lab-2  -         -        -
         total  384 MiB   300 MiB  84.0 MiB
         ");
-        assert_eq!(
-            lab.line(),
-            "memory: 384 MiB resident, 300 MiB of it merged; KSM: not available"
-        );
+        assert_eq!(lab.lines(), ["memory: 384 MiB resident, 300 MiB of it merged"]);
     }
 
     #[test]
@@ -255,9 +255,14 @@ pub(crate) mod tests {
         let mut status = crate::ksm::Ksm::at(tree.path()).status().unwrap();
         status.run = Some(Run::Running);
         status.page_size_bytes = 4096;
-        let lab = LabMemory::new(vec![node("lab-1", 384, Some(300))], Some(status));
+        let mut stopped = status.clone();
+        stopped.run = Some(Run::Stopped);
+        let nodes = vec![node("lab-1", 384, Some(300))];
+        assert_eq!(LabMemory::new(nodes.clone(), Some(stopped)).lines().len(), 1);
+        let lab = LabMemory::new(nodes, Some(status));
         let expected = "KSM: running, 4.06 GiB saved on this host, 219 MiB in use, 37 full scans";
         assert_eq!(lab.summary(), expected);
+        assert_eq!(lab.lines()[1], expected);
         let json = serde_json::to_value(&lab).unwrap();
         assert_eq!(json["nodes"][0]["merged_bytes"], 300 << 20);
         assert_eq!(json["unique_bytes"], 84 << 20);

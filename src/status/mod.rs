@@ -1,6 +1,7 @@
 //! How a lab is doing: what its objects, its boot server and its nodes say. Nothing here prints.
 
 pub(crate) mod addresses;
+pub(crate) mod behind;
 mod cluster;
 pub(crate) mod console_log;
 pub(crate) mod discovery;

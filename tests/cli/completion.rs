@@ -40,6 +40,10 @@ fn bash_completes_commands_and_the_names_of_labs_and_nodes() {
         ("virtlab wait demo --for o", "off"),
         ("virtlab inventory --host d", "demo-1 demo-2"),
         ("virtlab inventory d", "demo"),
+        ("virtlab create --image mi", "micro"),
+        ("virtlab create --image tin", "tiny.toml"),
+        ("virtlab image pull f", "fedora-coreos flatcar"),
+        ("virtlab create --network ", "bridge default isolated nat routed"),
         ("virtlab cp tin", "tiny.toml"),
         ("virtlab cp tiny.toml d", "demo-1: demo-2: demo:"),
     ] {

@@ -32,7 +32,7 @@ fn a_lab_of_0_1_is_served_again_and_destroyed() {
     let status = lab.served("/status");
     assert!(status.contains("1795509864753"), "{status}");
     let shown = lab.user.says(&["status", "old", "-q"]);
-    assert!(shown.contains("old-1  10.201.0.2  52:54:00:cb:00:01  initrd"), "{shown}");
+    assert!(shown.contains("old-1  10.201.0.2  initrd"), "{shown}");
     let destroyed = lab.user.says(&["destroy", "old"]);
     assert!(destroyed.contains("lab `old` is gone"), "{destroyed}");
     assert!(!lab.state().exists());

@@ -46,15 +46,18 @@ fn node((index, stages): (u32, &Value)) -> Value {
     })
 }
 
-/// `/status`, and `/events` with nothing but the snapshot. <https://html.spec.whatwg.org/multipage/server-sent-events.html>
+/// `/status`, and `/events` with the snapshot and nothing more until the client leaves.
+/// <https://html.spec.whatwg.org/multipage/server-sent-events.html>
 fn answer(mut stream: TcpStream, status: &str) {
     let mut lines = BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok);
     let request = lines.next().unwrap_or_default();
     while lines.next().is_some_and(|line| !line.is_empty()) {}
-    let (head, body) = if request.contains(" /events ") {
-        ("Content-Type: text/event-stream", format!("event: snapshot\nid: 10\ndata: {status}\n\n"))
+    let head = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type:";
+    if request.contains(" /events ") {
+        let message = format!("event: snapshot\nid: 10\ndata: {status}\n\n");
+        let _ = write!(stream, "{head} text/event-stream\r\n\r\n{message}");
+        lines.next();
     } else {
-        ("Content-Type: application/json", status.to_owned())
-    };
-    let _ = write!(stream, "HTTP/1.1 200 OK\r\n{head}\r\nConnection: close\r\n\r\n{body}");
+        let _ = write!(stream, "{head} application/json\r\n\r\n{status}");
+    }
 }

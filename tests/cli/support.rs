@@ -170,7 +170,8 @@ pub(crate) fn filters() -> Settings {
             "Failed to open file '$1': No such file or directory",
         ),
         // KSM is the host's, and other programs may use it.
-        (r"(?m)^memory: .*", "memory: [KSM]"),
+        (r"(?m)^memory: .*", "memory: [MEMORY]"),
+        (r"(?m)^KSM: .*\n", ""),
         (r#""ksm": (\{[^}]*\}|null)"#, "\"ksm\": [KSM]"),
         (r"(?m)^  ksm:( null)?\n(    .*\n)*", "  ksm: [KSM]\n"),
     ] {

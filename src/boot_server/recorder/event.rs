@@ -118,6 +118,18 @@ pub struct NodeIdentity {
     pub ip: Option<IpAddr>,
 }
 
+impl ClusterHealth {
+    /// It in one line.
+    pub(crate) fn summary(&self) -> String {
+        match (&self.leader, self.healthy) {
+            (Some(leader), true) => {
+                format!("etcd: healthy, {} members, leader {leader}", self.members)
+            }
+            _ => format!("etcd: not healthy: {}", self.problems.join("; ")),
+        }
+    }
+}
+
 impl StageReached {
     /// A stage that is reached by no request to the boot server.
     pub fn unasked(node: u32, stage: Stage) -> Self {
