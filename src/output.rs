@@ -6,6 +6,7 @@
 pub(crate) mod guest_text;
 pub(crate) mod prefix;
 pub(crate) mod raw_terminal;
+pub(crate) mod screen;
 
 use std::collections::BTreeSet;
 use std::fmt::Display;

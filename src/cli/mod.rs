@@ -98,7 +98,7 @@ pub enum Command {
     List,
 
     /// Show how far the nodes of a lab are
-    Status(ClusterArgs),
+    Status(StatusArgs),
 
     /// Wait until nodes are ready, or off
     Wait(WaitArgs),
@@ -289,6 +289,18 @@ pub struct ClusterArgs {
     /// Port on which etcd listens for clients
     #[arg(long, value_name = "PORT", default_value_t = 2379, env = "VIRTLAB_CLIENT_PORT")]
     pub client_port: u16,
+}
+
+/// `status`.
+#[derive(Args, Debug)]
+pub struct StatusArgs {
+    /// Which lab, and its etcd
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+
+    /// Show the table live, as the boot server knows it; q leaves
+    #[arg(short, long)]
+    pub watch: bool,
 }
 
 /// `create`.

@@ -31,6 +31,7 @@ mod status;
 mod verify;
 mod version;
 mod wait;
+mod watch;
 
 use anstream::{AutoStream, ColorChoice};
 use anyhow::Result;

@@ -1,4 +1,4 @@
-//! A row for each node, with the seconds to each stage: what `status` prints.
+//! A row for each node, with the seconds to each stage: what `status` prints once, and draws with `--watch`.
 
 use std::net::IpAddr;
 

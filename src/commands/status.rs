@@ -3,9 +3,10 @@
 use anyhow::Result;
 
 use super::node_table::{HEADS, row};
+use super::watch;
 use crate::boot_server::client::Client;
 use crate::boot_server::stage::Stage;
-use crate::cli::ClusterArgs;
+use crate::cli::{ClusterArgs, StatusArgs};
 use crate::hypervisor::{Found, Hypervisor};
 use crate::output::Table;
 use crate::provision::differences::{self, Difference};
@@ -15,12 +16,16 @@ use crate::session::Session;
 use crate::status::{self, NodeStatus, no_lab};
 
 /// Shows the lab of this name.
-pub(super) fn run(session: &Session, args: &ClusterArgs) -> Result<()> {
+pub(super) fn run(session: &Session, args: &StatusArgs) -> Result<()> {
     let hypervisor = session.hypervisor()?;
     let inventory = session.observe(&hypervisor)?;
     merging::repair(session.printer, &hypervisor, &inventory);
-    let Some(found) = inventory.lab(&args.lab) else { return Err(no_lab(&inventory, &args.lab)) };
-    print(session, &hypervisor, found, args.client_port)
+    let ClusterArgs { lab, client_port } = &args.cluster;
+    let Some(found) = inventory.lab(lab) else { return Err(no_lab(&inventory, lab)) };
+    if args.watch {
+        return watch::run(session, &hypervisor, &found.lab);
+    }
+    print(session, &hypervisor, found, *client_port)
 }
 
 /// Shows a lab.

@@ -1,7 +1,11 @@
 //! Looking into nodes, as far as libvirt's test driver goes.
 
-use std::process::Stdio;
+use std::io::Write;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
+use fs_err as fs;
 use serde_json::{Value, json};
 
 use crate::served::serve;
@@ -25,6 +29,57 @@ fn logs_and_consoles_that_cannot_be_had_are_refused_with_the_way_out() {
 }
 
 #[test]
+fn a_table_that_is_watched_follows_the_size_of_its_terminal_and_gives_it_back() {
+    let user = served(20);
+    let shown = user.path().join("shown");
+    let script = format!(
+        "stty rows 24 cols 80; tty; stty -g; {} status demo --watch; echo exit $?; stty -g",
+        env!("CARGO_BIN_EXE_virtlab")
+    );
+    for (leave, colours) in [("q", true), ("\x03", false)] {
+        let mut command = user.program("script", "bsdutils");
+        command.args(["-qec", &script, "/dev/null"]);
+        command.env("TERM", "xterm").env_remove("NO_COLOR");
+        if !colours {
+            command.env("NO_COLOR", "1");
+        }
+        command.stdin(Stdio::piped()).stdout(fs::File::create(&shown).unwrap().into_file());
+        let mut child = command.spawn().unwrap();
+        let mut keys = child.stdin.take().unwrap();
+        let said = || fs::read_to_string(&shown).unwrap();
+        wait_until(&said, |said| said.contains("demo-20"));
+        let picture = said();
+        let rows = plain(picture.rsplit("\x1b[H").next().unwrap());
+        assert!(rows.starts_with("demo: 2 of 20 nodes ready (q leaves)\nNODE "), "{rows}");
+        assert_eq!(rows.matches("\ndemo-").count(), 20, "{rows}");
+        assert_eq!(picture.contains("\x1b[1mNODE "), colours, "{picture:?}");
+
+        let tty = picture.lines().next().unwrap().trim();
+        let stty = ["-F", tty, "rows", "6", "cols", "30"];
+        assert!(Command::new("stty").args(stty).status().unwrap().success());
+        wait_until(&said, |said| said.contains("and 17 more, further on"));
+        let picture = said();
+        let rows = plain(picture.rsplit("\x1b[H").next().unwrap());
+        let expected = "demo: 2 of 20 nodes ready (q l\n\
+                        NODE    IP           STATE   S\n\
+                        demo-3  127.201.0.4  config  2\n\
+                        demo-4  127.201.0.5  config  2\n\
+                        demo-5  127.201.0.6  config  2\n\
+                        and 17 more, further on";
+        assert_eq!(rows.trim_end(), expected);
+
+        keys.write_all(leave.as_bytes()).unwrap();
+        assert!(child.wait().unwrap().success());
+        let said = said();
+        let lines: Vec<&str> = said.lines().collect();
+        let [.., exit, after] = lines[..] else { panic!("{said}") };
+        assert!(exit.ends_with("\x1b[?25h\x1b[?1049lexit 0"), "{exit:?}");
+        // The terminal is set as before.
+        assert_eq!(lines[1], after, "{said:?}");
+    }
+}
+
+#[test]
 fn who_waits_on_a_small_terminal_sees_the_nodes_that_are_most_behind() {
     let user = served(20);
     let own = env!("CARGO_BIN_EXE_virtlab");
@@ -39,6 +94,12 @@ fn who_waits_on_a_small_terminal_sees_the_nodes_that_are_most_behind() {
     assert!(live.contains("and 15 more, further on"), "{said}");
     assert!(!live.contains("demo-1 ") && !live.contains("demo-8 "), "{said}");
     assert!(end.starts_with("lab `demo` is not ready after 3.0s"), "{said}");
+}
+
+#[test]
+fn what_is_no_terminal_is_not_drawn_on() {
+    let user = served(1);
+    assert_transcript!("watch-refused", user.says(&["status", "demo", "--watch"]));
 }
 
 /// A user with a lab of so many nodes, of which the first two are ready and the others nearly.
@@ -56,4 +117,13 @@ fn served(nodes: usize) -> User {
 /// A picture without what drives the terminal.
 fn plain(picture: &str) -> String {
     anstream::adapter::strip_str(picture).to_string().replace('\r', "")
+}
+
+#[track_caller]
+fn wait_until(said: &dyn Fn() -> String, is_it: impl Fn(&str) -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !is_it(&said()) {
+        assert!(Instant::now() < deadline, "{}", said());
+        thread::sleep(Duration::from_millis(30));
+    }
 }
