@@ -6,7 +6,7 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use fs_err as fs;
 
 /// How a lock is held.
@@ -106,6 +106,19 @@ pub(crate) fn replace(path: &Path, bytes: &[u8], readers: Readers) -> Result<()>
 /// The folder that a file is in.
 pub(crate) fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Fails if no file can be written where `flag` wants one: what comes before the writing may take long.
+///
+/// # Errors
+/// With the path and the flag.
+pub(crate) fn require_writable(flag: &str, path: &Path) -> Result<()> {
+    if path.is_dir() {
+        bail!("`{}` ({flag}) is a folder", path.display());
+    }
+    let tried = tempfile::tempfile_in(folder_of(path));
+    tried.with_context(|| format!("writing to the folder of `{}` ({flag})", path.display()))?;
+    Ok(())
 }
 
 const POLL: Duration = Duration::from_millis(50);

@@ -30,5 +30,7 @@ mod session;
 pub mod signals;
 pub mod state;
 mod status;
+mod svg;
 pub mod template;
 pub mod units;
+mod waterfall;

@@ -281,6 +281,19 @@ pub fn seconds(duration: Duration) -> String {
     }
 }
 
+/// Whether the user's locale can show more than ASCII.
+pub(crate) fn is_utf8_locale() -> bool {
+    let names = ["LC_ALL", "LC_CTYPE", "LANG"];
+    is_utf8(names.map(|name| std::env::var(name).ok()))
+}
+
+/// The first of POSIX' variables for character sets that says something counts.
+fn is_utf8(variables: [Option<String>; 3]) -> bool {
+    let locale = variables.into_iter().flatten().find(|value| !value.is_empty());
+    let locale = locale.unwrap_or_default().to_ascii_lowercase();
+    locale.contains("utf-8") || locale.contains("utf8")
+}
+
 /// How many columns the terminal at stdout has; 80 where it is none.
 pub fn terminal_width() -> usize {
     let size = rustix::termios::tcgetwinsize(std::io::stdout());
@@ -339,6 +352,19 @@ mod tests {
             ("cut \u{1b}[3", "cut "),
         ] {
             assert_eq!(console_text(log), shown, "{log:?}");
+        }
+    }
+
+    #[test]
+    fn the_first_variable_that_says_something_tells_the_character_set() {
+        for (variables, expected) in [
+            ([None, None, None], false),
+            ([None, None, Some("de_DE.UTF-8")], true),
+            ([Some(""), Some("C.utf8"), Some("C")], true),
+            ([Some("C"), Some("C.UTF-8"), Some("C.UTF-8")], false),
+        ] {
+            let variables = variables.map(|it| it.map(ToOwned::to_owned));
+            assert_eq!(is_utf8(variables.clone()), expected, "{variables:?}");
         }
     }
 

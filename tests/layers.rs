@@ -10,14 +10,14 @@ use fs_err as fs;
 /// those that stand before its own on the same floor.
 const FLOORS: [&[&str]; 10] = [
     &["error", "units", "signals", "files", "deadline", "output"],
-    &["template", "packages", "loaders"],
+    &["template", "packages", "loaders", "svg"],
     &["images"],
     &["lab"],
     &["host", "config", "render", "cluster"],
     &["ksm"],
     &["memory"],
     &["cli", "hypervisor", "boot_server"],
-    &["state", "hint", "session", "doctor", "status", "completion", "provision"],
+    &["waterfall", "state", "hint", "session", "doctor", "status", "completion", "provision"],
     &["commands", "main", "lib"],
 ];
 

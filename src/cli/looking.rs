@@ -1,4 +1,6 @@
-//! The command line of what looks into labs and nodes: events, logs, console.
+//! The command line of what looks into labs and nodes: events, timeline, logs, console.
+
+use std::path::PathBuf;
 
 use clap::Args;
 
@@ -14,6 +16,18 @@ pub struct EventsArgs {
     /// Go on with each change, until Ctrl-C or the end of the lab
     #[arg(short, long)]
     pub follow: bool,
+}
+
+/// `timeline`.
+#[derive(Args, Debug)]
+pub struct TimelineArgs {
+    /// Name of the lab
+    #[arg(value_name = "LAB", default_value = "lab", env = "VIRTLAB_LAB")]
+    pub lab: LabName,
+
+    /// Draw it into this file as well, as SVG
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
 }
 
 /// `logs`.

@@ -19,7 +19,7 @@ use clap_complete::env::Shells;
 use self::image::ImageCommand;
 use self::ksm::KsmCommand;
 use self::login::{CpArgs, ExecArgs, InventoryArgs, SshArgs, SshConfigArgs};
-use self::looking::{ConsoleArgs, EventsArgs, ExplainArgs, LogsArgs};
+use self::looking::{ConsoleArgs, EventsArgs, ExplainArgs, LogsArgs, TimelineArgs};
 use self::memory::MemoryArgs;
 use self::power::{PowerArgs, RestartArgs, StartArgs, StopArgs, WaitArgs};
 use self::pxe::PxeCommand;
@@ -144,6 +144,9 @@ pub enum Command {
 
     /// Print what is known of a lab, and each change as it happens
     Events(EventsArgs),
+
+    /// Draw the last boot of each node, stage by stage
+    Timeline(TimelineArgs),
 
     /// Show what nodes write to their serial consoles
     Logs(LogsArgs),

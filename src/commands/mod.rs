@@ -28,6 +28,7 @@ mod serve;
 mod ssh;
 mod ssh_config;
 mod status;
+mod timeline;
 mod verify;
 mod version;
 mod wait;
@@ -84,6 +85,7 @@ pub fn run(cli: Cli, printer: &Printer) -> Result<()> {
         Command::SshConfig(args) => ssh_config::run(&session, &args),
         Command::Inventory(args) => inventory::run(&session, &args),
         Command::Events(args) => events::run(&session, &args),
+        Command::Timeline(args) => timeline::run(&session, &args),
         Command::Logs(args) => logs::run(&session, &args),
         Command::Console(args) => console::run(&session, &args),
         Command::Destroy(args) => destroy::run(&session, &args),

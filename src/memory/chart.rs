@@ -9,13 +9,12 @@
 mod scale;
 
 use anyhow::{Context, Result};
-use minijinja::Environment;
-use minijinja::value::Serde;
 use serde::Serialize;
 
 use crate::memory::{Analysis, Curve, Sample};
+use crate::svg::{self, TITLE_LENGTH, Tick, px};
 use crate::units::{human_bytes, human_signed_bytes};
-use scale::{NodeScale, Tick, memory_scale, px};
+use scale::{NodeScale, memory_scale};
 
 /// A curve to draw, and what stands above it.
 #[derive(Clone, Debug)]
@@ -33,13 +32,7 @@ impl<'a> Chart<'a> {
     /// The same with another title; what does not fit is cut.
     #[must_use]
     pub fn titled(self, title: &str) -> Self {
-        let title = match title.char_indices().nth(TITLE_LENGTH) {
-            Some((end, _)) => format!("{}…", title[..end].trim_end()),
-            None => title.to_owned(),
-        };
-        // Nothing that XML cannot hold.
-        let title = title.chars().filter(|c| !c.is_control()).collect();
-        Self { title, ..self }
+        Self { title: svg::fitting(title, TITLE_LENGTH), ..self }
     }
 
     /// Draws it.
@@ -48,14 +41,7 @@ impl<'a> Chart<'a> {
     /// If the curve has no samples.
     pub fn to_svg(&self) -> Result<String> {
         let analysis = self.curve.analysis().context("drawing a chart: there are no samples")?;
-        let mut environment = Environment::new();
-        environment.set_undefined_behavior(minijinja::UndefinedBehavior::Strict);
-        environment.set_formatter(|out, _, value| {
-            let text = value.to_string();
-            Ok(out.write_str(&quick_xml::escape::escape(text.as_str()))?)
-        });
-        let drawing = Serde(self.drawing(&analysis));
-        environment.render_str(TEMPLATE, drawing).context("drawing a chart")
+        svg::render(TEMPLATE, self.drawing(&analysis)).context("drawing a chart")
     }
 
     fn drawing(&self, analysis: &Analysis) -> Drawing {
@@ -259,8 +245,6 @@ const RIGHT: i32 = 800;
 const TOP: i32 = 90;
 const BOTTOM: i32 = 462;
 
-/// So many characters fit into the width even where the only font is a wide one.
-const TITLE_LENGTH: usize = 64;
 /// The three lines of text at a curve's end.
 const LABEL_HEIGHT: f64 = 58.0;
 const DOT_GAP: f64 = 12.0;

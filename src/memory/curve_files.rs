@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use fs_err as fs;
 
 use super::{Chart, Curve};
+use crate::files;
 
 /// Where a curve is kept.
 #[derive(Clone, Copy, Debug)]
@@ -22,11 +23,9 @@ impl CurveFiles<'_> {
     /// Measuring takes long: that the files cannot be written is told before.
     pub(crate) fn require_writable(self) -> Result<()> {
         for (flag, path) in [("--svg", self.svg), ("--csv", self.csv)] {
-            let Some(path) = path else { continue };
-            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-            tempfile::tempfile_in(folder.unwrap_or(Path::new("."))).with_context(|| {
-                format!("writing to the folder of `{}` ({flag})", path.display())
-            })?;
+            if let Some(path) = path {
+                files::require_writable(flag, path)?;
+            }
         }
         Ok(())
     }

@@ -25,3 +25,4 @@ mod served;
 mod snapshots;
 mod streams;
 mod support;
+mod timeline;

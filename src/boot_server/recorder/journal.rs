@@ -63,6 +63,14 @@ impl Journal {
         Ok((Self { path: path.to_owned(), file, length }, kept))
     }
 
+    /// What the journal at `path` holds; nothing is changed in it.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub(super) fn read(path: &Path) -> Result<Kept> {
+        Ok(read(&String::from_utf8_lossy(&fs::read(path)?)))
+    }
+
     /// Adds an event, and gives the length of its line.
     ///
     /// # Errors

@@ -47,10 +47,7 @@ impl Recorder {
         let first = recent.front().map_or_else(now_ms, |(event, _)| event.id - 1);
         let begun = || Checkpoint { id: first, checkpoint: Timeline::new(nodes) };
         let before = checkpoint.unwrap_or_else(begun);
-        let mut timeline = before.checkpoint.clone();
-        for (event, _) in &recent {
-            timeline.apply(event);
-        }
+        let timeline = replay(&before.checkpoint, &recent);
         let recent_bytes = recent.iter().map(|(_, length)| length).sum();
         let newest = recent.back().map_or(before.id, |(event, _)| event.id);
         let book = Book { journal, timeline, recent, recent_bytes, before };
@@ -157,6 +154,29 @@ impl Book {
             tracing::warn!("shortening the journal: {error:#}");
         }
     }
+}
+
+/// What the journal at `path` says of these nodes, where no server runs that could be asked; `None` if there is no journal.
+///
+/// # Errors
+/// If it cannot be read.
+pub(crate) fn read(path: &Path, nodes: &[NodeIdentity]) -> Result<Option<Timeline>> {
+    if !path.try_exists()? {
+        return Ok(None);
+    }
+    let Kept { checkpoint, events } = Journal::read(path)?;
+    let before = checkpoint.map_or_else(|| Timeline::new(nodes), |kept| kept.checkpoint);
+    let mut timeline = replay(&before, &events);
+    timeline.set_nodes(nodes);
+    Ok(Some(timeline))
+}
+
+fn replay(before: &Timeline, events: &VecDeque<(Event, usize)>) -> Timeline {
+    let mut timeline = before.clone();
+    for (event, _) in events {
+        timeline.apply(event);
+    }
+    timeline
 }
 
 /// Milliseconds since the epoch, as events count.

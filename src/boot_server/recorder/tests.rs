@@ -176,3 +176,16 @@ async fn listeners_are_woken_by_each_event() {
     listener.changed().await.unwrap();
     assert_eq!(*listener.borrow_and_update(), bench.recorder.snapshot().0);
 }
+
+#[test]
+fn a_journal_is_read_without_a_server_and_without_a_change() {
+    let bench = bench();
+    bench.reach(1, Stage::Script);
+    bench.reach(2, Stage::Ready);
+    let before = fs::read(bench.journal()).unwrap();
+    let (_, known) = bench.recorder.snapshot();
+    assert_eq!(read(&bench.journal(), &nodes(2)).unwrap(), Some(known));
+    assert_eq!(fs::read(bench.journal()).unwrap(), before);
+    assert_eq!(read(&bench.folder.path().join("none"), &nodes(2)).unwrap(), None);
+    assert!(!bench.folder.path().join("none").exists());
+}

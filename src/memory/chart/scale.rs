@@ -2,16 +2,8 @@
 
 #![expect(clippy::cast_precision_loss, reason = "a tenth of a pixel is precise enough")]
 
-use serde::Serialize;
-
+use crate::svg::{Tick, px, round_steps};
 use crate::units::Unit;
-
-/// A place on an axis with its label.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Tick {
-    pub(super) at: String,
-    pub(super) label: String,
-}
 
 /// The axis of memory, from nothing up to a whole number of steps.
 #[derive(Clone, Copy, Debug)]
@@ -94,17 +86,6 @@ impl NodeScale {
     fn per_node(&self) -> f64 {
         (self.right - self.left) / f64::from((self.last - self.first).max(1))
     }
-}
-
-/// A length with one decimal at most, so that the same number is always the same text.
-pub(super) fn px(length: f64) -> String {
-    let text = format!("{length:.1}");
-    text.strip_suffix(".0").unwrap_or(&text).to_owned()
-}
-
-/// 1, 2, 5, 10, 20, 50, …
-fn round_steps() -> impl Iterator<Item = u32> {
-    (0..9).flat_map(|power| [1, 2, 5].map(|factor| factor * 10_u32.pow(power)))
 }
 
 const MOST_STEPS: u64 = 6;

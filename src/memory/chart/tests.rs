@@ -1,9 +1,5 @@
-#![expect(clippy::cast_precision_loss, reason = "these are lengths of texts")]
-
-use quick_xml::Reader;
-use quick_xml::events::Event;
-
 use super::*;
+use crate::svg::tests::{elements, texts};
 
 fn article() -> Curve {
     Curve::from_csv(include_str!("../../../tests/fixtures/article-memory.csv")).unwrap()
@@ -17,83 +13,6 @@ fn curve(nodes: u32, each: u64) -> Curve {
         with_ksm_bytes: each + each / 3 * u64::from(nodes - 1),
         ..Sample::default()
     }))
-}
-
-/// An element with its own attributes, those of the groups around it, and its text.
-#[derive(Debug, Default, Clone)]
-struct Element {
-    name: String,
-    attributes: Vec<(String, String)>,
-    text: String,
-}
-
-impl Element {
-    fn attribute(&self, name: &str) -> Option<&str> {
-        self.attributes.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
-    }
-
-    fn number(&self, name: &str) -> Option<f64> {
-        self.attribute(name).map(|value| value.parse().unwrap())
-    }
-
-    /// The box of a text that stands upright, with a wide font taken for granted.
-    fn text_box(&self) -> [f64; 4] {
-        let size = self.number("font-size").unwrap();
-        let width = self.text.chars().count() as f64 * size * 0.64;
-        let (x, y) = (self.number("x").unwrap(), self.number("y").unwrap());
-        let y = y + self.number("dy").unwrap_or(0.0);
-        let left = match self.attribute("text-anchor") {
-            Some("middle") => x - width / 2.0,
-            Some("end") => x - width,
-            _ => x,
-        };
-        [left, y - size * 0.8, left + width, y + size * 0.2]
-    }
-}
-
-/// Reads SVG strictly: mismatched tags, bad entities and doubled attributes are errors.
-fn elements(svg: &str) -> Vec<Element> {
-    let mut reader = Reader::from_str(svg);
-    reader.config_mut().check_end_names = true;
-    let (mut open, mut all): (Vec<Element>, Vec<Element>) = (Vec::new(), Vec::new());
-    loop {
-        match reader.read_event().unwrap() {
-            Event::Eof => break,
-            event @ (Event::Start(_) | Event::Empty(_)) => {
-                let is_start = matches!(event, Event::Start(_));
-                let (Event::Start(tag) | Event::Empty(tag)) = event else { unreachable!() };
-                let mut element = open.last().cloned().unwrap_or_default();
-                element.name = tag.name().as_ref().to_owned();
-                for attribute in tag.attributes() {
-                    let attribute = attribute.unwrap();
-                    let key = attribute.key.as_ref().to_owned();
-                    let value = attribute.value.to_string();
-                    element.attributes.push((key, value));
-                }
-                element.text.clear();
-                if is_start {
-                    open.push(element);
-                } else {
-                    all.push(element);
-                }
-            }
-            Event::End(_) => all.push(open.pop().unwrap()),
-            Event::Text(text) => {
-                if let Some(element) = open.last_mut() {
-                    element.text += &text;
-                }
-            }
-            Event::GeneralRef(_) => open.last_mut().unwrap().text.push('&'),
-            other => panic!("{other:?}"),
-        }
-    }
-    assert!(open.is_empty());
-    all
-}
-
-fn texts(elements: &[Element]) -> Vec<&Element> {
-    let upright = |element: &&Element| element.attribute("transform").is_none();
-    elements.iter().filter(|element| element.name == "text").filter(upright).collect()
 }
 
 #[test]
