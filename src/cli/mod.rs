@@ -370,6 +370,10 @@ pub struct ScaleArgs {
     #[arg(long, env = "VIRTLAB_OVERCOMMIT", value_parser = clap::builder::FalseyValueParser::new())]
     pub overcommit: bool,
 
+    /// How long a node that goes may take to shut down before it loses its power
+    #[arg(long, value_name = "TIME", default_value = "60s")]
+    pub stop_timeout: Span,
+
     /// Do not wait until the lab is ready
     #[arg(long, env = "VIRTLAB_NO_WAIT", value_parser = clap::builder::FalseyValueParser::new())]
     pub no_wait: bool,

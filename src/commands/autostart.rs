@@ -57,7 +57,7 @@ pub(super) fn warn_of_lack(printer: &Printer, lab: &Lab) {
     let name = &lab.name;
     printer.warn(format!(
         "libvirt starts network and nodes of lab `{name}` with the host, but its boot server does not come back by \
-         itself: {}; nodes wait for it, and `virtlab create {name}` starts it",
+         itself: {}; nodes wait for it, and `virtlab start {name}` starts it",
         lack.reason()
     ));
     match lack {

@@ -16,6 +16,7 @@ use crate::provision::draft::{self, Draft};
 use crate::provision::drift::Drift;
 use crate::provision::lab_lock::LabLock;
 use crate::provision::scaling;
+use crate::provision::shutdown::Shutdown;
 use crate::provision::survey::CreateMode;
 use crate::provision::teardown::{destroy, remove_folder, stop_outdated_server, undo};
 use crate::session::Session;
@@ -27,21 +28,28 @@ pub(super) fn run(session: &Session, args: &CreateArgs) -> Result<()> {
     make(session, args, None)
 }
 
-/// The same; with `nodes`, a lab that is there gets so many of them.
-pub(super) fn make(session: &Session, args: &CreateArgs, nodes: Option<u32>) -> Result<()> {
+/// Another number of nodes for a lab that is there.
+pub(super) struct Resize {
+    pub(super) nodes: u32,
+    /// How those go that are too many.
+    pub(super) shutdown: Shutdown,
+}
+
+/// The same as [`run`]; with `resize`, of a lab that is there.
+pub(super) fn make(session: &Session, args: &CreateArgs, resize: Option<&Resize>) -> Result<()> {
     let options = draft::read_options(&args.lab, args.file.as_deref())?;
     let name = options.lab_name();
     let hypervisor = session.hypervisor()?;
     draft::refuse_remote(&hypervisor, &name)?;
 
-    let verb = if nodes.is_some() { "scale" } else { "create" };
+    let verb = if resize.is_some() { "scale" } else { "create" };
     let take_lock = |patience| LabLock::take(session, &hypervisor, &name, verb, patience);
     let alone = if args.dry_run { None } else { Some(take_lock(args.lock.patience())?) };
     let mode = CreateMode {
         pin: args.pin.clone(),
         overcommit: args.overcommit,
         starts: None,
-        nodes,
+        nodes: resize.map(|resize| resize.nodes),
         dry_run: args.dry_run,
         replaces: args.recreate,
     };
@@ -70,7 +78,8 @@ pub(super) fn make(session: &Session, args: &CreateArgs, nodes: Option<u32>) -> 
     stop_outdated_server(&prepared.lab)?;
     discovery_url::put(&hypervisor, &mut prepared, discovery_url)?;
     let lab = &prepared.lab;
-    let applier = Applier::new(session, &hypervisor, lab, Some(&prepared))?;
+    let mut applier = Applier::new(session, &hypervisor, lab, Some(&prepared))?;
+    applier.shutdown = resize.map(|resize| resize.shutdown).unwrap_or_default();
     let steps = plan::plan(lab, Goal::Up, &applier.observed(found.as_ref())?);
     if steps.is_empty() {
         drop(lock);
@@ -101,8 +110,8 @@ pub(super) fn make(session: &Session, args: &CreateArgs, nodes: Option<u32>) -> 
     if args.no_wait {
         // Nodes that were stopped or paused stay so.
         let boots = found.as_ref().is_none_or(|found| !found.nodes_to_run().is_empty());
-        let done = match nodes {
-            Some(nodes) => format!("lab `{name}` has {nodes} nodes now"),
+        let done = match resize {
+            Some(Resize { nodes, .. }) => format!("lab `{name}` has {nodes} nodes now"),
             None => format!("lab `{name}` is made"),
         };
         let rest = format!("; `virtlab wait {name}` waits until it is ready");

@@ -2,10 +2,11 @@
 
 use anyhow::Result;
 
-use super::create;
+use super::create::{self, Resize};
 use crate::cli::{CreateArgs, ScaleArgs};
 use crate::images::PinChoice;
 use crate::lab::options::LabOptions;
+use crate::provision::shutdown::Shutdown;
 use crate::session::Session;
 use crate::status::no_lab;
 
@@ -27,5 +28,6 @@ pub(super) fn run(session: &Session, args: &ScaleArgs) -> Result<()> {
         pin: PinChoice::default(),
         lab: LabOptions { name: Some(args.lab.clone()), ..LabOptions::default() },
     };
-    create::make(session, &create, Some(args.nodes))
+    let shutdown = Shutdown::Within(args.stop_timeout.into());
+    create::make(session, &create, Some(&Resize { nodes: args.nodes, shutdown }))
 }

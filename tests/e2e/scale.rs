@@ -50,7 +50,10 @@ fn scaling_killed_at_any_call_is_completed_by_the_next_run() {
     };
     killed_at_each_call(
         &Change { args: &["scale", "scaled", "3", "--no-wait"], check: &is_done(3) },
-        &Change { args: &["scale", "scaled", "2", "--no-wait"], check: &is_done(2) },
+        &Change {
+            args: &["scale", "scaled", "2", "--no-wait", "--stop-timeout=1s"],
+            check: &is_done(2),
+        },
     );
     virtlab(&["destroy", "scaled"]).ok();
     assert_eq!(everything_there(), before);

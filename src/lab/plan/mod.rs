@@ -265,7 +265,7 @@ fn plan_changes(lab: &Lab, power: &dyn Fn(u32) -> Option<Power>, observed: &Obse
     let others: Vec<_> = others.into_iter().rev().collect();
     steps.extend(others.iter().map(|(index, _)| NodeStep::LeaveCluster.of(**index)));
     let to_stop = others.iter().filter(|(_, state)| **state != DomainState::Off);
-    steps.extend(to_stop.map(|(index, _)| NodeStep::Stop.of(**index)));
+    steps.extend(to_stop.map(|(index, _)| NodeStep::Shutdown.of(**index)));
     steps.extend(others.iter().map(|(index, _)| NodeStep::DeleteVolumes.of(**index)));
     steps.extend(others.iter().map(|(index, _)| NodeStep::Undefine.of(**index)));
     steps

@@ -266,8 +266,8 @@ fn a_lab_that_gets_fewer_nodes_loses_the_last_ones_whenever_it_is_killed() {
     let rest = [
         "take `demo-3` out of its etcd cluster",
         "take `demo-2` out of its etcd cluster",
-        "destroy domain `demo-3`",
-        "destroy domain `demo-2`",
+        "shut down domain `demo-3`",
+        "shut down domain `demo-2`",
         "delete disk and console log of `demo-3`",
         "delete disk and console log of `demo-2`",
         "undefine domain `demo-3`",
