@@ -56,6 +56,8 @@ enum Takes {
     Networks,
     /// Paths, here or there.
     Paths,
+    /// When a node is ready; what has to be added to some of them nobody knows.
+    Criteria,
 }
 
 impl Takes {
@@ -68,6 +70,7 @@ impl Takes {
             "IMAGE" => Some(Self::Images),
             "NETWORK" => Some(Self::Networks),
             "[NODE:]PATH" => Some(Self::Paths),
+            "config|ssh|etcd|…" => Some(Self::Criteria),
             _ => None,
         })
     }
@@ -93,6 +96,7 @@ fn known(uri: Option<&str>, takes: Takes) -> Result<Vec<String>> {
     let observe = || Hypervisor::open(uri)?.observe();
     let mut names = match takes {
         Takes::Images => images()?,
+        Takes::Criteria => CRITERIA.map(str::to_owned).to_vec(),
         // The kinds are known without libvirt.
         Takes::Networks => {
             let there = observe().map(|inventory| inventory.foreign.networks).unwrap_or_default();
@@ -117,7 +121,7 @@ fn of_labs(inventory: &Inventory, takes: Takes) -> Vec<String> {
         Takes::Nodes => targets::node_names(inventory),
         Takes::LabsAndNodes => targets::names(inventory),
         Takes::Paths => targets::names(inventory).iter().map(|name| format!("{name}:")).collect(),
-        Takes::Images | Takes::Networks => Vec::new(),
+        Takes::Images | Takes::Networks | Takes::Criteria => Vec::new(),
     }
 }
 
@@ -137,6 +141,8 @@ fn connection(words: &[OsString]) -> Option<String> {
 
 /// What `--network` takes beside names of libvirt's.
 const NETWORKS: [&str; 4] = ["nat", "isolated", "routed", "bridge"];
+/// How criteria of `--ready` begin.
+const CRITERIA: [&str; 6] = ["config", "ssh", "etcd", "tcp:", "http://:", "command:"];
 /// What tells a run by the shell from one by a person.
 const VARIABLE: &str = "COMPLETE";
 

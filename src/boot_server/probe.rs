@@ -1,7 +1,6 @@
 //! Asks the nodes whether they are ready, and how their etcd is, as soon as they have booted so far that they can answer.
 //! It runs in the server, so a lab becomes ready whether or not anybody waits for it.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,7 +16,7 @@ use super::recorder::timeline::{NodeTimeline, Timeline};
 use super::server::Server;
 use super::stage::Stage;
 use crate::cluster::etcd::{self, Endpoint, NodeReport};
-use crate::cluster::ssh;
+use crate::cluster::readiness;
 use crate::host::{self, neighbour};
 use crate::images::Readiness;
 use crate::lab::plan::DomainState;
@@ -61,12 +60,12 @@ impl Prober {
     /// Asks everybody once, and gives the time until the next round.
     fn round(&mut self) -> Duration {
         let content = self.server.content();
-        let Some(when) = content.ready_when else { return LONGEST };
+        let Some(when) = &content.ready_when else { return LONGEST };
         self.find_addresses(&content);
         let known = self.known();
         let waiting: Vec<&NodeTimeline> =
             known.nodes.iter().filter(|node| may_be_ready(&content, when, node)).collect();
-        match self.ask(when.criterion, &waiting) {
+        match self.ask(when, &waiting) {
             Ok(ready) => ready.into_iter().for_each(|node| {
                 let reached = StageReached::unasked(node, Stage::Ready);
                 self.record(Happening::Stage(reached));
@@ -145,17 +144,19 @@ impl Prober {
     }
 
     /// Which of these nodes are ready, by index.
-    fn ask(&self, criterion: Readiness, nodes: &[&NodeTimeline]) -> Result<Vec<u32>> {
+    fn ask(&self, when: &ReadyWhen, nodes: &[&NodeTimeline]) -> Result<Vec<u32>> {
         let all = || nodes.iter().map(|node| node.index);
-        if nodes.is_empty() || criterion == Readiness::Config {
+        if nodes.is_empty() || when.criterion == Readiness::Config {
             return Ok(all().collect());
         }
-        let ready: Vec<bool> = if criterion == Readiness::Ssh {
-            ssh::answer(&nodes.iter().filter_map(|node| node.ip).collect::<Vec<IpAddr>>())
-        } else {
-            let reports = etcd::health(&endpoints(nodes.iter().copied()))?;
+        // All of them have an address, or they would not be asked.
+        let asked = endpoints(nodes.iter().copied());
+        let ready = if when.criterion == Readiness::Etcd {
+            let reports = etcd::health(&asked)?;
             self.promote_learners(&reports);
             reports.iter().map(|it| it.healthy).collect()
+        } else {
+            readiness::are_ready(&when.criterion, when.user.as_deref(), &asked)?
         };
         Ok(all().zip(ready).filter(|(_, ready)| *ready).map(|(node, _)| node).collect())
     }
@@ -173,7 +174,7 @@ impl Prober {
 }
 
 /// Whether a node that is not known to be ready has booted so far that it is worth asking.
-fn may_be_ready(content: &Content, when: ReadyWhen, node: &NodeTimeline) -> bool {
+fn may_be_ready(content: &Content, when: &ReadyWhen, node: &NodeTimeline) -> bool {
     if node.has(Stage::Ready) || is_off(node) {
         return false;
     }

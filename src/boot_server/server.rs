@@ -73,7 +73,7 @@ impl Server {
 
     /// Gives out something else from now on. The address and the port stay those on which it listens.
     pub fn replace_content(&self, mut content: Content) {
-        content.ready_when = content.ready_when.or(self.content().ready_when);
+        content.ready_when = content.ready_when.or_else(|| self.content().ready_when.clone());
         self.recorder.set_nodes(&content.identities());
         self.content.send_replace(Arc::new(content));
     }

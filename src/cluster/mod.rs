@@ -3,6 +3,7 @@
 pub mod discovery;
 pub mod etcd;
 pub(crate) mod login;
+pub(crate) mod readiness;
 pub mod ssh;
 
 use std::thread;

@@ -149,8 +149,8 @@ fn next_steps(found: &Found) -> String {
     let lab = &found.lab;
     let node = found.nodes_to_run().first().map_or_else(|| lab.name.node(1), |it| it.name.clone());
     let enter = match lab.spec.ready {
-        Readiness::Ssh => format!("`virtlab ssh {node}` logs in"),
-        Readiness::Config | Readiness::Etcd => format!("`virtlab console {node}` opens a console"),
+        Readiness::Ssh | Readiness::Command(_) => format!("`virtlab ssh {node}` logs in"),
+        _ => format!("`virtlab console {node}` opens a console"),
     };
     format!("next: {enter}, `virtlab destroy {}` removes the lab", lab.name)
 }

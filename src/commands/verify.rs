@@ -71,7 +71,7 @@ fn verify(hypervisor: &Hypervisor, found: &Found, client_port: u16) -> Result<Ve
             lab: lab.name.to_string(),
             healthy: problems.is_empty(),
             problems,
-            ready_by: Some(lab.spec.ready),
+            ready_by: Some(lab.spec.ready.clone()),
             etcd,
             discovery: None,
         });
@@ -96,7 +96,7 @@ fn verify(hypervisor: &Hypervisor, found: &Found, client_port: u16) -> Result<Ve
 }
 
 fn print(session: &Session, verdict: &Verdict) -> Result<()> {
-    if let Some(readiness) = verdict.ready_by {
+    if let Some(readiness) = &verdict.ready_by {
         return print_readiness(session, verdict, readiness);
     }
     let mut table = Table::new(&["node", "healthy", "member", "leader", "registered"]);
@@ -128,7 +128,7 @@ fn print(session: &Session, verdict: &Verdict) -> Result<()> {
 }
 
 /// A lab without etcd has nothing more to verify than that its nodes are ready.
-fn print_readiness(session: &Session, verdict: &Verdict, readiness: Readiness) -> Result<()> {
+fn print_readiness(session: &Session, verdict: &Verdict, readiness: &Readiness) -> Result<()> {
     let mut table = Table::new(&["node", "ready"]);
     let is_ready =
         |name: &str| !verdict.problems.iter().any(|it| it.starts_with(&format!("{name}:")));
@@ -138,10 +138,7 @@ fn print_readiness(session: &Session, verdict: &Verdict, readiness: Readiness) -
     }
     let names: Vec<String> = verdict.etcd.nodes.iter().map(|node| node.name.clone()).collect();
     session.printer.listing(verdict, &names, &table)?;
-    let when = match readiness {
-        Readiness::Ssh => "ssh answers",
-        Readiness::Config | Readiness::Etcd => "its config is fetched",
-    };
+    let when = readiness.when();
     session.printer.note(format!(
         "no etcd answers, and none is expected: a node of lab `{}` is ready when {when} (--ready {readiness})",
         verdict.lab

@@ -8,10 +8,13 @@ use super::{Lab, Network};
 use crate::images::Readiness;
 
 /// When a node counts as ready.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReadyWhen {
-    /// The image's criterion.
+    /// The image's criterion, or the user's own.
     pub criterion: Readiness,
+    /// Whom commands that tell it are run as.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
     /// What must have been seen before the node is asked.
     pub after: LastSeen,
     /// Another server may give the nodes everything, of which nothing is seen.
@@ -41,6 +44,7 @@ impl ReadyWhen {
         };
         let is_foreign = !matches!(spec.network, Network::Managed(_));
         let maybe_elsewhere = is_foreign && spec.ready != Readiness::Config;
-        Self { criterion: spec.ready, after, maybe_elsewhere }
+        let (criterion, user) = (spec.ready.clone(), spec.ready_user.clone());
+        Self { criterion, user, after, maybe_elsewhere }
     }
 }

@@ -29,6 +29,9 @@ pub struct LabSpec {
     pub config: ConfigSource,
     /// When a node counts as ready.
     pub ready: Readiness,
+    /// Whom the command that tells it is run as, if it is a command.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready_user: Option<String>,
     /// The network that the nodes are on.
     pub network: Network,
     /// How the nodes' MAC addresses begin.
@@ -315,6 +318,7 @@ impl LabSpec {
             image: ImageRef { name: "micro".to_owned(), digest: Some(Sha256::of(b"micro")) },
             config: ConfigSource::of(TemplateRef::new(format!("{name}.ign.j2"), "")),
             ready: Readiness::Etcd,
+            ready_user: None,
             network: Network::Managed(ManagedNetwork {
                 mode: NetworkMode::Nat,
                 subnet: "192.168.150.0/24".parse().expect("a good subnet"),

@@ -57,6 +57,7 @@ fn without_libvirt(
         domain_template: own.domain.as_ref().map(|own| own.reference.clone()),
         network_template: own.network.as_ref().map(|own| own.reference.clone()),
         ready: spec.readiness(),
+        ssh_user: spec.ssh_user.clone(),
         virt_type: VirtType::Kvm,
         boot_address: None,
         boot_port: *BOOT_PORTS.start(),

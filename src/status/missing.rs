@@ -33,7 +33,7 @@ pub(crate) enum Problem {
 }
 
 /// What a node lacks to be ready.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Missing {
     PowerOn,
     /// Nothing of a boot by TFTP is seen before the config.
@@ -116,7 +116,7 @@ pub(crate) fn of_cluster(lab: &Lab, known: &Timeline) -> Vec<Problem> {
 pub(crate) fn of_node(lab: &Lab, node: &NodeTimeline) -> Option<Missing> {
     let when = ReadyWhen::of(lab);
     let stage = node.stage();
-    let answer = |done| Some(Missing::Answer(done, when.criterion));
+    let answer = |done| Some(Missing::Answer(done, when.criterion.clone()));
     match (when.after, stage) {
         (_, Some(Stage::Ready)) => return None,
         (LastSeen::PowerOn, Some(Stage::PowerOn)) => return answer(Done::PoweredOn),
@@ -164,11 +164,8 @@ impl fmt::Display for Missing {
             Self::Files => "kernel and initrd fetched, other files of the image not",
             Self::Config => "kernel and initrd fetched, config not",
             Self::Answer(done, Readiness::Config) => return done.fmt(f),
-            Self::Answer(done, Readiness::Ssh) => {
-                return write!(f, "{done}, ssh does not answer yet");
-            }
-            Self::Answer(done, Readiness::Etcd) => {
-                return write!(f, "{done}, etcd is not healthy yet");
+            Self::Answer(done, criterion) => {
+                return write!(f, "{done}, {}", criterion.not_yet());
             }
         })
     }

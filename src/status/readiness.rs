@@ -6,21 +6,14 @@ use std::net::IpAddr;
 use anyhow::Result;
 
 use crate::cluster::etcd::{self, Endpoint};
-use crate::cluster::ssh;
-use crate::images::Readiness;
+use crate::cluster::readiness;
 use crate::lab::Lab;
 
 /// Whether each of these nodes is ready, all asked at the same time. Where having fetched the config
 /// is enough, they are.
 pub(crate) fn are_ready(lab: &Lab, nodes: &[(&str, IpAddr)]) -> Result<Vec<bool>> {
-    Ok(match lab.spec.ready {
-        Readiness::Config => vec![true; nodes.len()],
-        Readiness::Ssh => ssh::answer(&nodes.iter().map(|(_, ip)| *ip).collect::<Vec<_>>()),
-        Readiness::Etcd => {
-            let reports = etcd::health(&endpoints(nodes, etcd::CLIENT_PORT))?;
-            reports.iter().map(|report| report.healthy).collect()
-        }
-    })
+    let nodes = endpoints(nodes, etcd::CLIENT_PORT);
+    readiness::are_ready(&lab.spec.ready, lab.spec.ready_user.as_deref(), &nodes)
 }
 
 /// Where the etcds of these nodes listen for clients.

@@ -45,6 +45,8 @@ fn bash_completes_commands_and_the_names_of_labs_and_nodes() {
         ("virtlab create --image tin", "tiny.toml"),
         ("virtlab image pull f", "fedora-coreos flatcar"),
         ("virtlab create --network ", "bridge default isolated nat routed"),
+        ("virtlab create --ready ", "command: config etcd http://: ssh tcp:"),
+        ("virtlab create --ready e", "etcd"),
         ("virtlab cp tin", "tiny.toml"),
         ("virtlab cp tiny.toml d", "demo-1: demo-2: demo:"),
     ] {

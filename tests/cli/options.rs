@@ -1,6 +1,6 @@
 //! Where an option's value comes from: flag, environment, lab file, default, in this order.
 
-use crate::support::User;
+use crate::support::{User, assert_transcript};
 
 #[test]
 fn a_flag_wins_over_the_environment_over_the_lab_file_over_the_default() {
@@ -42,4 +42,34 @@ fn a_users_template_is_found_in_the_folder_or_the_configuration() {
     assert!(boot(&[]).starts_with("#!ipxe configuration"));
     user.write(&format!("mine/{name}"), "#!ipxe folder");
     assert!(boot(&["--template-dir", "mine"]).starts_with("#!ipxe folder"));
+}
+
+#[test]
+fn when_a_node_is_ready_is_said_by_a_flag_a_lab_file_or_the_images_entry() {
+    let user = User::new();
+    let entry = std::fs::read_to_string(user.path().join("tiny.toml")).unwrap();
+    let ready = entry.lines().find(|line| line.starts_with("ready = ")).unwrap();
+    let own = "ready = 'http://:8080/healthz'\nssh_user = 'core'";
+    user.write(
+        "mine.toml",
+        &entry.replace(ready, own).replace("name = \"tiny\"", "name = \"mine\""),
+    );
+    user.write("lab.toml", "version = 1\nimage = 'mine.toml'\nready = 'tcp:6443'\n");
+    user.write("wrong.toml", "version = 1\nready = 'tcp:x'\n");
+    let command = "command:test -e /run/ready";
+    for (args, expected) in [
+        (&["--image", "mine.toml"][..], "\"ready\":\"http://:8080/healthz\","),
+        (&["-f", "lab.toml"], "\"ready\":\"tcp:6443\","),
+        (
+            &["-f", "lab.toml", "--ready", command],
+            "\"ready\":\"command:test -e /run/ready\",\"ready_user\":\"core\",",
+        ),
+    ] {
+        let output = user.virtlab(&[&["render", "--part", "network"], args].concat()).output();
+        let output = output.unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(text.contains(expected), "{args:?}: {said}{text}");
+    }
+    assert_transcript!("wrong-ready", user.says(&["render", "-f", "wrong.toml"]));
 }

@@ -27,6 +27,8 @@ fn a_wrong_command_line_is_refused_with_2() {
             &["create", "--mac-prefix", "01:00:5e"],
             &["create", "--stagger", "soon"],
             &["create", "--network", ""],
+            &["create", "--ready", "soon"],
+            &["create", "--ready", "tcp:0"],
             &["create", "--discovery", ""],
             &["create", "--discovery", "ftp://x"],
             &["create", "--discovery", "http://x/new?size=3"],
@@ -66,6 +68,7 @@ fn an_image_that_is_not_there_or_too_large_is_refused() {
             &["create", "--image", "none.toml"],
             &["create", "--image", "broken.toml"],
             &["create", "--image", "tiny.toml", "--memory", "128MiB"],
+            &["create", "--image", "tiny.toml", "--ready", "command:true"],
         ])
     );
 }

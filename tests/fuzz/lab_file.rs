@@ -56,6 +56,7 @@ fn host_facts(options: &LabOptions) -> HostFacts {
         domain_template: options.domain_template.as_deref().map(template),
         network_template: options.network_template.as_deref().map(template),
         ready: Readiness::Config,
+        ssh_user: None,
         virt_type: VirtType::Kvm,
         boot_address: Some([192, 0, 2, 1].into()),
         boot_port: 8470,

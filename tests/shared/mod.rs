@@ -25,6 +25,7 @@ pub(crate) fn lab(text: &str, virt_type: VirtType) -> Lab {
         domain_template: None,
         network_template: None,
         ready: Readiness::Etcd,
+        ssh_user: None,
         virt_type,
         boot_address: Some("192.0.2.1".parse().unwrap()),
         boot_port: 8470,

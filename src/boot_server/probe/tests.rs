@@ -6,8 +6,12 @@ use super::*;
 use crate::boot_server::content::{ServedFile, ServedNode};
 use crate::boot_server::recorder::event::{Event, PowerChanged};
 
-const CONFIG: ReadyWhen =
-    ReadyWhen { criterion: Readiness::Config, after: LastSeen::Config, maybe_elsewhere: false };
+const CONFIG: ReadyWhen = ReadyWhen {
+    criterion: Readiness::Config,
+    user: None,
+    after: LastSeen::Config,
+    maybe_elsewhere: false,
+};
 
 fn content(when: ReadyWhen, files: &[(&str, Stage)]) -> Content {
     let file = |(name, stage): &(&str, Stage)| {
@@ -49,7 +53,7 @@ fn asked_after(content: &Content, events: &[Event]) -> Vec<usize> {
     let mut asked = Vec::new();
     for (place, event) in events.iter().enumerate() {
         known.apply(event);
-        if may_be_ready(content, content.ready_when.unwrap(), &known.nodes[0]) {
+        if may_be_ready(content, content.ready_when.as_ref().unwrap(), &known.nodes[0]) {
             asked.push(place);
         }
     }
@@ -78,7 +82,7 @@ fn an_image_without_a_config_is_ready_by_its_last_file_and_not_by_its_kernel() {
         // What the initrd fetches may be one of several.
         (&[kernel, initrd, more, root, other], &[5]),
     ] {
-        assert_eq!(asked_after(&content(when, files), &boot), after, "{files:?}");
+        assert_eq!(asked_after(&content(when.clone(), files), &boot), after, "{files:?}");
     }
 }
 
@@ -112,6 +116,27 @@ fn a_lab_becomes_ready_though_nobody_waits_for_it() {
     // A new boot is a new question.
     prober.record(got(Stage::Script, None).what);
     assert!(prober.round() < LONGEST);
+    assert!(!ready(&prober));
+}
+
+#[test]
+fn a_node_is_ready_when_it_meets_the_users_own_criterion() {
+    let listener = std::net::TcpListener::bind("127.0.0.9:0").unwrap();
+    let criterion = format!("tcp:{}", listener.local_addr().unwrap().port()).parse().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let content = content(ReadyWhen { criterion, ..CONFIG }, &[]);
+    let server = Server::new(content, &folder.path().join("journal")).unwrap();
+    let mut prober = Prober::new(Arc::new(server));
+    let ready = |prober: &Prober| prober.known().nodes[0].has(Stage::Ready);
+    prober.round();
+    assert!(!ready(&prober), "it has not booted yet");
+    prober.record(got(Stage::Config, None).what);
+    prober.round();
+    assert!(ready(&prober));
+    drop(listener);
+    prober.record(got(Stage::PowerOn, None).what);
+    prober.record(got(Stage::Config, None).what);
+    prober.round();
     assert!(!ready(&prober));
 }
 

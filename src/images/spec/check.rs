@@ -36,7 +36,7 @@ impl ImageSpec {
         }
         ensure!(
             self.ready.is_some() || self.config == ConfigFormat::None,
-            "`ready` is missing: when is a node ready, `config`, `ssh` or `etcd`?"
+            "`ready` is missing: when is a node ready, `config`, `ssh`, `etcd`, `tcp:PORT`, `http://:PORT/PATH` or `command:…`?"
         );
         ensure!(self.memory_mib > 0, "`memory_mib` is 0: how much does a node need at least?");
         match &self.source {

@@ -5,15 +5,16 @@
 //! column, long before anything is downloaded.
 
 mod check;
+mod readiness;
 mod source;
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use clap::ValueEnum;
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
+pub use self::readiness::Readiness;
 pub use self::source::{Latest, Local, RecipeName, SigningKey, Source, Stream, Urls};
 use crate::images::arguments::{BootVariables, kernel_arguments};
 use crate::images::digest::Sha256;
@@ -101,32 +102,10 @@ pub enum ConfigFormat {
     None,
 }
 
-/// When a node counts as ready.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum Readiness {
-    /// It has fetched its config
-    Config,
-    /// It answers ssh
-    Ssh,
-    /// Its etcd is healthy
-    Etcd,
-}
-
-impl std::fmt::Display for Readiness {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Config => "config",
-            Self::Ssh => "ssh",
-            Self::Etcd => "etcd",
-        })
-    }
-}
-
 impl ImageSpec {
     /// When a node of this image counts as ready. Without a config there is nothing else that an entry could say.
     pub fn readiness(&self) -> Readiness {
-        self.ready.unwrap_or(Readiness::Config)
+        self.ready.clone().unwrap_or(Readiness::Config)
     }
 
     /// Reads an entry from a file. Relative paths in it are relative to its folder.

@@ -57,7 +57,7 @@ impl LabOptions {
         found.compare("--image", image.as_ref(), &spec.image.name);
         let config = config.as_ref().map(|path| path.display());
         found.compare("--config", config, &spec.config);
-        found.compare("--ready", ready.as_ref(), spec.ready);
+        found.compare("--ready", ready.as_ref(), &spec.ready);
         let (kind, there_bridge) = match &spec.network {
             Network::Managed(network) => (network.mode.to_string(), None),
             Network::Bridge(name) => (NetworkChoice::Bridge.to_string(), Some(name)),

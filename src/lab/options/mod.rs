@@ -61,13 +61,9 @@ pub struct LabOptions {
     #[arg(long, value_name = "FILE", env = "VIRTLAB_CONFIG", help_heading = None)]
     pub config: Option<PathBuf>,
 
-    /// When a node is ready: its config is fetched, ssh answers, etcd is healthy [default: by image]
-    #[arg(
-        long,
-        value_name = "config|ssh|etcd",
-        env = "VIRTLAB_READY",
-        hide_possible_values = true
-    )]
+    /// When a node is ready: `config` is fetched, `ssh` answers, `etcd` is healthy, `tcp:PORT` accepts connections,
+    /// `http://:PORT/PATH` answers with success, `command:COMMAND` succeeds over ssh [default: by image]
+    #[arg(long, value_name = "config|ssh|etcd|…", env = "VIRTLAB_READY")]
     pub ready: Option<Readiness>,
 
     /// Public SSH key that may log in, repeatable [default: ~/.ssh/*.pub]

@@ -43,6 +43,8 @@ pub struct HostFacts {
     pub network_template: Option<TemplateRef>,
     /// When a node of the image counts as ready.
     pub ready: Readiness,
+    /// Whom the image names to log in as.
+    pub ssh_user: Option<String>,
     /// What `auto` means on this host.
     pub virt_type: VirtType,
     /// Where the boot server can listen when the network is not ours.
@@ -71,13 +73,16 @@ impl LabOptions {
         let network = self.resolve_network(nodes, &found)?;
         let mac_prefix = self.resolve_mac_prefix(&name, nodes, &network, &found.hostname)?;
         let boot_address = self.resolve_boot_address(&network, found.boot_address)?;
+        let ready = self.ready.clone().unwrap_or(found.ready);
+        let ready_user = ready_user(&ready, found.ssh_user, &found.image)?;
         let spec = LabSpec {
             nodes,
             memory,
             vcpus: self.vcpus.unwrap_or(1),
             image: found.image,
             config: found.config,
-            ready: self.ready.unwrap_or(found.ready),
+            ready,
+            ready_user,
             network,
             mac_prefix,
             virt_type: match self.virt_type.unwrap_or_default() {
@@ -242,6 +247,18 @@ fn checked_subnet(subnet: Ipv4Net, nodes: u32, found: &HostFacts) -> Result<Ipv4
     Ok(subnet)
 }
 
+/// Whom the command is run as that tells whether a node is ready, if a command does.
+fn ready_user(ready: &Readiness, user: Option<String>, image: &ImageRef) -> Result<Option<String>> {
+    match (ready, user) {
+        (Readiness::Command(_), None) => bail!(
+            "--ready {ready}: image `{}` names nobody to log in as; `ssh_user` in its entry does",
+            image.name
+        ),
+        (Readiness::Command(_), user) => Ok(user),
+        _ => Ok(None),
+    }
+}
+
 const DEFAULT_NODES: u32 = 3;
 /// The article's `VM_MEMORY_MB`.
 const DEFAULT_MEMORY_MIB: u64 = 1024;
@@ -264,6 +281,7 @@ mod tests {
             domain_template: None,
             network_template: None,
             ready: Readiness::Etcd,
+            ssh_user: None,
             virt_type: VirtType::Qemu,
             boot_address: None,
             boot_port: 8470,
