@@ -115,7 +115,7 @@ impl Live {
         if let Some(row) = rows.next()
             && shown.others > 0
         {
-            row.set_prefix(format!("and {} more, further on", shown.others));
+            row.set_prefix(format!("and {} more, at least as far", shown.others));
             row.set_message("");
         }
     }

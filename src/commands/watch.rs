@@ -138,7 +138,7 @@ fn lines(lab: &str, known: Option<&Timeline>, silence: Option<&str>, size: Size)
     let rows = table.lines().enumerate();
     lines.extend(rows.map(|(index, row)| Line { text: row.to_owned(), bold: index == 0 }));
     if shown.others > 0 {
-        lines.push(plain(format!("and {} more, further on", shown.others)));
+        lines.push(plain(format!("and {} more, at least as far", shown.others)));
     }
     lines.extend(below.into_iter().map(plain));
     lines
@@ -223,7 +223,7 @@ mod tests {
         demo-2  192.168.144.3  script  2.6s    -       -       -       -
         demo-3  192.168.144.4  script  2.6s    -       -       -       -
         demo-4  192.168.144.5  ready   2.6s    -       -       13.0s   99.0s
-        and 16 more, further on
+        and 16 more, at least as far
         the boot server does not answer
         ");
     }

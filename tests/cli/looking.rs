@@ -57,7 +57,7 @@ fn a_table_that_is_watched_follows_the_size_of_its_terminal_and_gives_it_back() 
         let tty = picture.lines().next().unwrap().trim();
         let stty = ["-F", tty, "rows", "6", "cols", "30"];
         assert!(Command::new("stty").args(stty).status().unwrap().success());
-        wait_until(&said, |said| said.contains("and 17 more, further on"));
+        wait_until(&said, |said| said.contains("and 17 more, at least as far"));
         let picture = said();
         let rows = plain(picture.rsplit("\x1b[H").next().unwrap());
         let expected = "demo: 2 of 20 nodes ready (q l\n\
@@ -65,7 +65,7 @@ fn a_table_that_is_watched_follows_the_size_of_its_terminal_and_gives_it_back() 
                         demo-3  127.201.0.4  config  2\n\
                         demo-4  127.201.0.5  config  2\n\
                         demo-5  127.201.0.6  config  2\n\
-                        and 17 more, further on";
+                        and 17 more, at least as far";
         assert_eq!(rows.trim_end(), expected);
 
         keys.write_all(leave.as_bytes()).unwrap();
@@ -91,7 +91,7 @@ fn who_waits_on_a_small_terminal_sees_the_nodes_that_are_most_behind() {
     let (live, end) = said.split_once("error: ").unwrap();
     assert!(live.contains("2 of 20 nodes ready, 1s"), "{said}");
     assert!(live.contains("demo-3 script 2.5s  config 9.0s"), "{said}");
-    assert!(live.contains("and 15 more, further on"), "{said}");
+    assert!(live.contains("and 15 more, at least as far"), "{said}");
     assert!(!live.contains("demo-1 ") && !live.contains("demo-8 "), "{said}");
     assert!(end.starts_with("lab `demo` is not ready after 3.0s"), "{said}");
 }
