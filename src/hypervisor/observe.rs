@@ -1,17 +1,14 @@
 //! What is there: our labs by their mark, and of everything else just what could be in the way.
 
 use std::collections::BTreeMap;
-use std::thread;
 
 use anyhow::Result;
 use ipnet::Ipv4Net;
 use uuid::Uuid;
-use virt::connect::Connect;
 use virt::domain::{Domain, DomainState as VirtState};
 use virt::enumutil::Enum;
 use virt::error::{Error, ErrorNumber};
 use virt::network::Network;
-use virt::storage_pool::StoragePool;
 
 use super::Hypervisor;
 use super::attachments::{Attachment, SeenNetwork, parse_cards, parse_network};
@@ -145,16 +142,17 @@ impl Hypervisor {
     /// Looks at everything that libvirt has. Objects that vanish meanwhile are left out.
     pub fn observe(&self) -> Result<Inventory> {
         let mut inventory = Inventory::default();
-        let everything = Everything::list(&self.connection()?)?;
-        for network in &everything.networks {
-            observe_network(&mut inventory, network)?;
+        let networks =
+            self.connection()?.list_all_networks(0).doing(|| "listing networks".to_owned())?;
+        for network in networks {
+            observe_network(&mut inventory, &network)?;
         }
-        for domain in &everything.domains {
-            observe_domain(&mut inventory, domain)?;
+        let domains =
+            self.connection()?.list_all_domains(0).doing(|| "listing domains".to_owned())?;
+        for domain in domains {
+            observe_domain(&mut inventory, &domain)?;
         }
-        for pool in &everything.pools {
-            observe_pool(&mut inventory, pool)?;
-        }
+        self.observe_pools(&mut inventory)?;
         for found in inventory.labs.values_mut() {
             if let Some(network) = inventory.networks.get(found.lab.name.as_str()) {
                 found.reserved = reserved(&found.lab, network);
@@ -162,32 +160,27 @@ impl Hypervisor {
         }
         Ok(inventory)
     }
-}
 
-/// All objects of the kinds that a lab has.
-struct Everything {
-    networks: Vec<Network>,
-    domains: Vec<Domain>,
-    pools: Vec<StoragePool>,
-}
-
-impl Everything {
-    /// Asks for all three kinds at the same time: most of a short command's time is waiting for libvirt.
-    fn list(connection: &Connect) -> Result<Self> {
-        thread::scope(|scope| {
-            let networks = scope.spawn(|| connection.list_all_networks(0));
-            let pools = scope.spawn(|| connection.list_all_storage_pools(0));
-            let domains = connection.list_all_domains(0);
-            let joined = "a call of libvirt's does not panic";
-            let networks = networks.join().expect(joined);
-            // A driver may know no storage at all.
-            let pools = pools.join().expect(joined).already(&[ErrorNumber::NoSupport]);
-            Ok(Self {
-                networks: networks.doing(|| "listing networks".to_owned())?,
-                domains: domains.doing(|| "listing domains".to_owned())?,
-                pools: pools.doing(|| "listing pools".to_owned())?.unwrap_or_default(),
-            })
-        })
+    fn observe_pools(&self, inventory: &mut Inventory) -> Result<()> {
+        let pools = self.connection()?.list_all_storage_pools(0);
+        // A driver may know no storage at all.
+        let pools =
+            pools.already(&[ErrorNumber::NoSupport]).doing(|| "listing pools".to_owned())?;
+        for pool in pools.unwrap_or_default() {
+            let doing = || "reading a storage pool".to_owned();
+            let gone = [ErrorNumber::NoStoragePool];
+            let Some(uuid) = pool.uuid().already(&gone).doing(doing)? else { continue };
+            let Some(active) = pool.is_active().already(&gone).doing(doing)? else { continue };
+            let Some(name) = pool.name().already(&gone).doing(doing)? else { continue };
+            match inventory.labs.values_mut().find(|found| found.lab.pool_uuid() == uuid) {
+                Some(found) => {
+                    found.pool = Some(activity(active));
+                    found.autostart.pool = starts_with_host(pool.autostart()).doing(doing)?;
+                }
+                None => inventory.foreign.pools.push(name),
+            }
+        }
+        Ok(())
     }
 }
 
@@ -216,22 +209,6 @@ fn observe_network(inventory: &mut Inventory, network: &Network) -> Result<()> {
             inventory.foreign.unreadable.push(format!("network `{name}`: {error:#}"));
             inventory.foreign.networks.push(name);
         }
-    }
-    Ok(())
-}
-
-fn observe_pool(inventory: &mut Inventory, pool: &StoragePool) -> Result<()> {
-    let doing = || "reading a storage pool".to_owned();
-    let gone = [ErrorNumber::NoStoragePool];
-    let Some(uuid) = pool.uuid().already(&gone).doing(doing)? else { return Ok(()) };
-    let Some(active) = pool.is_active().already(&gone).doing(doing)? else { return Ok(()) };
-    let Some(name) = pool.name().already(&gone).doing(doing)? else { return Ok(()) };
-    match inventory.labs.values_mut().find(|found| found.lab.pool_uuid() == uuid) {
-        Some(found) => {
-            found.pool = Some(activity(active));
-            found.autostart.pool = starts_with_host(pool.autostart()).doing(doing)?;
-        }
-        None => inventory.foreign.pools.push(name),
     }
     Ok(())
 }
