@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Result;
 use uuid::Uuid;
@@ -69,20 +69,20 @@ fn watch(hypervisor: &Hypervisor, lab: Uuid, news: &Sender<DomainNews>) -> Resul
     let watch = raw::watch_domains(&connection, tell).already(&[ErrorNumber::NoSupport]);
     // What happened before the first look is looked at, what happens meanwhile waits in `events`.
     let watch = watch.doing(|| "asking for events of domains".to_owned())?;
-    if news.send(DomainNews::All(look(hypervisor, lab)?)).is_err() {
-        return Ok(());
-    }
+    let mut looks = Looks::new(watch.is_some());
     loop {
+        if looks.is_due() && news.send(DomainNews::All(look(hypervisor, lab)?)).is_err() {
+            return Ok(());
+        }
         let told = match events.recv_timeout(CHECK) {
             Ok((event, at)) => match hypervisor.understand(event, at)? {
                 Some(one) => news.send(one),
                 None => Ok(()),
             },
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) if watch.is_none() => {
-                thread::sleep(CHECK);
-                news.send(DomainNews::All(look(hypervisor, lab)?))
-            }
-            Err(_) => {
+            Err(problem) => {
+                if problem == RecvTimeoutError::Disconnected {
+                    thread::sleep(CHECK);
+                }
                 let alive = connection.is_alive().doing(|| "looking at the connection".to_owned());
                 anyhow::ensure!(alive?, "libvirt has closed the connection");
                 Ok(())
@@ -91,6 +91,32 @@ fn watch(hypervisor: &Hypervisor, lab: Uuid, news: &Sender<DomainNews>) -> Resul
         if told.is_err() {
             return Ok(());
         }
+    }
+}
+
+/// When all domains are looked at. Events do not tell everything: a libvirtd that was started anew takes its domains up
+/// again while it answers already, and says nothing of one that it loses by that.
+struct Looks {
+    begun: Instant,
+    /// How long after the beginning the next ones are.
+    next: Duration,
+    has_events: bool,
+}
+
+impl Looks {
+    fn new(has_events: bool) -> Self {
+        Self { begun: Instant::now(), next: Duration::ZERO, has_events }
+    }
+
+    /// Whether one is due now; the next one is later.
+    fn is_due(&mut self) -> bool {
+        let elapsed = self.begun.elapsed();
+        let is_due = elapsed >= self.next;
+        if is_due {
+            let pause = if self.has_events { elapsed.clamp(CHECK, RARELY) } else { CHECK };
+            self.next = elapsed + pause;
+        }
+        is_due
     }
 }
 
@@ -128,4 +154,6 @@ impl Hypervisor {
 
 /// How often a connection is looked at, and the domains of a driver without events.
 const CHECK: Duration = Duration::from_secs(1);
+/// How often all domains are looked at where events tell what happens to them.
+const RARELY: Duration = Duration::from_secs(30);
 const RECONNECT: Duration = Duration::from_secs(1);

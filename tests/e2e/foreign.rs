@@ -104,6 +104,7 @@ const LOOKING: &[&[&str]] = &[
     &["ssh-config", "demo"],
     &["inventory", "--list"],
     &["events", "demo"],
+    &["timeline", "demo"],
     &["logs", "demo"],
     &["render", "demo", "--image", "IMAGE"],
 ];
