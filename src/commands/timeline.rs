@@ -82,13 +82,7 @@ fn known(session: &Session, lab: &Lab) -> Result<Known> {
     }
     let silent = format!("the boot server at {} does not answer", lab.boot_url());
     let back = format!("`virtlab create {}` brings it back", lab.name);
-    let identity = |node: crate::lab::Node| NodeIdentity {
-        index: node.index,
-        name: node.name,
-        mac: node.mac,
-        ip: node.ip.map(Into::into),
-    };
-    let nodes: Vec<NodeIdentity> = lab.nodes().into_iter().map(identity).collect();
+    let nodes: Vec<NodeIdentity> = lab.nodes().into_iter().map(NodeIdentity::from).collect();
     let Some(timeline) = recorder::read(&StateDir::of(lab)?.journal(), &nodes)? else {
         return Err(hinted(format!("{silent}, and its journal is not on this computer"), back));
     };

@@ -192,13 +192,7 @@ mod tests {
     use crate::lab::tests::lab;
 
     fn known(lab: &Lab, stages: &[Stage]) -> Timeline {
-        let identity = |node: crate::lab::Node| NodeIdentity {
-            index: node.index,
-            name: node.name,
-            mac: node.mac,
-            ip: node.ip.map(Into::into),
-        };
-        let nodes: Vec<NodeIdentity> = lab.nodes().into_iter().map(identity).collect();
+        let nodes: Vec<NodeIdentity> = lab.nodes().into_iter().map(NodeIdentity::from).collect();
         let mut known = Timeline::new(&nodes);
         for stage in stages {
             let what = Happening::Stage(StageReached::unasked(1, *stage));

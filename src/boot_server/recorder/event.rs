@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::boot_server::stage::Stage;
-use crate::lab::MacAddr;
 use crate::lab::plan::DomainState;
+use crate::lab::{MacAddr, Node};
 
 /// Something that happened, with its place among all that did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -116,6 +116,12 @@ pub struct NodeIdentity {
     pub mac: MacAddr,
     /// The address that is reserved for it.
     pub ip: Option<IpAddr>,
+}
+
+impl From<Node> for NodeIdentity {
+    fn from(node: Node) -> Self {
+        Self { index: node.index, name: node.name, mac: node.mac, ip: node.ip.map(Into::into) }
+    }
 }
 
 impl ClusterHealth {
