@@ -38,11 +38,12 @@ impl ProcessIdentity {
     }
 }
 
-/// Fields 3 (state) and 22 (start) of `/proc/PID/stat`; proc(5). The second field is the name in
-/// parentheses, which may hold anything.
+/// Fields 3 (state), 20 (threads) and 22 (start) of `/proc/PID/stat`; proc(5). The second field is the name in
+/// parentheses, which may hold anything. A process whose first thread has ended still has its files and locks until
+/// its last one has.
 fn start_ticks(stat: &str) -> Option<u64> {
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-    if fields.first() == Some(&"Z") {
+    if (fields.first(), fields.get(17)) == (Some(&"Z"), Some(&"1")) {
         return None;
     }
     fields.get(19)?.parse().ok()
@@ -59,6 +60,13 @@ mod tests {
         let stat = "42 (a) b (c)) S 1 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 987654 1 1";
         assert_eq!(start_ticks(stat), Some(987_654));
         assert_eq!(start_ticks(&stat.replace(" S ", " Z ")), None);
+    }
+
+    #[test]
+    fn a_process_ends_with_its_last_thread() {
+        let stat = "42 (a) Z 1 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 THREADS 0 987654 1 1";
+        assert_eq!(start_ticks(&stat.replace("THREADS", "2")), Some(987_654));
+        assert_eq!(start_ticks(&stat.replace("THREADS", "1")), None);
     }
 
     #[test]
