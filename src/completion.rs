@@ -18,7 +18,12 @@ use crate::status::targets;
 
 /// Answers the shell if it is the shell that runs us, and exits then.
 pub fn answer() {
-    CompleteEnv::with_factory(|| with_names(Cli::command())).var(VARIABLE).complete();
+    let described = || {
+        let mut command = Cli::command();
+        command.build();
+        with_names(command)
+    };
+    CompleteEnv::with_factory(described).var(VARIABLE).complete();
 }
 
 /// The script that makes a shell ask us.

@@ -1,5 +1,6 @@
 //! The command line: types only. What they do is in [`crate::commands`].
 
+mod deferred;
 pub mod image;
 pub mod ksm;
 pub mod login;
@@ -16,6 +17,7 @@ use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::env::Shells;
 
+pub use self::deferred::Deferred;
 use self::image::ImageCommand;
 use self::ksm::KsmCommand;
 use self::login::{CpArgs, ExecArgs, InventoryArgs, SshArgs, SshConfigArgs};
@@ -88,105 +90,105 @@ pub struct Global {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Make a lab, or complete one that is half made
-    Create(CreateArgs),
+    Create(Deferred<CreateArgs>),
 
     /// Give a lab another number of nodes while it runs
-    Scale(ScaleArgs),
+    Scale(Deferred<ScaleArgs>),
 
     /// List the labs
     #[command(visible_alias = "ls")]
     List,
 
     /// Show how far the nodes of a lab are
-    Status(StatusArgs),
+    Status(Deferred<StatusArgs>),
 
     /// Wait until nodes are ready, or off
-    Wait(WaitArgs),
+    Wait(Deferred<WaitArgs>),
 
     /// Start nodes that are off, and whatever they need
-    Start(StartArgs),
+    Start(Deferred<StartArgs>),
 
     /// Shut nodes down; they stay off until they are started
-    Stop(StopArgs),
+    Stop(Deferred<StopArgs>),
 
     /// Shut nodes down and start them again
-    Restart(RestartArgs),
+    Restart(Deferred<RestartArgs>),
 
     /// Stop the processors of nodes that run; they stay so until they are resumed
-    Pause(PowerArgs),
+    Pause(Deferred<PowerArgs>),
 
     /// Let nodes that are paused run
-    Resume(PowerArgs),
+    Resume(Deferred<PowerArgs>),
 
     /// Compare what a lab should be with what libvirt has of it
-    Diff(DiffArgs),
+    Diff(Deferred<DiffArgs>),
 
     /// Show everything that a node is given, and where it comes from
-    Explain(ExplainArgs),
+    Explain(Deferred<ExplainArgs>),
 
     /// Check a lab's etcd cluster: registrations, members, leader, data
-    Verify(ClusterArgs),
+    Verify(Deferred<ClusterArgs>),
 
     /// Log in to a node, or run a command on it
-    Ssh(SshArgs),
+    Ssh(Deferred<SshArgs>),
 
     /// Run a command on many nodes at the same time
-    Exec(ExecArgs),
+    Exec(Deferred<ExecArgs>),
 
     /// Copy files to and from nodes
-    Cp(CpArgs),
+    Cp(Deferred<CpArgs>),
 
     /// Print ssh's configuration for nodes, for `ssh -F`
-    SshConfig(SshConfigArgs),
+    SshConfig(Deferred<SshConfigArgs>),
 
     /// Print the labs as a dynamic inventory of Ansible
-    Inventory(InventoryArgs),
+    Inventory(Deferred<InventoryArgs>),
 
     /// Print what is known of a lab, and each change as it happens
-    Events(EventsArgs),
+    Events(Deferred<EventsArgs>),
 
     /// Draw the last boot of each node, stage by stage
-    Timeline(TimelineArgs),
+    Timeline(Deferred<TimelineArgs>),
 
     /// Show what nodes write to their serial consoles
-    Logs(LogsArgs),
+    Logs(Deferred<LogsArgs>),
 
     /// Talk with a node by its serial console
-    Console(ConsoleArgs),
+    Console(Deferred<ConsoleArgs>),
 
     /// Say whether a lab comes back when the host was switched off and on
-    Autostart(AutostartArgs),
+    Autostart(Deferred<AutostartArgs>),
 
     /// Remove a lab and everything that belongs to it
     #[command(visible_aliases = ["delete", "rm"])]
-    Destroy(DestroyArgs),
+    Destroy(Deferred<DestroyArgs>),
 
     /// Check whether this host is fit for labs, and name what mends it
     Doctor,
 
     /// Print what create would give to libvirt and to the nodes
-    Render(RenderArgs),
+    Render(Deferred<RenderArgs>),
 
     /// Run a lab's boot server in the foreground
-    Serve(ServeArgs),
+    Serve(Deferred<ServeArgs>),
 
     /// Boot labs by DHCP and TFTP servers that are not virtlab's
     #[command(subcommand)]
-    Pxe(PxeCommand),
+    Pxe(Deferred<PxeCommand>),
 
     /// Get, verify and remove images
     #[command(subcommand)]
-    Image(ImageCommand),
+    Image(Deferred<ImageCommand>),
 
     /// Read and switch kernel samepage merging of this host
     #[command(subcommand)]
-    Ksm(KsmCommand),
+    Ksm(Deferred<KsmCommand>),
 
     /// Show how much memory a lab takes, and what merging saves
-    Memory(MemoryArgs),
+    Memory(Deferred<MemoryArgs>),
 
     /// Print a script that completes virtlab's commands in a shell
-    Completions(CompletionsArgs),
+    Completions(Deferred<CompletionsArgs>),
 
     /// Print the versions of virtlab and libvirt
     Version,

@@ -93,8 +93,8 @@ pub fn run(cli: Cli, printer: &Printer) -> Result<()> {
         Command::Render(args) => render::run(&session, &args),
         Command::Serve(args) => serve::run(&session, &args),
         Command::Pxe(command) => pxe::run(&session, &command),
-        Command::Image(command) => image::run(&session, command),
-        Command::Ksm(command) => ksm::run(command, printer),
+        Command::Image(command) => image::run(&session, command.0),
+        Command::Ksm(command) => ksm::run(command.0, printer),
         Command::Memory(args) => memory::run(&session, &args),
         Command::Completions(args) => {
             printer.data(completion::script(&args.shell)?.trim_end());
