@@ -202,6 +202,7 @@ const EMBEDDED: &[(&str, &str)] = embedded![
     "config-templates/etcd-debian.yaml.j2",
     "config-templates/etcd-fedora-coreos.ign.j2",
     "config-templates/etcd-flatcar.ign.j2",
+    "config-templates/etcd-gateway.j2",
     "config-templates/etcd-micro.ign.j2",
     "config-templates/etcd.env.j2",
     "domain-templates/domain.xml.j2",

@@ -195,8 +195,9 @@ fn every_ignition_config_is_one_to_ignition_itself() {
             continue;
         }
         seen += 1;
-        for nodes in [1, 3] {
-            let lab = lab(&format!("nodes = {nodes}\n{SUBNET}"), VirtType::Qemu);
+        for (nodes, voters, name_of_it) in [(1, 7, "1"), (3, 7, "3"), (3, 2, "client")] {
+            let text = format!("nodes = {nodes}\nvoters = {voters}\n{SUBNET}");
+            let lab = lab(&text, VirtType::Qemu);
             let input = ConfigInput {
                 template: fs::read_to_string(&path).unwrap(),
                 ssh_keys: vec!["ssh-ed25519 AAAA user@host".to_owned()],
@@ -207,7 +208,7 @@ fn every_ignition_config_is_one_to_ignition_itself() {
             fs::write(file.path(), &text).unwrap();
             run("ignition-validate", "ignition", &[file.path().to_str().unwrap()], &text);
             if name == "etcd-micro.ign.j2" {
-                assert_snapshot(&format!("config-micro-{nodes}"), &text);
+                assert_snapshot(&format!("config-micro-{name_of_it}"), &text);
             }
         }
     }

@@ -79,19 +79,30 @@ impl Content {
         self.discovery_url = Some(url);
     }
 
-    /// All nodes whose addresses are known, as etcd's `initial-cluster` names the members of a new cluster.
+    /// The members to be whose addresses are known, as etcd's `initial-cluster` names the members of a new cluster.
     pub fn founders(&self) -> String {
         let peer = |node: &ServedNode| {
-            let endpoint =
-                Endpoint { name: node.name.clone(), ip: node.ip?, port: etcd::CLIENT_PORT };
+            let endpoint = Endpoint {
+                name: node.name.clone(),
+                ip: node.ip?,
+                port: etcd::CLIENT_PORT,
+                voter: true,
+            };
             Some(Peer { url: endpoint.peer_url(), name: endpoint.name })
         };
-        initial_cluster(&self.nodes.iter().filter_map(peer).collect::<Vec<_>>())
+        initial_cluster(
+            &self.nodes.iter().filter(|node| node.voter).filter_map(peer).collect::<Vec<_>>(),
+        )
     }
 
     /// The config of a node, if there is such a node.
     pub fn config_of(&self, index: u32) -> Option<&str> {
         self.nodes.iter().find(|node| node.index == index).map(|node| node.config.as_str())
+    }
+
+    /// Whether the node with this index is to be a member of the lab's etcd cluster.
+    pub(super) fn is_voter(&self, index: u32) -> bool {
+        self.nodes.iter().find(|node| node.index == index).is_none_or(|node| node.voter)
     }
 
     /// Which nodes there are.
@@ -117,6 +128,9 @@ pub struct ServedNode {
     pub mac: MacAddr,
     /// Its reserved address; `None` where we do not give addresses.
     pub ip: Option<IpAddr>,
+    /// Whether it is to be a member of the lab's etcd cluster; all nodes are in labs of earlier virtlabs.
+    #[serde(default = "yes")]
+    pub voter: bool,
     /// The arguments of its kernel; virtlab 0.1 did not keep them here.
     #[serde(default)]
     pub arguments: Option<String>,
@@ -133,6 +147,10 @@ pub struct ServedFile {
     pub path: PathBuf,
     /// The stage of a boot that having it means.
     pub stage: Stage,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// Where the boot server's own etcd discovery is, below the server's URL.

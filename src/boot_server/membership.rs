@@ -47,7 +47,7 @@ struct Past {
     joined: BTreeSet<u32>,
 }
 
-/// A node that asks, with the addresses of all nodes.
+/// A node that asks, with the addresses of all others that are to be members.
 #[derive(Debug)]
 pub(super) struct Applicant {
     pub(super) index: u32,

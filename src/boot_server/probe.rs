@@ -119,7 +119,7 @@ impl Prober {
             return Ok(false);
         }
         let was_healthy = known.etcd.as_ref().is_some_and(|etcd| etcd.healthy);
-        let endpoints = endpoints(known.nodes.iter());
+        let endpoints = endpoints(content, known.nodes.iter());
         // Writing shows that it has become healthy; later it would only be in the way.
         let report = if was_healthy {
             etcd::glance(&endpoints)?
@@ -150,7 +150,7 @@ impl Prober {
             return Ok(all().collect());
         }
         // All of them have an address, or they would not be asked.
-        let asked = endpoints(nodes.iter().copied());
+        let asked = endpoints(&self.server.content(), nodes.iter().copied());
         let ready = if when.criterion == Readiness::Etcd {
             let reports = etcd::health(&asked)?;
             self.promote_learners(&reports);
@@ -167,7 +167,9 @@ impl Prober {
             return;
         }
         let known = self.known();
-        if let Err(error) = membership::promote(&endpoints(known.nodes.iter())) {
+        let mut members = endpoints(&self.server.content(), known.nodes.iter());
+        members.retain(|endpoint| endpoint.voter);
+        if let Err(error) = membership::promote(&members) {
             tracing::debug!("{error:#}");
         }
     }
@@ -210,10 +212,14 @@ fn is_off(node: &NodeTimeline) -> bool {
     node.power == Some(DomainState::Off)
 }
 
-fn endpoints<'a>(nodes: impl Iterator<Item = &'a NodeTimeline>) -> Vec<Endpoint> {
+fn endpoints<'a>(
+    content: &Content,
+    nodes: impl Iterator<Item = &'a NodeTimeline>,
+) -> Vec<Endpoint> {
     let endpoint = |node: &NodeTimeline| {
-        let ip = node.ip?;
-        Some(Endpoint { name: node.name.clone(), ip, port: etcd::CLIENT_PORT })
+        let (name, port, voter) =
+            (node.name.clone(), etcd::CLIENT_PORT, content.is_voter(node.index));
+        Some(Endpoint { name, ip: node.ip?, port, voter })
     };
     nodes.filter_map(endpoint).collect()
 }

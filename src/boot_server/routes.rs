@@ -80,7 +80,8 @@ async fn filled_config(
     if !config::wants_cluster(&text) {
         return Ok(text);
     }
-    let all: Vec<Peer> = server.endpoints(Some((node.index, asking.ip))).iter().map(peer).collect();
+    let nodes = server.endpoints(Some((node.index, asking.ip)));
+    let all: Vec<Peer> = nodes.iter().filter(|(_, node)| node.voter).map(peer).collect();
     let founders = || config::put_cluster(&text, &initial_cluster(&all), InitialState::New);
     // Who only looks changes no cluster.
     let applicant = server.applicant(node.index, asking.ip).filter(|_| asking.is_get);

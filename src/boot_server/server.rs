@@ -137,10 +137,12 @@ impl Server {
     /// Where the etcds of all nodes are, as far as their addresses are known. The one that asks is where it asks
     /// from.
     pub(super) fn endpoints(&self, asking: Option<(u32, IpAddr)>) -> Vec<(u32, Endpoint)> {
+        let content = self.content();
         let own = |index: u32| asking.filter(|(node, _)| *node == index).map(|(_, ip)| ip);
         let endpoint = |node: &NodeTimeline| {
             let ip = own(node.index).or(node.ip)?;
-            Some((node.index, Endpoint { name: node.name.clone(), ip, port: etcd::CLIENT_PORT }))
+            let (name, port) = (node.name.clone(), etcd::CLIENT_PORT);
+            Some((node.index, Endpoint { name, ip, port, voter: content.is_voter(node.index) }))
         };
         self.recorder.look(|known| known.nodes.iter().filter_map(endpoint).collect())
     }
@@ -149,7 +151,8 @@ impl Server {
     pub(super) fn applicant(&self, index: u32, ip: IpAddr) -> Option<Applicant> {
         let (own, others): (Vec<_>, Vec<_>) =
             self.endpoints(Some((index, ip))).into_iter().partition(|(node, _)| *node == index);
-        let others = others.into_iter().map(|(_, endpoint)| endpoint).collect();
+        let others = others.into_iter().map(|(_, endpoint)| endpoint);
+        let others = others.filter(|endpoint| endpoint.voter).collect();
         own.into_iter().next().map(|(_, own)| Applicant { index, own, others })
     }
 

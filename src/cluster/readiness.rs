@@ -86,8 +86,10 @@ mod tests {
     use super::*;
 
     fn ask(criterion: &str, user: Option<&str>) -> Result<Vec<bool>> {
-        let here = Endpoint { name: "a-1".to_owned(), ip: [127, 0, 0, 1].into(), port: 1 };
-        let nobody = Endpoint { name: "a-2".to_owned(), ip: [127, 0, 0, 9].into(), port: 1 };
+        let here =
+            Endpoint { name: "a-1".to_owned(), ip: [127, 0, 0, 1].into(), port: 1, voter: true };
+        let nobody =
+            Endpoint { name: "a-2".to_owned(), ip: [127, 0, 0, 9].into(), port: 1, voter: true };
         are_ready(&criterion.parse().unwrap(), user, &[here, nobody])
     }
 

@@ -50,11 +50,9 @@ fn verify(hypervisor: &Hypervisor, found: &Found, client_port: u16) -> Result<Ve
     let lab = &found.lab;
     let addresses = addresses::find(hypervisor, lab, false)?;
     let nodes = lab.nodes();
-    let known: Vec<_> = nodes
-        .iter()
-        .filter_map(|node| Some((node.name.as_str(), *addresses.get(&node.index)?)))
-        .collect();
-    let etcd = etcd::examine(&endpoints(&known, client_port), &lab.uuid.to_string())?;
+    let known: Vec<_> =
+        nodes.iter().filter_map(|node| Some((node.index, *addresses.get(&node.index)?))).collect();
+    let etcd = etcd::examine(&endpoints(lab, &known, client_port), &lab.uuid.to_string())?;
     let unknown = nodes.iter().filter(|node| !addresses.contains_key(&node.index));
     let mut problems: Vec<String> =
         unknown.map(|node| format!("{}: nobody knows its address", node.name)).collect();
@@ -80,7 +78,8 @@ fn verify(hypervisor: &Hypervisor, found: &Found, client_port: u16) -> Result<Ve
     let discovery = DiscoveryStatus::of(lab, discovery::TIMEOUT)?;
     // A service that has gone or forgotten since does not make a cluster worse that has found itself.
     if let Some(discovery) = discovery.as_ref().filter(|it| it.problem.is_none() && !etcd.healthy) {
-        let missing = etcd.nodes.iter().filter(|node| discovery.registration(node.ip).is_none());
+        let members = etcd.nodes.iter().filter(|node| !node.client);
+        let missing = members.filter(|node| discovery.registration(node.ip).is_none());
         problems.extend(
             missing.map(|node| format!("{}: it is not registered at {}", node.name, discovery.url)),
         );
@@ -108,7 +107,7 @@ fn print(session: &Session, verdict: &Verdict) -> Result<()> {
         table.row([
             node.name.clone(),
             yes(node.healthy),
-            node.member.clone().unwrap_or_else(|| "-".to_owned()),
+            member_word(node),
             yes(node.leader),
             registered.to_owned(),
         ]);
@@ -125,6 +124,12 @@ fn print(session: &Session, verdict: &Verdict) -> Result<()> {
         ));
     }
     Ok(())
+}
+
+/// The id of the member that a node is.
+fn member_word(node: &etcd::NodeReport) -> String {
+    let other = if node.client { "client" } else { "-" };
+    node.member.clone().unwrap_or_else(|| other.to_owned())
 }
 
 /// A lab without etcd has nothing more to verify than that its nodes are ready.

@@ -72,6 +72,17 @@ impl Lab {
         }
     }
 
+    /// How many nodes are members of the lab's etcd cluster, with a vote each.
+    pub fn voters(&self) -> u32 {
+        self.spec.voters.map_or(self.spec.nodes, |voters| voters.min(self.spec.nodes))
+    }
+
+    /// Whether the node with this index is one of them, whether or not the lab is that large. The others are
+    /// clients, which pass on what they are asked.
+    pub fn is_voter(&self, index: u32) -> bool {
+        self.spec.voters.is_none_or(|voters| index <= voters)
+    }
+
     /// The lab with another number of nodes, and the next generation.
     ///
     /// # Errors

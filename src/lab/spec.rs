@@ -32,6 +32,10 @@ pub struct LabSpec {
     /// Whom the command that tells it is run as, if it is a command.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ready_user: Option<String>,
+    /// How many nodes are members of the etcd cluster, the first ones; the others are its clients. `None`: all of them
+    /// are members, as in labs of earlier virtlabs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub voters: Option<u32>,
     /// The network that the nodes are on.
     pub network: Network,
     /// How the nodes' MAC addresses begin.
@@ -319,6 +323,7 @@ impl LabSpec {
             config: ConfigSource::of(TemplateRef::new(format!("{name}.ign.j2"), "")),
             ready: Readiness::Etcd,
             ready_user: None,
+            voters: None,
             network: Network::Managed(ManagedNetwork {
                 mode: NetworkMode::Nat,
                 subnet: "192.168.150.0/24".parse().expect("a good subnet"),

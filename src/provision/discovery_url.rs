@@ -13,7 +13,7 @@ use crate::state::{Origin, StateDir};
 /// own one, or if no config lacks a URL.
 pub(crate) fn outside(options: &LabOptions, prepared: &Prepared) -> Result<Option<String>> {
     let service = options.discovery.as_ref().filter(|_| prepared.content.wants_discovery());
-    let size = prepared.lab.spec.nodes as usize;
+    let size = prepared.lab.voters() as usize;
     service.map(|it| discovery::request_token(it, size, discovery::TIMEOUT)).transpose()
 }
 
@@ -35,7 +35,7 @@ pub(crate) fn put(
         state.claim(lab, &Origin::of(hypervisor)?)?;
         // The boot server finds the token when it starts.
         let discovery = Discovery::open(&state.discovery(), &content.discovery_base())?;
-        discovery.new_token(lab.spec.nodes as usize)?
+        discovery.new_token(lab.voters() as usize)?
     };
     content.put_discovery_url(url);
     Ok(())

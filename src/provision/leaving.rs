@@ -14,6 +14,7 @@ use crate::images::Readiness;
 use crate::lab::Lab;
 use crate::session::Session;
 use crate::status::addresses;
+use crate::status::readiness::endpoint;
 
 /// Takes nodes that `lab` has no place for any more out of the cluster of those that stay, one after the other. A
 /// member that was taken out already, and nodes that are no etcd at all, are left alone.
@@ -28,13 +29,10 @@ pub(super) fn leave(
 ) -> Result<()> {
     let highest = nodes.iter().copied().max().unwrap_or_default().max(lab.spec.nodes);
     let addresses = addresses::find(hypervisor, &lab.with_nodes(highest)?, false)?;
-    let endpoint = |(index, ip): (&u32, &IpAddr)| Endpoint {
-        name: lab.name.node(*index),
-        ip: *ip,
-        port: etcd::CLIENT_PORT,
-    };
-    let staying: Vec<Endpoint> = addresses.range(..=lab.spec.nodes).map(endpoint).collect();
-    for index in nodes {
+    let endpoint = |(index, ip): (&u32, &_)| endpoint(lab, *index, *ip, etcd::CLIENT_PORT);
+    let staying: Vec<Endpoint> = addresses.range(..=lab.voters()).map(endpoint).collect();
+    // A client has no place in the cluster that it could leave.
+    for index in nodes.iter().filter(|index| lab.is_voter(**index)) {
         let name = lab.name.node(*index);
         let ip = addresses.get(index).copied();
         // etcd changes nothing while it chooses a leader, and within 5 s of the loss of a connection.

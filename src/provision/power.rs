@@ -201,13 +201,14 @@ impl PowerChange<'_> {
     }
 }
 
-/// What etcd holds is in the nodes' memory: where all of them are off, it is gone.
+/// What etcd holds is in its members' memory: where all of them are off, it is gone.
 fn is_new_cluster(found: &Found, started: &BTreeSet<u32>) -> bool {
-    let mut domains = found.domains.iter();
+    let mut domains = found.domains.iter().filter(|(index, _)| found.lab.is_voter(**index));
     let is_lost = |(index, state): (&u32, &DomainState)| {
         *state == DomainState::Off || started.contains(index)
     };
-    found.lab.spec.ready == Readiness::Etcd && !started.is_empty() && domains.all(is_lost)
+    let starts_one = started.iter().any(|index| found.lab.is_voter(*index));
+    found.lab.spec.ready == Readiness::Etcd && starts_one && domains.all(is_lost)
 }
 
 fn removed(chosen: &Chosen) -> String {

@@ -11,6 +11,7 @@ use crate::lab::Lab;
 use crate::lab::plan::DomainState;
 use crate::state::StateDir;
 use crate::status::addresses;
+use crate::status::readiness::endpoint;
 
 /// Refuses what the lab's etcd cluster would not survive, or could not follow. A change that was begun and not done
 /// goes on whatever becomes of it.
@@ -43,13 +44,9 @@ pub(crate) fn refuse_impossible(
         return Ok(());
     }
     let addresses = addresses::find(hypervisor, lab, false)?;
-    let endpoint = |(index, ip): (&u32, &_)| Endpoint {
-        name: lab.name.node(*index),
-        ip: *ip,
-        port: etcd::CLIENT_PORT,
-    };
-    let nodes: Vec<Endpoint> = addresses.iter().map(endpoint).collect();
-    let staying = addresses.range(..=wanted.spec.nodes).map(endpoint).collect::<Vec<_>>();
+    let endpoint = |(index, ip): (&u32, &_)| endpoint(lab, *index, *ip, etcd::CLIENT_PORT);
+    let nodes: Vec<Endpoint> = addresses.range(..=lab.voters()).map(endpoint).collect();
+    let staying = addresses.range(..=wanted.voters()).map(endpoint).collect::<Vec<_>>();
     let Outlook::Healthy(cluster) = Outlook::of(&nodes)? else {
         return Err(hinted(
             format!(

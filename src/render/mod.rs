@@ -25,6 +25,7 @@ pub(crate) struct LabContext<'a> {
     name: &'a str,
     uuid: Uuid,
     nodes: u32,
+    voters: u32,
     image: &'a str,
     description: Option<&'a str>,
 }
@@ -35,6 +36,7 @@ impl<'a> LabContext<'a> {
             name: lab.name.as_str(),
             uuid: lab.uuid,
             nodes: lab.spec.nodes,
+            voters: lab.voters(),
             image: &lab.spec.image.name,
             description: lab.spec.description.as_deref(),
         }

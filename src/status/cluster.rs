@@ -47,16 +47,16 @@ impl<'a> Cluster<'a> {
         {
             return Ok(problems.clone());
         }
-        let (mut members, mut off): (Vec<(&str, IpAddr)>, Vec<IpAddr>) = (Vec::new(), Vec::new());
+        let (mut members, mut off): (Vec<(u32, IpAddr)>, Vec<IpAddr>) = (Vec::new(), Vec::new());
         for node in &known.nodes {
             let Some(ip) = node.ip else { continue };
             if self.wanted.contains(&node.index) {
-                members.push((&node.name, ip));
+                members.push((node.index, ip));
             } else {
                 off.push(ip);
             }
         }
-        let report = etcd::glance_without(&endpoints(&members, etcd::CLIENT_PORT), &off)?;
+        let report = etcd::glance_without(&endpoints(self.lab, &members, etcd::CLIENT_PORT), &off)?;
         let problems: Vec<Problem> = if report.healthy {
             Vec::new()
         } else {

@@ -6,10 +6,10 @@ use std::net::IpAddr;
 use anyhow::Result;
 
 use super::NodeStatus;
-use super::readiness::{are_ready, endpoints};
+use super::readiness::{are_ready, endpoint, endpoints};
 use crate::boot_server::recorder::timeline::NodeTimeline;
 use crate::boot_server::stage::Stage;
-use crate::cluster::etcd::{self, Endpoint, Report};
+use crate::cluster::etcd::{self, Report};
 use crate::images::Readiness;
 use crate::lab::Lab;
 use crate::lab::metadata::Power;
@@ -27,29 +27,30 @@ pub(super) fn ask(
     let known = known.filter(|_| !is_elsewhere);
     let silent = |node: &NodeStatus| why_silent(lab, node, known);
     let may_answer = |node: &&NodeStatus| silent(node).is_none();
-    let (ready, report): (Vec<String>, _) = if lab.spec.ready == Readiness::Etcd {
+    let (ready, report): (Vec<u32>, _) = if lab.spec.ready == Readiness::Etcd {
         let wanted = || nodes.iter().filter(|node| node.wanted == Power::On);
         let asked = addresses(wanted().filter(may_answer));
         let stopped = nodes.iter().filter(|node| node.wanted != Power::On);
         let stopped: Vec<IpAddr> = stopped.filter_map(|node| node.ip).collect();
-        let asked = endpoints(&asked, client_port);
+        let asked = endpoints(lab, &asked, client_port);
         let report = etcd::examine_without(&asked, &stopped, &lab.uuid.to_string())?;
         let unasked = wanted().filter_map(|node| {
-            let endpoint = Endpoint { name: node.name.clone(), ip: node.ip?, port: client_port };
+            let endpoint = endpoint(lab, node.index, node.ip?, client_port);
             Some((endpoint, silent(node)?))
         });
         let mut report = report.with_unasked(unasked.collect());
         report.nodes.sort_by_key(|it| nodes.iter().position(|node| node.name == it.name));
-        let healthy = report.nodes.iter().filter(|node| node.healthy);
-        (healthy.map(|node| node.name.clone()).collect(), Some(report))
+        let is_healthy = |name: &str| report.nodes.iter().any(|it| it.healthy && it.name == name);
+        let healthy = nodes.iter().filter(|node| is_healthy(&node.name));
+        (healthy.map(|node| node.index).collect(), Some(report))
     } else {
         let asked = addresses(nodes.iter().filter(may_answer));
         let both = asked.iter().zip(are_ready(lab, &asked)?);
-        let ready = both.filter(|(_, ready)| *ready).map(|((name, _), _)| (*name).to_owned());
+        let ready = both.filter(|(_, ready)| *ready).map(|((index, _), _)| *index);
         (ready.collect(), None)
     };
     for node in nodes {
-        node.ready = ready.contains(&node.name);
+        node.ready = ready.contains(&node.index);
     }
     Ok(report)
 }
@@ -74,7 +75,7 @@ fn why_silent(lab: &Lab, node: &NodeStatus, known: Option<&[NodeTimeline]>) -> O
     (!has_booted).then(|| "the node has not booted yet".to_owned())
 }
 
-/// The names and addresses of nodes, as far as those are known.
-fn addresses<'a>(nodes: impl Iterator<Item = &'a NodeStatus>) -> Vec<(&'a str, IpAddr)> {
-    nodes.filter_map(|node| Some((node.name.as_str(), node.ip?))).collect()
+/// The indices and addresses of nodes, as far as those are known.
+fn addresses<'a>(nodes: impl Iterator<Item = &'a NodeStatus>) -> Vec<(u32, IpAddr)> {
+    nodes.filter_map(|node| Some((node.index, node.ip?))).collect()
 }

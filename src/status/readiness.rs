@@ -11,12 +11,17 @@ use crate::lab::Lab;
 
 /// Whether each of these nodes is ready, all asked at the same time. Where having fetched the config
 /// is enough, they are.
-pub(crate) fn are_ready(lab: &Lab, nodes: &[(&str, IpAddr)]) -> Result<Vec<bool>> {
-    let nodes = endpoints(nodes, etcd::CLIENT_PORT);
+pub(crate) fn are_ready(lab: &Lab, nodes: &[(u32, IpAddr)]) -> Result<Vec<bool>> {
+    let nodes = endpoints(lab, nodes, etcd::CLIENT_PORT);
     readiness::are_ready(&lab.spec.ready, lab.spec.ready_user.as_deref(), &nodes)
 }
 
 /// Where the etcds of these nodes listen for clients.
-pub(crate) fn endpoints(nodes: &[(&str, IpAddr)], port: u16) -> Vec<Endpoint> {
-    nodes.iter().map(|(name, ip)| Endpoint { name: (*name).to_owned(), ip: *ip, port }).collect()
+pub(crate) fn endpoints(lab: &Lab, nodes: &[(u32, IpAddr)], port: u16) -> Vec<Endpoint> {
+    nodes.iter().map(|(index, ip)| endpoint(lab, *index, *ip, port)).collect()
+}
+
+/// Where the etcd of the node with this index and this address listens for clients.
+pub(crate) fn endpoint(lab: &Lab, index: u32, ip: IpAddr, port: u16) -> Endpoint {
+    Endpoint { name: lab.name.node(index), ip, port, voter: lab.is_voter(index) }
 }

@@ -26,7 +26,7 @@ pub(crate) enum Until {
     Config,
     /// Their sshd greets.
     Ssh,
-    /// They are healthy members of one etcd cluster.
+    /// They are healthy members of one etcd cluster, or clients that reach it.
     Etcd,
     /// They are off.
     Off,
@@ -103,24 +103,27 @@ fn look(
     }
     let addresses = addresses::find(hypervisor, lab, true)?;
     let mut lacking = Vec::new();
-    let mut asked: Vec<(&str, IpAddr)> = Vec::new();
+    let mut asked: Vec<(u32, IpAddr)> = Vec::new();
     for node in nodes {
         match addresses.get(&node.index) {
-            Some(ip) => asked.push((&node.name, *ip)),
+            Some(ip) => asked.push((node.index, *ip)),
             None => lacking.push(format!("{}: its address is not known", node.name)),
         }
     }
     if condition == Until::Ssh {
         let ips: Vec<IpAddr> = asked.iter().map(|(_, ip)| *ip).collect();
         let silent = asked.iter().zip(ssh::answer(&ips)).filter(|(_, answers)| !answers);
-        lacking.extend(silent.map(|((name, _), _)| format!("{name}: ssh does not answer")));
+        let name = |index: u32| lab.name.node(index);
+        lacking
+            .extend(silent.map(|((index, _), _)| format!("{}: ssh does not answer", name(*index))));
         return Ok(lacking);
     }
     // All say whether they are healthy, and one of them who the members are.
-    let report = etcd::glance(&endpoints(&asked, etcd::CLIENT_PORT))?;
+    let report = etcd::glance(&endpoints(lab, &asked, etcd::CLIENT_PORT))?;
     for node in report.nodes {
         match (&node.problem, &node.member) {
             (None, Some(_)) => {}
+            (None, None) if node.client => {}
             (Some(problem), _) => lacking.push(format!("{}: {problem}", node.name)),
             (None, None) => lacking.push(format!("{}: it is no member of the cluster", node.name)),
         }

@@ -85,6 +85,22 @@ fn of_five_etcds_that_start_at_once_three_make_the_cluster() {
     assert_members(&members.iter().collect::<Vec<_>>());
 }
 
+/// As our template for the etcd of 2016 has it, where a lab has more nodes than members.
+#[test]
+fn an_etcd_that_is_a_proxy_from_the_start_takes_no_members_place() {
+    let folder = TempDir::new().unwrap();
+    let server = Server::start(&folder.path().join("discovery.json"), loopback());
+    let url = server.discovery.new_token(2).unwrap();
+    let proxy = Etcd::start(folder.path(), 3, &url, &["--proxy", "on"]);
+    let etcds: Vec<Etcd> = (1..=2).map(|n| Etcd::start(folder.path(), n, &url, &[])).collect();
+    assert_cluster(&url, &etcds.iter().collect::<Vec<_>>());
+    wait_for("an answer by the proxy", || {
+        let answer = proxy.ask(&Method::GET, "/health")?;
+        if answer["health"] == "true" { Ok(()) } else { Err(answer.to_string()) }
+    });
+    assert_eq!(registrations(&url, TIMEOUT).unwrap().len(), 2);
+}
+
 #[test]
 fn an_unknown_token_ends_etcd_with_the_reason() {
     let folder = TempDir::new().unwrap();

@@ -1,5 +1,8 @@
 //! What is said of healthy clusters and others, by both APIs that etcd has had.
 
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::process::Command;
 use std::thread;
 
 use reqwest::Method;
@@ -7,7 +10,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use virtlab::cluster::etcd::{CLIENT_PORT, Endpoint, Report, examine};
 
-use crate::etcd::{Etcd, client, wait_for};
+use crate::etcd::{Etcd, Process, client, loopback, wait_for};
 
 #[test]
 fn a_cluster_is_healthy_by_v3_and_no_key_stays() {
@@ -78,6 +81,32 @@ fn a_member_that_is_down_is_named_and_the_others_are_asked() {
     assert!(!report.healthy);
 }
 
+#[test]
+fn a_client_passes_on_what_it_is_asked_and_is_told_when_it_does_not() {
+    let folder = TempDir::new().unwrap();
+    let etcds = Etcd::cluster(folder.path(), 2, &[]);
+    assert_healthy(&etcds);
+    let mut gateway = Gateway::start(folder.path(), &etcds);
+    let all: Vec<Endpoint> = etcds.iter().map(endpoint).chain([gateway.endpoint()]).collect();
+    let report = wait_for("the gateway", || {
+        let report = examine(&all, "mark").unwrap();
+        if report.healthy { Ok(report) } else { Err(report.problems().join("; ")) }
+    });
+    assert_eq!((report.members.len(), report.nodes[2].member.as_deref()), (2, None));
+    gateway.process.kill();
+    let report = wait_for("the members to be healthy", || {
+        let report = examine(&all, "mark").unwrap();
+        let healthy: Vec<bool> = report.nodes.iter().map(|node| node.healthy).collect();
+        let settled = healthy == [true, true, false] && report.leader.is_some();
+        if settled { Ok(report) } else { Err(report.problems().join("; ")) }
+    });
+    assert!(!report.healthy);
+    assert_eq!(
+        report.problems(),
+        ["n3: etcd is not healthy: no answer: Connection refused (os error 111)"]
+    );
+}
+
 #[track_caller]
 fn assert_healthy(etcds: &[Etcd]) {
     let report = wait_for("the cluster to be healthy", || {
@@ -92,11 +121,35 @@ fn assert_healthy(etcds: &[Etcd]) {
     assert_eq!(report.problems(), Vec::<String>::new());
 }
 
+fn endpoint(etcd: &Etcd) -> Endpoint {
+    Endpoint { name: etcd.name.clone(), ip: etcd.address.into(), port: CLIENT_PORT, voter: true }
+}
+
+/// An etcd that is no member, as our templates start it.
+struct Gateway {
+    address: Ipv4Addr,
+    process: Process,
+}
+
+impl Gateway {
+    fn start(folder: &Path, members: &[Etcd]) -> Self {
+        let address = loopback();
+        let members: Vec<String> =
+            members.iter().map(|member| format!("{}:{CLIENT_PORT}", member.address)).collect();
+        let mut command = Command::new("etcd");
+        command.args(["gateway", "start", "--retry-delay=2s"]);
+        command.arg(format!("--listen-addr={address}:{CLIENT_PORT}"));
+        command.arg(format!("--endpoints={}", members.join(",")));
+        let process = Process::start(&mut command, "etcd-server", folder.join("gateway.log"));
+        Self { address, process }
+    }
+
+    fn endpoint(&self) -> Endpoint {
+        let (name, ip) = ("n3".to_owned(), self.address.into());
+        Endpoint { name, ip, port: CLIENT_PORT, voter: false }
+    }
+}
+
 fn report(etcds: &[Etcd]) -> Report {
-    let endpoint = |etcd: &Etcd| Endpoint {
-        name: etcd.name.clone(),
-        ip: etcd.address.into(),
-        port: CLIENT_PORT,
-    };
     examine(&etcds.iter().map(endpoint).collect::<Vec<_>>(), "mark").unwrap()
 }

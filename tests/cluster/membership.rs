@@ -88,7 +88,7 @@ fn healthy(etcds: &[Etcd]) -> Result<Cluster, String> {
 }
 
 fn endpoint(etcd: &Etcd) -> Endpoint {
-    Endpoint { name: etcd.name.clone(), ip: etcd.address.into(), port: CLIENT_PORT }
+    Endpoint { name: etcd.name.clone(), ip: etcd.address.into(), port: CLIENT_PORT, voter: true }
 }
 
 fn endpoints(etcds: &[Etcd], more: &Etcd) -> Vec<Endpoint> {

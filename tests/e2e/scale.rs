@@ -13,18 +13,45 @@ const LONG: Duration = Duration::from_secs(120);
 fn a_lab_grows_and_shrinks_while_it_runs_and_keeps_what_was_written() {
     let _guard = LabGuard("sizes");
     virtlab(&["create", "sizes", "--nodes", "3", "--memory", "512MiB"]).ok();
-    etcdctl(&["put", "testing", "kept"]);
-    for nodes in [5, 3, 1, 3] {
+    etcdctl("sizes", 1, &["put", "testing", "kept"]);
+    for nodes in [5_u32, 3, 1, 3] {
         let number = nodes.to_string();
         virtlab(&["scale", "sizes", &number]).ok();
-        wait_until("a healthy cluster of that size", LONG, || is_healthy(nodes));
-        assert_eq!(etcdctl(&["get", "testing", "--print-value-only"]).trim(), "kept");
+        wait_until("a healthy cluster of that size", LONG, || is_healthy("sizes", nodes as usize));
+        assert_eq!(etcdctl("sizes", 1, &["get", "testing", "--print-value-only"]).trim(), "kept");
         assert_agrees("sizes", nodes);
         let again = virtlab(&["scale", "sizes", &number]);
         assert!(again.stderr.contains("nothing to do"), "{nodes}: {}", again.stderr);
     }
     let told = virtlab(&["create", "sizes", "--nodes", "2"]).refused();
     assert!(told.contains("`virtlab scale sizes 2`"), "{told}");
+}
+
+#[test]
+fn nodes_beyond_the_voters_are_clients_of_the_cluster_and_come_back_and_go_as_such() {
+    let _guard = LabGuard("clients");
+    let size = ["--nodes", "3", "--voters", "2", "--memory", "512MiB", "--timeout", "10m"];
+    virtlab(&[&["create", "clients"], &size[..]].concat()).ok();
+    assert!(is_healthy("clients", 2));
+    let table = virtlab(&["verify", "clients"]).ok();
+    assert_eq!(words(&table, "clients-3"), ["clients-3", "yes", "client", "no", "-"]);
+    etcdctl("clients", 3, &["put", "testing", "kept"]);
+    let read = |node: usize| etcdctl("clients", node, &["get", "testing", "--print-value-only"]);
+    assert_eq!(read(1).trim(), "kept");
+
+    virsh(&["reset", "clients-3"]);
+    wait_until("a lost client is noticed", LONG, || !is_healthy("clients", 2));
+    wait_until("a client that boots anew", LONG, || is_healthy("clients", 2));
+    assert_eq!(read(3).trim(), "kept");
+
+    // The client and a member go; then a member and a client come.
+    for (nodes, members) in [(1, 1), (3, 2)] {
+        virtlab(&["scale", "clients", &nodes.to_string(), "--timeout", "10m"]).ok();
+        wait_until("a healthy cluster", LONG, || is_healthy("clients", members));
+        assert_eq!(read(nodes).trim(), "kept", "{nodes}");
+    }
+    let other = virtlab(&["create", "clients", "--voters", "3"]).refused();
+    assert!(other.contains("--voters 3 (it has 2)"), "{other}");
 }
 
 #[test]
@@ -90,20 +117,25 @@ fn assert_agrees(lab: &str, nodes: u32) {
     assert!(!files.contains(&gone), "{files}");
 }
 
+fn words<'a>(table: &'a str, first: &str) -> Vec<&'a str> {
+    let line = table.lines().find(|line| line.starts_with(first));
+    line.unwrap_or_default().split_whitespace().collect()
+}
+
 fn unescaped(xml: &str) -> String {
     xml.replace("&quot;", "\"")
 }
 
-fn is_healthy(nodes: u32) -> bool {
-    let status: Value = virtlab(&["status", "sizes", "-o", "json"]).json();
-    let members = status["etcd"]["members"].as_array().map_or(0, Vec::len);
-    status["etcd"]["healthy"] == true && members == nodes as usize
+fn is_healthy(lab: &str, members: usize) -> bool {
+    let status: Value = virtlab(&["status", lab, "-o", "json"]).json();
+    let there = status["etcd"]["members"].as_array().map_or(0, Vec::len);
+    status["etcd"]["healthy"] == true && there == members
 }
 
-/// Asks the first node, which stays.
-fn etcdctl(args: &[&str]) -> String {
-    let status = virtlab(&["status", "sizes", "-o", "json"]).json();
-    let ip = status["nodes"][0]["ip"].as_str().unwrap();
+/// Asks the etcd of the node with this index.
+fn etcdctl(lab: &str, node: usize, args: &[&str]) -> String {
+    let status = virtlab(&["status", lab, "-o", "json"]).json();
+    let ip = status["nodes"][node - 1]["ip"].as_str().unwrap();
     let endpoint = format!("--endpoints=http://{ip}:2379");
     run("env", &[&["ETCDCTL_API=3", "etcdctl", &endpoint], args].concat()).ok()
 }

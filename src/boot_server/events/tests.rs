@@ -43,6 +43,7 @@ impl Running {
             name: node.name,
             mac: node.mac,
             ip: node.ip.map(Into::into),
+            voter: true,
             arguments: None,
             script: String::new(),
             config: String::new(),

@@ -27,6 +27,7 @@ fn content(when: ReadyWhen, files: &[(&str, Stage)]) -> Content {
             name: "demo-1".to_owned(),
             mac: "52:54:00:12:34:01".parse().unwrap(),
             ip: Some("127.0.0.9".parse().unwrap()),
+            voter: true,
             arguments: None,
             script: String::new(),
             config: String::new(),

@@ -32,6 +32,7 @@ fn node(index: u32, ip: Option<&str>) -> ServedNode {
         name: format!("demo-{index}"),
         mac: format!("52:54:00:12:34:0{index}").parse().unwrap(),
         ip: ip.map(|ip| ip.parse().unwrap()),
+        voter: true,
         arguments: None,
         script: format!("#!ipxe {index}"),
         config: format!("node {index} at $private_ipv4"),

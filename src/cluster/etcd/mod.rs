@@ -1,4 +1,4 @@
-//! Whether an etcd cluster is healthy, by etcd's own API: every node says so, all are members,
+//! Whether an etcd cluster is healthy, by etcd's own API: every node says so, all are members or pass on to them,
 //! they agree on one leader, and what is written on one is read on the others.
 
 mod api;
@@ -16,7 +16,7 @@ use self::api::Api;
 use super::on_each;
 use crate::output::sanitize;
 
-/// A node that is to be a member.
+/// A node that is to have an etcd.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     /// The node's name, which is the member's as well.
@@ -25,6 +25,8 @@ pub struct Endpoint {
     pub ip: IpAddr,
     /// The port for clients.
     pub port: u16,
+    /// Whether it is to be a member. If not it is a client, which passes on to the members what it is asked.
+    pub voter: bool,
 }
 
 impl Endpoint {
@@ -68,6 +70,9 @@ pub struct NodeReport {
     /// It gets all data and has no vote yet.
     #[serde(skip)]
     pub learner: bool,
+    /// It is to be no member, but to pass on to the members what it is asked.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub client: bool,
     /// The id of the member that it is, hexadecimal.
     pub member: Option<String>,
     /// It is the one that all nodes call their leader.
@@ -126,6 +131,7 @@ fn health_by(api: &Api, endpoints: &[Endpoint]) -> Vec<NodeReport> {
             ip: endpoint.ip,
             healthy: problem.is_none(),
             learner,
+            client: !endpoint.voter,
             member: None,
             leader: false,
             problem,
@@ -202,8 +208,9 @@ fn report(
     let read_write_problem = read_write.err().map(|error| short(&error));
     let is_absent = |member: &&Member| off.iter().any(|ip| member.is_on(*ip));
     let absent = members.iter().filter(is_absent).count();
-    let healthy = nodes.iter().all(|node| node.healthy && node.member.is_some())
-        && members.len() - absent == endpoints.len()
+    let voters = endpoints.iter().filter(|endpoint| endpoint.voter).count();
+    let healthy = nodes.iter().all(|node| node.healthy && (node.client || node.member.is_some()))
+        && members.len() - absent == voters
         && leader.is_some()
         && read_write_problem.is_none();
     Ok(Report { nodes, members, leader, read_write_problem, absent, healthy })
@@ -223,6 +230,7 @@ impl Report {
                 ip: endpoint.ip,
                 healthy: false,
                 learner: false,
+                client: !endpoint.voter,
                 leader: false,
                 problem: Some(reason),
             }
@@ -241,7 +249,7 @@ impl Report {
                 (Some(problem), _) => {
                     problems.push(format!("{}: etcd is not healthy: {problem}", node.name));
                 }
-                (None, None) if !self.members.is_empty() => problems.push(format!(
+                (None, None) if !self.members.is_empty() && !node.client => problems.push(format!(
                     "{}: it is healthy, but no member of the same cluster",
                     node.name
                 )),
@@ -258,7 +266,8 @@ impl Report {
             }
             return problems;
         }
-        let (there, wanted) = (self.members.len(), self.nodes.len() + self.absent);
+        let voters = self.nodes.iter().filter(|node| !node.client).count();
+        let (there, wanted) = (self.members.len(), voters + self.absent);
         if there != wanted {
             problems.push(format!("etcd has {there} members of {wanted}"));
         }
@@ -334,7 +343,7 @@ mod tests {
             absent: 0,
             healthy: true,
         };
-        let endpoint = Endpoint { name: "demo-2".to_owned(), ip, port: CLIENT_PORT };
+        let endpoint = Endpoint { name: "demo-2".to_owned(), ip, port: CLIENT_PORT, voter: true };
         let report = report.with_unasked(vec![(endpoint, "the node is off".to_owned())]);
         assert_eq!(report.problems(), ["demo-2: etcd is not healthy: the node is off"]);
         assert_eq!((report.nodes[0].member.as_deref(), report.healthy), (Some("b"), false));

@@ -116,7 +116,7 @@ fn content(
         Ingredients { templates, spec, image: None, config: &input, kept: None, libvirt };
     let mut content = Prepared::new(lab.clone(), &ingredients)?.content;
     if let Some(service) = options.discovery.as_ref().filter(|_| content.wants_discovery()) {
-        let size = lab.spec.nodes as usize;
+        let size = lab.voters() as usize;
         content.put_discovery_url(discovery::request_token(service, size, discovery::TIMEOUT)?);
     }
     Ok(content)

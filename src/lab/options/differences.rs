@@ -23,6 +23,7 @@ impl LabOptions {
             image,
             config,
             ready,
+            voters,
             network,
             bridge,
             subnet,
@@ -58,6 +59,9 @@ impl LabOptions {
         let config = config.as_ref().map(|path| path.display());
         found.compare("--config", config, &spec.config);
         found.compare("--ready", ready.as_ref(), &spec.ready);
+        let all = || "as many as nodes".to_owned();
+        let there = spec.voters.map_or_else(all, |voters| voters.to_string());
+        found.compare("--voters", voters.as_ref(), there);
         let (kind, there_bridge) = match &spec.network {
             Network::Managed(network) => (network.mode.to_string(), None),
             Network::Bridge(name) => (NetworkChoice::Bridge.to_string(), Some(name)),

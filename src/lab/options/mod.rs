@@ -66,6 +66,11 @@ pub struct LabOptions {
     #[arg(long, value_name = "config|ssh|etcd|…", env = "VIRTLAB_READY")]
     pub ready: Option<Readiness>,
 
+    /// Members of the etcd cluster in a large lab, the first nodes; the others are its clients [default: 7]
+    #[arg(long, value_name = "N", env = "VIRTLAB_VOTERS", value_parser = values::voter_count)]
+    #[serde(default, deserialize_with = "values::voter_count_field")]
+    pub voters: Option<u32>,
+
     /// Public SSH key that may log in, repeatable [default: ~/.ssh/*.pub]
     #[arg(long, value_name = "FILE", env = "VIRTLAB_SSH_KEY", value_delimiter = ':')]
     #[serde(default)]
@@ -278,6 +283,7 @@ impl LabOptions {
             image: self.image.or(lower.image),
             config: self.config.or(lower.config),
             ready: self.ready.or(lower.ready),
+            voters: self.voters.or(lower.voters),
             ssh_key: if self.ssh_key.is_empty() { lower.ssh_key } else { self.ssh_key },
             discovery: self.discovery.or(lower.discovery),
             network: self.network.or(lower.network),

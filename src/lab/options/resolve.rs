@@ -73,6 +73,7 @@ impl LabOptions {
         let network = self.resolve_network(nodes, &found)?;
         let mac_prefix = self.resolve_mac_prefix(&name, nodes, &network, &found.hostname)?;
         let boot_address = self.resolve_boot_address(&network, found.boot_address)?;
+        let voters = self.resolve_voters(&network, &found.config)?;
         let ready = self.ready.clone().unwrap_or(found.ready);
         let ready_user = ready_user(&ready, found.ssh_user, &found.image)?;
         let spec = LabSpec {
@@ -83,6 +84,7 @@ impl LabOptions {
             config: found.config,
             ready,
             ready_user,
+            voters,
             network,
             mac_prefix,
             virt_type: match self.virt_type.unwrap_or_default() {
@@ -165,6 +167,19 @@ impl LabOptions {
             }
         }
         Ok(())
+    }
+
+    /// Our own templates make clients of the other nodes; what a user's own makes of them only the user knows. Where
+    /// others give the addresses, a client would not know where the members are.
+    fn resolve_voters(&self, network: &Network, config: &ConfigSource) -> Result<Option<u32>> {
+        match (self.voters, network.managed()) {
+            (Some(_), None) => bail!(
+                "--voters goes with a network of the lab's own (nat, isolated, routed); elsewhere all nodes are members"
+            ),
+            (Some(voters), Some(_)) => Ok(Some(voters)),
+            (None, Some(_)) if matches!(config, ConfigSource::Ours(_)) => Ok(Some(DEFAULT_VOTERS)),
+            (None, _) => Ok(None),
+        }
     }
 
     fn resolve_mac_prefix(
@@ -260,6 +275,8 @@ fn ready_user(ready: &Readiness, user: Option<String>, image: &ImageRef) -> Resu
 }
 
 const DEFAULT_NODES: u32 = 3;
+/// As many as etcd's own documentation has at most: each write waits for a majority of them.
+const DEFAULT_VOTERS: u32 = 7;
 /// The article's `VM_MEMORY_MB`.
 const DEFAULT_MEMORY_MIB: u64 = 1024;
 
@@ -321,7 +338,7 @@ mod tests {
             change(&mut options);
             options
         };
-        let cases: [(LabOptions, &str); 11] = [
+        let cases: [(LabOptions, &str); 12] = [
             (
                 options(|o| o.description = Some("a\u{1}".to_owned())),
                 "--description has the character U+0001 in it, which libvirt's XML cannot hold",
@@ -361,6 +378,14 @@ mod tests {
             (
                 options(|o| o.network = Some(NetworkChoice::Bridge)),
                 "bridge br0 has no IPv4 address for the boot server; name one by --boot-address",
+            ),
+            (
+                options(|o| {
+                    o.network = Some(NetworkChoice::Existing("wire".to_owned()));
+                    o.voters = Some(3);
+                    o.boot_address = Some([10, 0, 0, 1].into());
+                }),
+                "--voters goes with a network of the lab's own (nat, isolated, routed); elsewhere all nodes are members",
             ),
             (
                 options(|o| {

@@ -149,6 +149,10 @@ pub(crate) fn node_count(text: &str) -> Result<u32, String> {
     within(text, MAX_NODES, "lab", "nodes")
 }
 
+pub(super) fn voter_count(text: &str) -> Result<u32, String> {
+    within(text, MAX_NODES, "etcd cluster", "members")
+}
+
 pub(super) fn vcpu_count(text: &str) -> Result<u32, String> {
     within(text, MAX_VCPUS, "node", "cores")
 }
@@ -228,6 +232,13 @@ pub(super) fn node_count_field<'de, D: serde::Deserializer<'de>>(
 ) -> Result<Option<u32>, D::Error> {
     let number = u64::deserialize(field)?;
     node_count(&number.to_string()).map(Some).map_err(serde::de::Error::custom)
+}
+
+pub(super) fn voter_count_field<'de, D: serde::Deserializer<'de>>(
+    field: D,
+) -> Result<Option<u32>, D::Error> {
+    let number = u64::deserialize(field)?;
+    voter_count(&number.to_string()).map(Some).map_err(serde::de::Error::custom)
 }
 
 pub(super) fn vcpu_count_field<'de, D: serde::Deserializer<'de>>(

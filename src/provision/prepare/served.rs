@@ -109,6 +109,7 @@ fn served_node(
         name: node.name.clone(),
         mac: node.mac,
         ip: node.ip.map(Into::into),
+        voter: lab.is_voter(node.index),
         arguments: Some(kernel_args.clone()),
         script: boot::ipxe_script(templates, &entry)?,
         config,
@@ -148,17 +149,36 @@ fn node_config(
 fn check_configs(content: &Content, format: ConfigFormat, source: &str) -> Result<()> {
     let last = content.nodes.len().saturating_sub(1);
     for (position, node) in content.nodes.iter().enumerate() {
+        refuse_too_many_members(content, node, source)?;
         let address = node.ip.unwrap_or(content.address);
         let text = config::substitute_addresses(&node.config, address);
         let text = config::put_discovery_url(&text, &content.discovery_base());
         let text = config::put_cluster(&text, &content.founders(), InitialState::New);
-        // Templates that treat nodes differently do so with the first or the last.
+        // Templates that treat nodes differently do so with the first or the last, or with those that are no members.
         let thorough = position == 0 || position == last;
         validate(format, &text, thorough).with_context(|| {
             format!("checking the config that `{source}` makes for {}", node.name)
         })?;
     }
     Ok(())
+}
+
+/// A node that would have to be a member and has no place among them would never start its etcd.
+fn refuse_too_many_members(content: &Content, node: &ServedNode, source: &str) -> Result<()> {
+    if node.voter || !config::wants_cluster(&node.config) {
+        return Ok(());
+    }
+    let members = content.nodes.iter().filter(|node| node.voter).count();
+    Err(hinted(
+        format!(
+            "`{source}` makes an etcd member of {}, but only the first {members} nodes are to be members",
+            node.name
+        ),
+        format!(
+            "`--voters {}` makes members of all; or let it ask `node.index <= lab.voters`, see docs/configs.md",
+            content.nodes.len()
+        ),
+    ))
 }
 
 pub(super) fn served_files(image: &Image) -> BTreeMap<String, ServedFile> {

@@ -13,9 +13,11 @@ use tower::ServiceExt;
 use super::served::served_files;
 use super::*;
 use crate::boot_server::{Discovery, Server, router};
+use crate::hint::hints;
 use crate::host::neighbour::Neighbour;
 use crate::images::fetch::Patience;
 use crate::images::{Catalogue, Fetcher, Library, Pin};
+use crate::lab::spec::{ConfigSource, TemplateRef};
 use crate::lab::tests::lab;
 
 /// A lab of three nodes of an image, with a config template.
@@ -51,6 +53,37 @@ fn ask(server: Server, from: &str, path: &str) -> String {
         to_bytes(response.into_body(), usize::MAX).await.unwrap()
     });
     String::from_utf8(body.to_vec()).unwrap()
+}
+
+#[test]
+fn a_template_that_makes_more_members_than_there_are_to_be_is_refused() {
+    let templates = Templates::new(vec![]);
+    let spec = Catalogue::new(&[]).unwrap().find("micro").unwrap();
+    let mut lab = lab(3);
+    lab.spec.voters = Some(2);
+    let mut prepare = |template: &str| {
+        let input = ConfigInput { template: template.to_owned(), ssh_keys: Vec::new() };
+        lab.spec.config = ConfigSource::of(TemplateRef::new("/my.ign.j2", template));
+        prepared(&templates, lab.clone(), &spec, &input)
+    };
+    let everybody = r#"{"ignition":{"version":"3.3.0"}, "x": "$etcd_initial_cluster"}"#;
+    let error = prepare(everybody).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "`/my.ign.j2` makes an etcd member of demo-3, but only the first 2 nodes are to be members"
+    );
+    assert_eq!(
+        hints(&error),
+        [
+            "`--voters 3` makes members of all; or let it ask `node.index <= lab.voters`, see docs/configs.md"
+        ]
+    );
+    let some = everybody.replace('$', "{{ '$' if node.index <= lab.voters else '' }}");
+    let content = prepare(&some).unwrap().content;
+    assert_eq!(
+        content.founders(),
+        "demo-1=http://192.168.150.2:2380,demo-2=http://192.168.150.3:2380"
+    );
 }
 
 #[test]
