@@ -7,6 +7,7 @@ pub(crate) mod guest_text;
 pub(crate) mod prefix;
 pub(crate) mod raw_terminal;
 pub(crate) mod screen;
+pub(crate) mod terminal;
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
@@ -124,11 +125,30 @@ impl Printer {
         names: &[String],
         table: &Table,
     ) -> anyhow::Result<()> {
+        self.document(rows, names, || table.to_string())
+    }
+
+    /// The same of what is no table: `text` makes what people see.
+    ///
+    /// # Errors
+    /// If the document cannot be serialised, which is a bug.
+    pub(crate) fn document<T: Serialize>(
+        &self,
+        document: &T,
+        names: &[impl AsRef<str>],
+        text: impl FnOnce() -> String,
+    ) -> anyhow::Result<()> {
         match self.format {
-            Format::Table => self.data(table),
-            Format::Json => self.data(serde_json::to_string_pretty(rows)?),
-            Format::Yaml => self.data(serde_saphyr::to_string(rows)?.trim_end()),
-            Format::Name => names.iter().for_each(|name| self.data(name)),
+            Format::Table => {
+                // No line, rather than an empty one.
+                Some(text())
+                    .filter(|text| !text.is_empty())
+                    .iter()
+                    .for_each(|text| self.data(text));
+            }
+            Format::Json => self.data(serde_json::to_string_pretty(document)?),
+            Format::Yaml => self.data(serde_saphyr::to_string(document)?.trim_end()),
+            Format::Name => names.iter().for_each(|name| self.data(name.as_ref())),
         }
         Ok(())
     }
@@ -292,18 +312,6 @@ fn is_utf8(variables: [Option<String>; 3]) -> bool {
     let locale = variables.into_iter().flatten().find(|value| !value.is_empty());
     let locale = locale.unwrap_or_default().to_ascii_lowercase();
     locale.contains("utf-8") || locale.contains("utf8")
-}
-
-/// How many columns the terminal at stdout has; 80 where it is none.
-pub fn terminal_width() -> usize {
-    let size = rustix::termios::tcgetwinsize(std::io::stdout());
-    size.map(|size| usize::from(size.ws_col)).ok().filter(|width| *width > 0).unwrap_or(80)
-}
-
-/// How many lines the terminal at stderr has; 24 where it is none.
-pub(crate) fn terminal_rows() -> usize {
-    let size = rustix::termios::tcgetwinsize(std::io::stderr());
-    size.map(|size| usize::from(size.ws_row)).ok().filter(|rows| *rows > 0).unwrap_or(24)
 }
 
 /// Erases all and goes to the first line (ECMA-48).

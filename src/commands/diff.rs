@@ -1,11 +1,12 @@
 //! `virtlab diff`: what is wanted of a lab against what there is of it.
 
+use std::iter;
+
 use anyhow::Result;
 use serde::Serialize;
 
 use crate::cli::DiffArgs;
 use crate::error::Differs;
-use crate::output::Format;
 use crate::provision::apply::Applier;
 use crate::provision::differences::{self, Difference};
 use crate::provision::draft;
@@ -53,21 +54,14 @@ pub(super) fn run(session: &Session, args: &DiffArgs) -> Result<()> {
 }
 
 fn print(session: &Session, document: &Document) -> Result<()> {
-    let printer = session.printer;
-    match printer.format() {
-        Format::Json => printer.data(serde_json::to_string_pretty(document)?),
-        Format::Yaml => printer.data(serde_saphyr::to_string(document)?.trim_end()),
-        Format::Name => document.differences.iter().for_each(|it| printer.data(&it.name)),
-        Format::Table => {
-            for difference in &document.differences {
-                printer.data(difference.line());
-                for line in difference.diff.iter().flat_map(|diff| diff.lines()) {
-                    printer.data(format!("  {line}"));
-                }
-            }
-        }
-    }
-    Ok(())
+    let names: Vec<&str> = document.differences.iter().map(|it| it.name.as_str()).collect();
+    session.printer.document(document, &names, || {
+        let lines = document.differences.iter().flat_map(|difference| {
+            let shown = difference.diff.iter().flat_map(|diff| diff.lines());
+            iter::once(difference.line()).chain(shown.map(|line| format!("  {line}")))
+        });
+        lines.collect::<Vec<_>>().join("\n")
+    })
 }
 
 const SCHEMA_VERSION: u32 = 1;

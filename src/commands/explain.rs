@@ -7,7 +7,6 @@ use crate::cli::looking::ExplainArgs;
 use crate::lab::boot::{Loader, Transport};
 use crate::lab::spec::ConfigSource;
 use crate::lab::{Lab, Node};
-use crate::output::Format;
 use crate::provision::draft::{self, Again};
 use crate::provision::prepare::BootFile;
 use crate::render::config::{self, InitialState};
@@ -56,19 +55,14 @@ pub(super) fn run(session: &Session, args: &ExplainArgs) -> Result<()> {
         secrets: if args.show_secrets { "shown" } else { "hidden" },
         parts,
     };
-    let printer = session.printer;
-    match printer.format() {
-        Format::Json => printer.data(serde_json::to_string_pretty(&document)?),
-        Format::Yaml => printer.data(serde_saphyr::to_string(&document)?.trim_end()),
-        Format::Name => document.parts.iter().for_each(|part| printer.data(part.what)),
-        Format::Table => {
-            let texts = document.parts.iter().map(|Part { what, from, text }| {
-                format!("# {what}: from {from}\n{}", text.trim_end())
-            });
-            printer.data(texts.collect::<Vec<_>>().join("\n\n"));
-        }
-    }
-    Ok(())
+    let names: Vec<&str> = document.parts.iter().map(|part| part.what).collect();
+    session.printer.document(&document, &names, || {
+        let texts = document
+            .parts
+            .iter()
+            .map(|Part { what, from, text }| format!("# {what}: from {from}\n{}", text.trim_end()));
+        texts.collect::<Vec<_>>().join("\n\n")
+    })
 }
 
 fn parts(again: &Again, templates: &Templates, node: &Node) -> Result<Vec<Part>> {

@@ -10,7 +10,8 @@ use crate::deadline::Deadline;
 use crate::hypervisor::Found;
 use crate::lab::plan::DomainState;
 use crate::memory::{CurveFiles, LabMemory, bars};
-use crate::output::{Format, terminal_width};
+use crate::output::Format;
+use crate::output::terminal::Size;
 use crate::session::Session;
 use crate::status::{memory, no_lab};
 
@@ -62,7 +63,7 @@ fn print(session: &Session, memory: &LabMemory, watch: bool) -> Result<()> {
     let printer = session.printer;
     let table = memory.table();
     if watch && printer.format() == Format::Table {
-        let bars = bars(&memory.nodes, terminal_width());
+        let bars = bars(&memory.nodes, Size::of(std::io::stdout()).columns);
         printer.screen(format!("{table}\n\n{bars}\n\n{}", memory.summary()));
         return Ok(());
     }

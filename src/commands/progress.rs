@@ -10,7 +10,8 @@ use crate::boot_server::recorder::timeline::{NodeTimeline, Timeline};
 use crate::boot_server::stage::Stage;
 use crate::hypervisor::{Found, Hypervisor};
 use crate::lab::Node;
-use crate::output::{Printer, sanitize, terminal_rows};
+use crate::output::terminal::Size;
+use crate::output::{Printer, sanitize};
 use crate::session::Session;
 use crate::status::behind;
 use crate::status::missing::Awaited;
@@ -95,7 +96,8 @@ impl Live {
     fn new(printer: &Printer, awaited: &[Node]) -> Self {
         let summary = printer.clock(&summary(0, awaited.len()));
         // One line is the summary's, and the cursor stands in the last one.
-        let room = terminal_rows().saturating_sub(2).clamp(1, awaited.len().max(1));
+        let room =
+            Size::of(std::io::stderr()).rows.saturating_sub(2).clamp(1, awaited.len().max(1));
         let rows = (0..room).map(|_| printer.spinner("")).collect();
         Self { awaited: awaited.iter().map(|node| node.index).collect(), summary, rows }
     }

@@ -13,7 +13,8 @@ use crate::cli::looking::TimelineArgs;
 use crate::error::hinted;
 use crate::files;
 use crate::lab::Lab;
-use crate::output::{self, Format, terminal_width};
+use crate::output::terminal::Size;
+use crate::output::{self, Format};
 use crate::session::Session;
 use crate::state::StateDir;
 use crate::status::no_lab;
@@ -47,15 +48,13 @@ pub(super) fn run(session: &Session, args: &TimelineArgs) -> Result<()> {
 
 fn print(session: &Session, waterfall: &Waterfall, document: &Document) -> Result<()> {
     let printer = session.printer;
-    match printer.format() {
-        Format::Json => printer.data(serde_json::to_string_pretty(document)?),
-        Format::Yaml => printer.data(serde_saphyr::to_string(document)?.trim_end()),
-        Format::Name => waterfall.bars.iter().for_each(|bar| printer.data(&bar.name)),
-        Format::Table => {
-            let letters = if output::is_utf8_locale() { Letters::Unicode } else { Letters::Ascii };
-            printer.data(waterfall.to_text(terminal_width(), letters));
-            printer.note(waterfall.summary());
-        }
+    let names: Vec<&str> = waterfall.bars.iter().map(|bar| bar.name.as_str()).collect();
+    printer.document(document, &names, || {
+        let letters = if output::is_utf8_locale() { Letters::Unicode } else { Letters::Ascii };
+        waterfall.to_text(Size::of(std::io::stdout()).columns, letters)
+    })?;
+    if printer.format() == Format::Table {
+        printer.note(waterfall.summary());
     }
     Ok(())
 }

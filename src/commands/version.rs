@@ -4,7 +4,6 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::hypervisor::Hypervisor;
-use crate::output::Format;
 use crate::session::Session;
 
 #[derive(Serialize)]
@@ -18,14 +17,6 @@ pub(super) fn run(session: &Session) -> Result<()> {
         virtlab: env!("CARGO_PKG_VERSION"),
         libvirt: Hypervisor::library_version()?.to_string(),
     };
-    match session.printer.format() {
-        Format::Table | Format::Name => {
-            session
-                .printer
-                .data(format!("virtlab {}\nlibvirt {}", versions.virtlab, versions.libvirt));
-        }
-        Format::Json => session.printer.data(serde_json::to_string_pretty(&versions)?),
-        Format::Yaml => session.printer.data(serde_saphyr::to_string(&versions)?.trim_end()),
-    }
-    Ok(())
+    let text = format!("virtlab {}\nlibvirt {}", versions.virtlab, versions.libvirt);
+    session.printer.document(&versions, &[&text], || text.clone())
 }

@@ -17,7 +17,8 @@ use crate::hypervisor::{Hypervisor, is_connection_lost};
 use crate::lab::Lab;
 use crate::lab::plan::DomainState;
 use crate::output::raw_terminal::{RawTerminal, Typed};
-use crate::output::screen::{Line, Screen, Size};
+use crate::output::screen::{Line, Screen};
+use crate::output::terminal::Size;
 use crate::output::{Format, Table, sanitize};
 use crate::session::Session;
 use crate::status::{behind, domain_word};
@@ -51,7 +52,7 @@ fn watch(
     let (mut drawn, mut looked) = (None, Instant::now());
     while !session.is_interrupted() {
         let news = view.listen()?;
-        let size = Screen::size();
+        let size = Size::of(std::io::stdout());
         if news || drawn != Some(size) {
             screen.draw(&view.lines(size), size)?;
             drawn = Some(size);

@@ -10,19 +10,13 @@ use anstyle::Style;
 use anyhow::Result;
 
 use super::raw_terminal::{RawTerminal, Typed};
+use super::terminal::Size;
 
 /// The screen, ours until it is dropped, be it by a panic.
 #[derive(Debug)]
 pub(crate) struct Screen {
     terminal: RawTerminal,
     has_styles: bool,
-}
-
-/// How many characters there is room for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Size {
-    pub(crate) rows: usize,
-    pub(crate) columns: usize,
 }
 
 /// A line of text on the screen.
@@ -43,16 +37,6 @@ impl Screen {
         let screen = Self { terminal: RawTerminal::enter()?, has_styles };
         screen.terminal.show(ENTER.as_bytes())?;
         Ok(screen)
-    }
-
-    /// How large it is now; 80×24 if it does not say.
-    pub(crate) fn size() -> Size {
-        let known = rustix::termios::tcgetwinsize(std::io::stdout()).ok();
-        let known = known.filter(|size| size.ws_row > 0 && size.ws_col > 0);
-        known.map_or(Size { rows: 24, columns: 80 }, |size| Size {
-            rows: usize::from(size.ws_row),
-            columns: usize::from(size.ws_col),
-        })
     }
 
     /// Shows these lines and nothing else, as far as there is room.
