@@ -8,14 +8,9 @@ use crate::images::PinChoice;
 use crate::lab::options::LabOptions;
 use crate::provision::shutdown::Shutdown;
 use crate::session::Session;
-use crate::status::no_lab;
 
 /// Does what `create` does with a lab that is there, whose specification changed.
 pub(super) fn run(session: &Session, args: &ScaleArgs) -> Result<()> {
-    let inventory = session.observe(&session.hypervisor()?)?;
-    if inventory.lab(&args.lab).is_none() {
-        return Err(no_lab(&inventory, &args.lab));
-    }
     let create = CreateArgs {
         file: None,
         dry_run: args.dry_run,

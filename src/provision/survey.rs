@@ -18,6 +18,7 @@ use crate::lab::options::{LabOptions, VirtTypeChoice};
 use crate::lab::{Lab, LibvirtVersion};
 use crate::session::Session;
 use crate::state::StateDir;
+use crate::status::no_lab;
 use crate::template::Templates;
 use crate::{config, host};
 
@@ -98,6 +99,9 @@ impl Survey {
         let name = options.lab_name();
         let replaced = if mode.replaces { inventory.take(&name) } else { None };
         let found = inventory.lab(&name).cloned();
+        if mode.nodes.is_some() && found.is_none() {
+            return Err(no_lab(&inventory, &name));
+        }
         let lab = found.as_ref().map(|found| &found.lab);
         let image_name = lab.map_or(options.image_name(), |lab| lab.spec.image.name.as_str());
         let spec = session.catalogue()?.find(image_name)?;
