@@ -24,6 +24,7 @@ pub mod loaders;
 pub mod memory;
 pub mod output;
 pub mod packages;
+mod page;
 mod provision;
 pub mod render;
 mod session;

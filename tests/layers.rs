@@ -17,7 +17,17 @@ const FLOORS: [&[&str]; 10] = [
     &["ksm"],
     &["memory"],
     &["cli", "hypervisor", "boot_server"],
-    &["waterfall", "state", "hint", "session", "doctor", "status", "completion", "provision"],
+    &[
+        "waterfall",
+        "state",
+        "hint",
+        "session",
+        "doctor",
+        "status",
+        "completion",
+        "provision",
+        "page",
+    ],
     &["commands", "main", "lib"],
 ];
 

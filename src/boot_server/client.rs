@@ -1,6 +1,7 @@
 //! Asks the boot server of a lab, and listens to it.
 
 use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use reqwest::blocking::Response;
 
+use super::content::Content;
 use super::events::KEEP_ALIVE;
 use super::message::{Decoder, FORMAT, Message, Status};
 use crate::lab::Lab;
@@ -36,6 +38,15 @@ impl Client {
     /// If there can be no HTTP client, which is a bug.
     pub fn new(lab: &Lab) -> Result<Self> {
         Ok(Self { http: http(ANSWER_TIMEOUT)?, url: lab.boot_url(), lab: lab.uuid })
+    }
+
+    /// The same by what the boot server is to give out.
+    ///
+    /// # Errors
+    /// If there can be no HTTP client, which is a bug.
+    pub(crate) fn of(content: &Content) -> Result<Self> {
+        let url = format!("http://{}", SocketAddr::new(content.address, content.port));
+        Ok(Self { http: http(ANSWER_TIMEOUT)?, url, lab: content.uuid })
     }
 
     /// What is known of the lab; `None` if this lab's boot server does not answer.

@@ -86,7 +86,7 @@ impl Listener {
 }
 
 /// A comment: something to send, so that either side finds out that the other is gone.
-const ALIVE: &[u8] = b":\n\n";
+pub(super) const ALIVE: &[u8] = b":\n\n";
 /// Clients give up after some multiple of this.
 pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(5);
 

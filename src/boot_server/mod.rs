@@ -12,6 +12,7 @@ mod file_body;
 mod files;
 mod membership;
 pub mod message;
+pub mod page;
 mod probe;
 pub mod process;
 mod range;
@@ -31,12 +32,13 @@ use self::connections::{Limits, raise_open_files, serve_until};
 use self::content::DISCOVERY_PATH;
 pub use self::content::{Content, ServedFile, ServedNode};
 pub use self::discovery::Discovery;
+use self::page::insight::Insight;
 pub use self::routes::router;
 pub use self::server::Server;
 pub use self::upkeep::Folder;
 
 /// Serves the lab's files and, below `/discovery`, its etcd discovery, until a signal ends the process or the lab's
-/// folder is gone.
+/// folder is gone. The lab's page, on loopback, shows what `insight` finds as well.
 ///
 /// # Errors
 /// If the address cannot be listened on.
@@ -45,6 +47,7 @@ pub fn serve(
     discovery: Discovery,
     address: SocketAddr,
     folder: Folder,
+    insight: Arc<dyn Insight>,
 ) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
@@ -63,12 +66,15 @@ pub fn serve(
         tokio::spawn(probe::probe(Arc::clone(&server)));
         let app = router(Arc::clone(&server))
             .nest(DISCOVERY_PATH, discovery::router(Arc::clone(&discovery)));
+        let (shown, path) = (Arc::clone(&server), folder.path.clone());
+        let page = tokio::spawn(async move { page::serve(shown, insight, &path).await });
         let gone = async move {
             upkeep::until_gone(Arc::clone(&server), folder).await;
             server.close();
             discovery.close();
         };
         serve_until(listener, app, Limits::default(), gone).await;
+        let _ = page.await;
         Ok(())
     });
     // A node that is being asked may take its time to answer.

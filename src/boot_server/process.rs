@@ -111,6 +111,11 @@ pub fn is_running(state: &Path) -> bool {
     running(state).is_some()
 }
 
+/// The number of the process that the lab's folder names, if it still runs.
+pub fn pid(state: &Path) -> Option<i32> {
+    running(state).map(|pid| pid.as_raw_nonzero().get())
+}
+
 /// Ends the process that the lab's folder names, gently first.
 ///
 /// # Errors

@@ -1,10 +1,22 @@
-//! The command line of what looks into labs and nodes: events, timeline, logs, console.
+//! The command line of what looks into labs and nodes: page, events, timeline, logs, console.
 
 use std::path::PathBuf;
 
 use clap::Args;
 
 use crate::lab::LabName;
+
+/// `open`.
+#[derive(Args, Debug)]
+pub struct OpenArgs {
+    /// Name of the lab [default: all labs]
+    #[arg(value_name = "LAB", env = "VIRTLAB_LAB")]
+    pub lab: Option<LabName>,
+
+    /// Only print the URL
+    #[arg(long, visible_alias = "no-browser")]
+    pub print: bool,
+}
 
 /// `events`.
 #[derive(Args, Debug)]

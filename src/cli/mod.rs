@@ -21,7 +21,7 @@ pub use self::deferred::Deferred;
 use self::image::ImageCommand;
 use self::ksm::KsmCommand;
 use self::login::{CpArgs, ExecArgs, InventoryArgs, SshArgs, SshConfigArgs};
-use self::looking::{ConsoleArgs, EventsArgs, ExplainArgs, LogsArgs, TimelineArgs};
+use self::looking::{ConsoleArgs, EventsArgs, ExplainArgs, LogsArgs, OpenArgs, TimelineArgs};
 use self::memory::MemoryArgs;
 use self::power::{PowerArgs, RestartArgs, StartArgs, StopArgs, WaitArgs};
 use self::pxe::PxeCommand;
@@ -143,6 +143,9 @@ pub enum Command {
 
     /// Print the labs as a dynamic inventory of Ansible
     Inventory(Deferred<InventoryArgs>),
+
+    /// Open the page that shows a lab live, in a browser
+    Open(OpenArgs),
 
     /// Print what is known of a lab, and each change as it happens
     Events(Deferred<EventsArgs>),

@@ -19,6 +19,7 @@ mod logs;
 mod memory;
 mod node_states;
 mod node_table;
+mod open;
 mod power;
 mod progress;
 mod pxe;
@@ -84,6 +85,7 @@ pub fn run(cli: Cli, printer: &Printer) -> Result<()> {
         Command::Cp(args) => cp::run(&session, &args),
         Command::SshConfig(args) => ssh_config::run(&session, &args),
         Command::Inventory(args) => inventory::run(&session, &args),
+        Command::Open(args) => open::run(&session, &args),
         Command::Events(args) => events::run(&session, &args),
         Command::Timeline(args) => timeline::run(&session, &args),
         Command::Logs(args) => logs::run(&session, &args),

@@ -16,6 +16,7 @@ use crate::hypervisor::{DomainNews, watch_domains};
 use crate::lab::LabName;
 use crate::lab::plan::DomainState;
 use crate::lab::readiness::ReadyWhen;
+use crate::page::HostInsight;
 use crate::session::Session;
 use crate::state::StateDir;
 
@@ -35,7 +36,7 @@ pub(super) fn run(session: &Session, args: &ServeArgs) -> Result<()> {
     let discovery = Discovery::open(&state.discovery(), &content.discovery_base())?;
     // systemd names no connection.
     let uri = session.uri.clone().or_else(|| state.origin().map(|origin| origin.uri));
-    let news = watch_domains(uri, content.uuid);
+    let news = watch_domains(uri.clone(), content.uuid);
     let server = Arc::new(Server::new(content, &state.journal())?);
     if process::host_was_off(state.path()) {
         server.host_was_off();
@@ -45,7 +46,8 @@ pub(super) fn run(session: &Session, args: &ServeArgs) -> Result<()> {
         take_in(&server, first);
     }
     follow(Arc::clone(&server), news);
-    boot_server::serve(server, discovery, address, state.folder())
+    let insight = Arc::new(HostInsight::new(uri, server.content().uuid));
+    boot_server::serve(server, discovery, address, state.folder(), insight)
 }
 
 /// What virtlab 0.1 kept only in libvirt. Without libvirt nodes are served all the same.

@@ -13,7 +13,7 @@ use crate::provision::differences::{self, Difference};
 use crate::provision::drift::Drift;
 use crate::provision::merging;
 use crate::session::Session;
-use crate::status::{self, NodeStatus, no_lab};
+use crate::status::{self, Asking, NodeStatus, no_lab};
 
 /// Shows the lab of this name.
 pub(super) fn run(session: &Session, args: &StatusArgs) -> Result<()> {
@@ -44,7 +44,8 @@ pub(super) fn print(
             lab.name
         ));
     }
-    let mut status = status::look(hypervisor, found, timeline.as_deref(), client_port)?;
+    let timeline = timeline.as_deref();
+    let mut status = status::look(hypervisor, found, timeline, client_port, Asking::Thoroughly)?;
     match Drift::look(session, hypervisor, found) {
         Ok(drift) => {
             let differences = differences::of_definitions(found, &drift);

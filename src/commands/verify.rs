@@ -13,7 +13,7 @@ use crate::output::Table;
 use crate::session::Session;
 use crate::status::discovery::DiscoveryStatus;
 use crate::status::readiness::endpoints;
-use crate::status::{self, addresses, no_lab};
+use crate::status::{self, Asking, addresses, no_lab};
 
 /// What `-o json` prints.
 #[derive(Serialize)]
@@ -60,7 +60,8 @@ fn verify(hypervisor: &Hypervisor, found: &Found, client_port: u16) -> Result<Ve
     let has_etcd = etcd.nodes.iter().any(|node| node.healthy || node.member.is_some());
     if lab.spec.ready != Readiness::Etcd && !has_etcd {
         let timeline = Client::new(lab)?.status().map(|status| status.timeline.nodes);
-        let status = status::look(hypervisor, found, timeline.as_deref(), client_port)?;
+        let timeline = timeline.as_deref();
+        let status = status::look(hypervisor, found, timeline, client_port, Asking::Thoroughly)?;
         let not_ready = status.nodes.iter().filter(|node| node.ip.is_some() && !node.ready);
         problems.extend(
             not_ready.map(|node| format!("{}: not ready, it is `{}`", node.name, node.state)),

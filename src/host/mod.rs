@@ -7,6 +7,7 @@ pub mod libvirt_socket;
 pub mod neighbour;
 pub mod process;
 pub mod systemd;
+pub(crate) mod tcp_owner;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;

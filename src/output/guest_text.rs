@@ -24,6 +24,11 @@ impl Lines {
         plain_lines(&String::from_utf8_lossy(&complete)).collect()
     }
 
+    /// What there is of a line that has not come to its end.
+    pub(crate) fn unfinished(&self) -> String {
+        plain_line(&String::from_utf8_lossy(&self.pending))
+    }
+
     /// What there is of a line that has not come to its end; it counts as a line from now on.
     pub(crate) fn rest(&mut self) -> Option<String> {
         let rest = std::mem::take(&mut self.pending);

@@ -24,6 +24,7 @@ use anyhow::Result;
 use serde::{Serialize, Serializer};
 
 use self::discovery::DiscoveryStatus;
+pub(crate) use self::now::Asking;
 use crate::boot_server::recorder::timeline::NodeTimeline;
 use crate::boot_server::stage::Stage;
 use crate::cluster::etcd;
@@ -94,6 +95,7 @@ pub(crate) fn look(
     found: &Found,
     timeline: Option<&[NodeTimeline]>,
     client_port: u16,
+    asking: Asking,
 ) -> Result<LabStatus> {
     let lab = &found.lab;
     let addresses = addresses::of(hypervisor, lab, timeline.unwrap_or_default(), false);
@@ -127,7 +129,7 @@ pub(crate) fn look(
             }
         })
         .collect();
-    let report = now::ask(lab, &mut nodes, timeline, client_port)?;
+    let report = now::ask(lab, &mut nodes, timeline, client_port, asking)?;
     for node in &mut nodes {
         let stage = seen(node.index).and_then(NodeTimeline::stage);
         node.state = match (node.domain, node.ready, stage) {

@@ -15,12 +15,22 @@ use crate::lab::Lab;
 use crate::lab::metadata::Power;
 use crate::lab::plan::DomainState;
 
+/// How etcd is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asking {
+    /// Something is written and read again.
+    Thoroughly,
+    /// Nothing is written: for who looks again and again.
+    InPassing,
+}
+
 /// Marks the nodes that are ready, and looks at their etcd. `known` is what the boot server knows, if it runs.
 pub(super) fn ask(
     lab: &Lab,
     nodes: &mut [NodeStatus],
     known: Option<&[NodeTimeline]>,
     client_port: u16,
+    asking: Asking,
 ) -> Result<Option<Report>> {
     // The boot server asks etcd at its usual port only.
     let is_elsewhere = lab.spec.ready == Readiness::Etcd && client_port != etcd::CLIENT_PORT;
@@ -33,7 +43,10 @@ pub(super) fn ask(
         let stopped = nodes.iter().filter(|node| node.wanted != Power::On);
         let stopped: Vec<IpAddr> = stopped.filter_map(|node| node.ip).collect();
         let asked = endpoints(lab, &asked, client_port);
-        let report = etcd::examine_without(&asked, &stopped, &lab.uuid.to_string())?;
+        let report = match asking {
+            Asking::Thoroughly => etcd::examine_without(&asked, &stopped, &lab.uuid.to_string())?,
+            Asking::InPassing => etcd::glance_without(&asked, &stopped)?,
+        };
         let unasked = wanted().filter_map(|node| {
             let endpoint = endpoint(lab, node.index, node.ip?, client_port);
             Some((endpoint, silent(node)?))

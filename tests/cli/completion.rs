@@ -29,6 +29,7 @@ fn bash_completes_commands_and_the_names_of_labs_and_nodes() {
         ("virtlab serve ", "demo"),
         ("virtlab diff ", "demo"),
         ("virtlab explain demo-", "demo-1 demo-2"),
+        ("virtlab open ", "demo"),
         ("virtlab timeline d", "demo"),
         ("virtlab status x", ""),
         ("virtlab ssh ", "demo demo-1 demo-2"),

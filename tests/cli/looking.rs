@@ -29,6 +29,31 @@ fn logs_and_consoles_that_cannot_be_had_are_refused_with_the_way_out() {
 }
 
 #[test]
+fn a_page_that_nobody_serves_is_told_with_the_way_out() {
+    let user = User::with_a_lab();
+    assert_transcript!(
+        "open-refused",
+        user.session(&[
+            &["open", "dem"],
+            &["open", "demo"],
+            &["open", "demo", "--no-browser"],
+            &["open"],
+            &["open", "-o", "json"],
+        ])
+    );
+    // A boot server that knows nothing of a page, as this test's own process.
+    let objects = fs::read_to_string(user.path().join("node.xml")).unwrap();
+    let uuid = objects.split("\" uuid=\"").nth(1).unwrap().split('"').next().unwrap();
+    let stat = fs::read_to_string("/proc/self/stat").unwrap();
+    let started = stat.rsplit_once(')').unwrap().1.split_whitespace().nth(19).unwrap();
+    let pid = std::process::id();
+    let mark = format!("{{\"pid\":{pid},\"start_ticks\":{started}}}");
+    user.write(&format!(".local/state/virtlab/demo.{uuid}/serve.json"), &mark);
+    let said = user.says(&["open", "demo"]).replace(&pid.to_string(), "[PID]");
+    assert_transcript!("open-older", said);
+}
+
+#[test]
 fn a_table_that_is_watched_follows_the_size_of_its_terminal_and_gives_it_back() {
     let user = served(20);
     let shown = user.path().join("shown");

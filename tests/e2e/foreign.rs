@@ -103,6 +103,7 @@ const LOOKING: &[&[&str]] = &[
     &["explain", "demo-1"],
     &["ssh-config", "demo"],
     &["inventory", "--list"],
+    &["open", "demo", "--print"],
     &["events", "demo"],
     &["timeline", "demo"],
     &["logs", "demo"],

@@ -100,6 +100,14 @@ impl Recorder {
         Some(book.recent.range(start..).map(|(event, _)| event.clone()).collect())
     }
 
+    /// The last events up to that with this number, `most` of them at the most.
+    pub(super) fn until(&self, id: u64, most: usize) -> Vec<Event> {
+        let book = self.book();
+        let end = book.recent.partition_point(|(event, _)| event.id <= id);
+        let start = end.saturating_sub(most);
+        book.recent.range(start..end).map(|(event, _)| event.clone()).collect()
+    }
+
     /// Tells the number of each newest event.
     pub(super) fn listen(&self) -> watch::Receiver<u64> {
         self.newest.subscribe()

@@ -1,0 +1,64 @@
+//! What the page consists of.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::from_fn_with_state;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use serde::Deserialize;
+use tokio::task::spawn_blocking;
+
+use super::Page;
+use super::guard::{Guard, guard};
+use super::stream;
+
+/// All routes of the page, for those only whom the guard lets through.
+pub(super) fn router(page: Arc<Page>, watchful: Guard) -> Router {
+    let root = watchful.address.root();
+    let at = |name: &str| format!("{root}{name}");
+    Router::new()
+        .route(&root, get(async || text("text/html; charset=utf-8", include_str!("page.html"))))
+        .route(&at("page.css"), get(async || text("text/css", include_str!("page.css"))))
+        .route(&at("page.js"), get(async || text("text/javascript", include_str!("page.js"))))
+        .route(&at("events"), get(events))
+        .route(&at("console/{node}"), get(console))
+        .route(&at("labs"), get(labs))
+        .with_state(page)
+        .layer(from_fn_with_state(Arc::new(watchful), guard))
+}
+
+fn text(kind: &'static str, text: &'static str) -> Response {
+    ([(header::CONTENT_TYPE, kind)], text).into_response()
+}
+
+async fn events(State(page): State<Arc<Page>>, headers: HeaderMap) -> Response {
+    let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse().ok());
+    stream::events(page, last)
+}
+
+#[derive(Deserialize)]
+struct From {
+    after: Option<u64>,
+}
+
+async fn console(
+    State(page): State<Arc<Page>>,
+    Path(node): Path<u32>,
+    Query(From { after }): Query<From>,
+) -> Response {
+    if !page.server.content().nodes.iter().any(|it| it.index == node) {
+        return (StatusCode::NOT_FOUND, "there is no such node\n").into_response();
+    }
+    match spawn_blocking(move || page.insight.console(node, after)).await {
+        Ok(Ok(part)) => Json(part).into_response(),
+        Ok(Err(error)) => (StatusCode::BAD_GATEWAY, format!("{error:#}\n")).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
+}
+
+async fn labs(State(page): State<Arc<Page>>) -> Response {
+    Json(spawn_blocking(move || page.insight.labs()).await.unwrap_or_default()).into_response()
+}
