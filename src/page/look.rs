@@ -39,7 +39,7 @@ pub(super) fn look(
     Ok(Look {
         at_ms,
         nodes: status.nodes.iter().enumerate().map(node).collect(),
-        etcd: status.etcd.as_ref().filter(|report| !report.members.is_empty()).map(members),
+        etcd: status.etcd.as_ref().filter(|_| known.etcd.is_some()).map(members),
         memory: Some(memory_now(at_ms, &status.memory)),
         wrong,
     })
@@ -86,7 +86,8 @@ fn members(report: &Report) -> EtcdNow {
         name: node.name.clone(),
         id: node.member.clone(),
         leader: node.leader,
-        healthy: node.healthy && node.member.is_some(),
+        client: node.client,
+        healthy: node.healthy && (node.client || node.member.is_some()),
         problem: node.problem.clone(),
     };
     let mut members: Vec<EtcdMember> = report.nodes.iter().map(node).collect();
@@ -96,6 +97,7 @@ fn members(report: &Report) -> EtcdNow {
                 name: sanitize(&member.name),
                 id: Some(member.id.clone()),
                 leader: false,
+                client: false,
                 healthy: false,
                 problem: Some("no node of the lab that is wanted to run".to_owned()),
             });

@@ -4,6 +4,7 @@ use crate::boot_server::page::insight::Wrong;
 use crate::boot_server::recorder::now_ms;
 use crate::boot_server::recorder::timeline::{NodeTimeline, Timeline};
 use crate::boot_server::stage::Stage;
+use crate::cluster::etcd::Report;
 use crate::hypervisor::{Found, Hypervisor};
 use crate::lab::metadata::Power;
 use crate::lab::plan::DomainState;
@@ -50,7 +51,7 @@ impl Watch {
         }
         for node in &status.nodes {
             let seen = known.node(node.index);
-            all.extend(of_node(node, |long| {
+            all.extend(of_node(node, status.etcd.as_ref(), |long| {
                 let seen = seen?;
                 let waits = waits_for_ms(seen)?;
                 let lacks = if unheard::is_unheard(seen) {
@@ -78,7 +79,11 @@ impl Watch {
 }
 
 /// What is wrong with a node. `lacks` tells what one that boots lacks, if it has lacked it for so many milliseconds.
-fn of_node(node: &NodeStatus, lacks: impl FnOnce(u64) -> Option<String>) -> Option<Wrong> {
+fn of_node(
+    node: &NodeStatus,
+    etcd: Option<&Report>,
+    lacks: impl FnOnce(u64) -> Option<String>,
+) -> Option<Wrong> {
     let name = &node.name;
     let (text, command) = match (node.domain, node.wanted) {
         (None, _) => ("it is missing".to_owned(), format!("virtlab create {}", lab_of(name))),
@@ -94,7 +99,7 @@ fn of_node(node: &NodeStatus, lacks: impl FnOnce(u64) -> Option<String>) -> Opti
         ),
         (Some(DomainState::Running), _) if !node.ready => {
             if node.state == NOT_READY {
-                ("it was ready and does not answer".to_owned(), format!("virtlab logs {name}"))
+                (why_not_ready(etcd, name), format!("virtlab logs {name}"))
             } else {
                 (lacks(STUCK_MS)?, format!("virtlab logs {name}"))
             }
@@ -102,6 +107,15 @@ fn of_node(node: &NodeStatus, lacks: impl FnOnce(u64) -> Option<String>) -> Opti
         _ => return None,
     };
     Some(wrong(&format!("{name}: {text}"), command))
+}
+
+/// What etcd says of a node, or that nothing is said.
+fn why_not_ready(etcd: Option<&Report>, name: &str) -> String {
+    let report = etcd.and_then(|etcd| etcd.nodes.iter().find(|node| node.name == name));
+    match report.and_then(|node| node.problem.as_ref()) {
+        Some(problem) => format!("etcd is not healthy: {problem}"),
+        None => "it was ready and does not answer".to_owned(),
+    }
 }
 
 fn wrong(text: &str, command: String) -> Wrong {
@@ -143,7 +157,8 @@ mod tests {
             seconds: std::collections::BTreeMap::new(),
             bytes: std::collections::BTreeMap::new(),
         };
-        let wrong = of_node(&node, |_| Some("kernel fetched, initrd not for 61 s".to_owned()));
+        let wrong =
+            of_node(&node, None, |_| Some("kernel fetched, initrd not for 61 s".to_owned()));
         wrong.map_or_else(String::new, |it| format!("{} | {}", it.text, it.command.unwrap()))
     }
 

@@ -66,6 +66,8 @@ pub struct EtcdNow {
 pub struct EtcdMember {
     /// The node, or what the member calls itself.
     pub name: String,
+    /// It is to be no member, but to pass on to the members what it is asked.
+    pub client: bool,
     /// The member's id.
     pub id: Option<String>,
     /// Whether all call it their leader.

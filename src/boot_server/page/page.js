@@ -367,7 +367,7 @@ function drawEtcd() {
     if (member.problem) health.append(make("small", { textContent: member.problem }));
     const name = make("th", { scope: "row", textContent: member.name });
     if (member.leader) name.append(make("small", { textContent: "leader" }));
-    return make("tr", {}, name, health, make("td", { className: "mono", textContent: member.id ?? "no member" }));
+    return make("tr", {}, name, health, make("td", { className: "mono", textContent: member.id ?? (member.client ? "client" : "no member") }));
   }));
 }
 
@@ -377,7 +377,8 @@ function drawMemory() {
   if (!newest) return;
   const merged = newest.merged_bytes ? `, ${size(newest.merged_bytes)} of it merged` : "";
   const ksm = newest.saved_bytes === null ? "KSM is not available here"
-    : `KSM ${newest.ksm_runs ? "runs and" : "is off;"} saves ${size(newest.saved_bytes)} on this host`;
+    : newest.ksm_runs || newest.saved_bytes > 0
+      ? `KSM ${newest.ksm_runs ? "runs and" : "is off, and still"} saves ${size(newest.saved_bytes)} on this host` : "KSM is off";
   say($("memory-summary"), `${size(newest.resident_bytes)} resident${merged}; ${ksm}`);
   const key = `${lab.memory.length}/${lab.memory.at(-1)?.at_ms}`;
   if (key === memoryKey) return;
@@ -529,13 +530,13 @@ async function lookForLabs() {
 
 let labsKey = "";
 function drawLabs(labs) {
-  const key = JSON.stringify(labs);
+  const key = JSON.stringify(labs.map((it) => (it.own ? it.name : it)));
   if (key === labsKey) return;
   labsKey = key;
   $("labs").querySelector("ul").replaceChildren(...labs.map((other) => {
     const name = other.own || !other.url ? make("strong", { textContent: other.name })
       : make("a", { href: other.url, textContent: other.name });
-    return make("li", {}, name, `: ${other.ready} of ${other.nodes} nodes ready${other.own ? ", this page" : ""}`);
+    return make("li", {}, name, other.own ? ": this page" : `: ${other.ready} of ${other.nodes} nodes ready`);
   }));
 }
 

@@ -23,12 +23,16 @@ pub(super) fn router(page: Arc<Page>, watchful: Guard) -> Router {
         .route(&root, get(async || text("text/html; charset=utf-8", include_str!("page.html"))))
         .route(&at("page.css"), get(async || text("text/css", include_str!("page.css"))))
         .route(&at("page.js"), get(async || text("text/javascript", include_str!("page.js"))))
+        .route(&at("icon.svg"), get(async || text("image/svg+xml", ICON)))
         .route(&at("events"), get(events))
         .route(&at("console/{node}"), get(console))
         .route(&at("labs"), get(labs))
         .with_state(page)
         .layer(from_fn_with_state(Arc::new(watchful), guard))
 }
+
+/// Three bars of a boot.
+const ICON: &str = r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><path d="M1 3h6" stroke="#218bff" stroke-width="3"/><path d="M4 8h8" stroke="#d4661c" stroke-width="3"/><path d="M8 13h7" stroke="#3fb950" stroke-width="3"/></svg>"##;
 
 fn text(kind: &'static str, text: &'static str) -> Response {
     ([(header::CONTENT_TYPE, kind)], text).into_response()

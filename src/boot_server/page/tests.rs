@@ -55,6 +55,7 @@ fn bench() -> Bench {
         arguments: None,
         script: String::new(),
         config: String::new(),
+        voter: true,
     };
     let content = Content {
         lab: "demo".parse().unwrap(),
@@ -177,7 +178,7 @@ fn assert_careful(headers: &HeaderMap) {
 #[tokio::test]
 async fn who_has_the_cookie_sees_the_page() {
     let bench = bench();
-    for path in ["", "page.css", "page.js", "console/1", "labs", "events"] {
+    for path in ["", "page.css", "page.js", "icon.svg", "console/1", "labs", "events"] {
         assert_eq!(bench.status(bench.asked(path)).await, 200, "{path}");
         assert_eq!(bench.status(bench.asked(path).by(Method::HEAD)).await, 200, "{path}");
     }
