@@ -7,9 +7,14 @@ UNITS = $(PREFIX)/lib/systemd
 # Where cargo builds, asked for when it is needed.
 TARGET = $(shell scripts/target-dir.sh)
 BIN = $(TARGET)/debug/virtlab
+RELEASE = $(TARGET)/release
+SHARE = $(PREFIX)/share
+# Where each shell looks for completions, below $(SHARE).
+COMPLETIONS = bash:bash-completion/completions/virtlab zsh:zsh/site-functions/_virtlab \
+	fish:fish/vendor_completions.d/virtlab.fish
 SANDBOX := scripts/sandbox.sh
 
-.PHONY: help demo test build check unit e2e e2e-full hosts bench fuzz sandbox install install-units uninstall clean setup-%
+.PHONY: help demo test build check unit e2e e2e-full hosts bench fuzz sandbox install install-built install-units uninstall clean setup-%
 
 help:             ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -54,10 +59,21 @@ fuzz:             ## Look for input that breaks something, ten minutes for each 
 sandbox: build    ## A shell beside a libvirtd of its own; nothing is left when it ends
 	PATH="$(TARGET)/debug:$$PATH" $(SANDBOX) bash
 
-install:          ## Build for speed and install below $(PREFIX)
-	$(CARGO) build --locked --release
-	install -D -m 755 $(TARGET)/release/virtlab $(DESTDIR)$(PREFIX)/bin/virtlab
-	$(MAKE) install-units
+install:          ## Build for speed and install below $(PREFIX): program, man pages, completions, units
+	$(CARGO) build --locked --release --bin virtlab --example man
+	$(MAKE) install-built
+
+# Nothing is built here, so that root needs no cargo.
+install-built: install-units
+	install -D -m 755 $(RELEASE)/virtlab $(DESTDIR)$(PREFIX)/bin/virtlab
+	rm -rf $(RELEASE)/man && $(RELEASE)/examples/man $(RELEASE)/man
+	install -d -m 755 $(DESTDIR)$(SHARE)/man/man1
+	install -m 644 $(RELEASE)/man/*.1 $(DESTDIR)$(SHARE)/man/man1
+	for shell in $(COMPLETIONS); do \
+	    $(RELEASE)/virtlab completions $${shell%%:*} >$(RELEASE)/completion && \
+	    install -D -m 644 $(RELEASE)/completion $(DESTDIR)$(SHARE)/$${shell#*:} || exit; \
+	done
+	install -D -m 644 -t $(DESTDIR)$(SHARE)/doc/virtlab LICENSE-APACHE LICENSE-MIT README.md CHANGELOG.md
 
 install-units:    ## Install the systemd units that bring labs back with the host
 	for owner in system user; do \
@@ -68,6 +84,9 @@ install-units:    ## Install the systemd units that bring labs back with the hos
 
 uninstall:        ## Remove what install put there
 	rm -f $(DESTDIR)$(PREFIX)/bin/virtlab $(DESTDIR)$(UNITS)/system/virtlab@.service $(DESTDIR)$(UNITS)/user/virtlab@.service
+	rm -f $(DESTDIR)$(SHARE)/man/man1/virtlab.1 $(DESTDIR)$(SHARE)/man/man1/virtlab-*.1
+	rm -f $(addprefix $(DESTDIR)$(SHARE)/,$(foreach it,$(COMPLETIONS),$(word 2,$(subst :, ,$(it)))))
+	rm -rf $(DESTDIR)$(SHARE)/doc/virtlab
 
 clean:            ## Remove what was built here (images: virtlab image prune)
 	$(CARGO) clean
