@@ -7,7 +7,7 @@ use crate::hypervisor::Found;
 use crate::lab::metadata::Power;
 use crate::lab::plan::DomainState;
 use crate::output::{Printer, Table};
-use crate::status::{domain_word, serialize_domain};
+use crate::status::{power_word, serialize_domain};
 
 /// The state of a node.
 #[derive(Serialize)]
@@ -42,10 +42,9 @@ impl NodeState {
     }
 
     fn word(&self) -> &'static str {
-        match (self.ready, self.wanted, self.domain) {
-            (Some(true), _, _) => "ready",
-            (_, Power::Off, Some(DomainState::Off)) => "stopped",
-            (_, _, domain) => domain_word(domain),
+        match self.ready {
+            Some(true) => "ready",
+            _ => power_word(self.domain, self.wanted),
         }
     }
 }

@@ -23,7 +23,7 @@ pub(super) fn run(session: &Session, args: &StatusArgs) -> Result<()> {
     let ClusterArgs { lab, client_port } = &args.cluster;
     let Some(found) = inventory.lab(lab) else { return Err(no_lab(&inventory, lab)) };
     if args.watch {
-        return watch::run(session, &hypervisor, &found.lab);
+        return watch::run(session, &hypervisor, found);
     }
     print(session, &hypervisor, found, *client_port)
 }

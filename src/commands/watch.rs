@@ -1,6 +1,7 @@
 //! `virtlab status --watch`: the table of a lab's nodes, live. It listens to the boot server, which knows all that
 //! happens.
 
+use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::{Duration, Instant};
 
@@ -9,22 +10,24 @@ use anyhow::{Result, bail};
 use super::node_table::{HEADS, row};
 use crate::boot_server::client::{Client, Heard};
 use crate::boot_server::message::Message;
-use crate::boot_server::recorder::event::ClusterHealth;
+use crate::boot_server::recorder::event::{ClusterHealth, Happening};
 use crate::boot_server::recorder::timeline::{NodeTimeline, Timeline};
 use crate::boot_server::stage::Stage;
 use crate::error::hinted;
-use crate::hypervisor::{Hypervisor, is_connection_lost};
+use crate::hypervisor::{Found, Hypervisor, is_connection_lost};
 use crate::lab::Lab;
+use crate::lab::metadata::Power;
 use crate::lab::plan::DomainState;
 use crate::output::raw_terminal::{RawTerminal, Typed};
-use crate::output::screen::{Line, Screen};
+use crate::output::screen::{Line, Screen, wrapped};
 use crate::output::terminal::Size;
 use crate::output::{Format, Table, sanitize};
 use crate::session::Session;
-use crate::status::{behind, domain_word};
+use crate::status::{behind, power_word};
 
 /// Goes on until `q`, Ctrl-C or a signal, or until the lab is gone.
-pub(super) fn run(session: &Session, hypervisor: &Hypervisor, lab: &Lab) -> Result<()> {
+pub(super) fn run(session: &Session, hypervisor: &Hypervisor, found: &Found) -> Result<()> {
+    let lab = &found.lab;
     if session.printer.format() != Format::Table || !RawTerminal::is_there() {
         return Err(hinted(
             "`--watch` draws a table on a terminal, and this is none",
@@ -32,7 +35,9 @@ pub(super) fn run(session: &Session, hypervisor: &Hypervisor, lab: &Lab) -> Resu
         ));
     }
     session.catch_signals()?;
-    let mut view = View { lab, known: None, silent: false, heard: Client::new(lab)?.listen()? };
+    let heard = Client::new(lab)?.listen()?;
+    let wanted = wanted(found);
+    let mut view = View { lab, known: None, wanted, may_differ: false, silent: false, heard };
     let screen = Screen::enter()?;
     let gone = watch(session, hypervisor, &mut view, &screen);
     drop(screen);
@@ -52,6 +57,16 @@ fn watch(
     let (mut drawn, mut looked) = (None, Instant::now());
     while !session.is_interrupted() {
         let news = view.listen()?;
+        if std::mem::take(&mut view.may_differ) {
+            match hypervisor.observe() {
+                Ok(inventory) => {
+                    let found = inventory.labs.get(&view.lab.uuid);
+                    view.wanted = found.map(wanted).unwrap_or_default();
+                }
+                Err(error) if !is_connection_lost(&error) => return Err(error),
+                Err(_) => view.may_differ = true,
+            }
+        }
         let size = Size::of(std::io::stdout());
         if news || drawn != Some(size) {
             screen.draw(&view.lines(size), size)?;
@@ -79,6 +94,10 @@ fn watch(
 struct View<'a> {
     lab: &'a Lab,
     known: Option<Timeline>,
+    /// The power that is wanted of the nodes, which only libvirt knows.
+    wanted: BTreeMap<u32, Power>,
+    /// What is wanted may be something else since libvirt was asked.
+    may_differ: bool,
     silent: bool,
     heard: Receiver<Heard>,
 }
@@ -96,6 +115,14 @@ impl View<'_> {
             let silent = matches!(heard, Heard::Silence);
             news |= !silent || silent != self.silent;
             self.silent = silent;
+            // It is written before the power changes.
+            self.may_differ |= match &heard {
+                Heard::Message(Message::Snapshot(_)) => true,
+                Heard::Message(Message::Change(event)) => {
+                    matches!(event.what, Happening::Power(_) | Happening::Nodes(_))
+                }
+                Heard::Silence => false,
+            };
             match (heard, &mut self.known) {
                 (Heard::Message(Message::Snapshot(status)), known) => {
                     *known = Some(status.timeline);
@@ -109,12 +136,18 @@ impl View<'_> {
     fn lines(&self, size: Size) -> Vec<Line> {
         let silence = format!("the boot server at {} does not answer", self.lab.boot_url());
         let silence = self.silent.then_some(silence.as_str());
-        lines(self.lab.name.as_str(), self.known.as_ref(), silence, size)
+        lines(self.lab.name.as_str(), self.known.as_ref(), &self.wanted, silence, size)
     }
 }
 
 /// A head, the table, and what is wrong; the nodes that have no room are counted.
-fn lines(lab: &str, known: Option<&Timeline>, silence: Option<&str>, size: Size) -> Vec<Line> {
+fn lines(
+    lab: &str,
+    known: Option<&Timeline>,
+    wanted: &BTreeMap<u32, Power>,
+    silence: Option<&str>,
+    size: Size,
+) -> Vec<Line> {
     let plain = |text: String| Line { text: sanitize(&text), bold: false };
     let Some(known) = known else {
         let text = silence.unwrap_or("asking the boot server …");
@@ -123,17 +156,22 @@ fn lines(lab: &str, known: Option<&Timeline>, silence: Option<&str>, size: Size)
     let ready = known.nodes.iter().filter(|node| is_ready(node)).count();
     let all = known.nodes.len();
     let mut lines = vec![plain(format!("{lab}: {ready} of {all} nodes ready (q leaves)"))];
+    let etcd = known.etcd.as_ref().map(ClusterHealth::summary);
+    // What is wrong may be long, and is not to take the place of the nodes.
+    let most = (size.rows / 6).max(1);
     let below: Vec<String> = silence
         .map(ToOwned::to_owned)
         .into_iter()
-        .chain(known.etcd.as_ref().map(ClusterHealth::summary))
+        .chain(etcd)
+        .flat_map(|text| wrapped(&sanitize(&text), size.columns, most))
         .collect();
     // The head, and that of the table.
     let room = size.rows.saturating_sub(2 + below.len());
     let shown = behind::in_room(known.nodes.iter().collect(), room);
     let mut table = Table::new(&HEADS);
     for node in shown.nodes {
-        table.row(row(&node.name, node.ip, &state(node), |stage| node.seconds_to(stage)));
+        let wanted = wanted.get(&node.index).copied().unwrap_or_default();
+        table.row(row(&node.name, node.ip, state(node, wanted), |stage| node.seconds_to(stage)));
     }
     let table = anstream::adapter::strip_str(&table.to_string()).to_string();
     let rows = table.lines().enumerate();
@@ -149,14 +187,20 @@ fn is_ready(node: &NodeTimeline) -> bool {
     node.has(Stage::Ready) && matches!(node.power, None | Some(DomainState::Running))
 }
 
-fn state(node: &NodeTimeline) -> String {
+/// The word for a node, the same as `status` has for it.
+fn state(node: &NodeTimeline, wanted: Power) -> &'static str {
     match (node.power, node.stage()) {
         (Some(DomainState::Off | DomainState::Paused), _) | (Some(_), None) => {
-            domain_word(node.power).to_owned()
+            power_word(node.power, wanted)
         }
-        (_, Some(stage)) => stage.name().to_owned(),
-        (None, None) => "-".to_owned(),
+        (_, Some(stage)) => stage.name(),
+        (None, None) => "-",
     }
+}
+
+/// The power that is wanted of each node.
+fn wanted(found: &Found) -> BTreeMap<u32, Power> {
+    found.lab.nodes().iter().map(|node| (node.index, found.wanted(node.index))).collect()
 }
 
 /// `q` and Ctrl-C, which is a key as others on a raw terminal.
@@ -169,7 +213,7 @@ const SECOND_LOOK: Duration = Duration::from_secs(2);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::boot_server::recorder::event::{Event, Happening, NodeIdentity, StageReached};
+    use crate::boot_server::recorder::event::{Event, NodeIdentity, PowerChanged, StageReached};
 
     fn lab(nodes: u8) -> Timeline {
         let node = |index: u8| NodeIdentity {
@@ -195,8 +239,10 @@ mod tests {
     }
 
     fn shown(known: &Timeline, silence: Option<&str>, rows: usize) -> String {
-        let lines = lines("demo", Some(known), silence, Size { rows, columns: 80 });
-        assert!(lines.len() <= rows && lines.iter().all(|line| line.text.len() <= 80));
+        let stopped = BTreeMap::from([(1, Power::Off)]);
+        let lines = lines("demo", Some(known), &stopped, silence, Size { rows, columns: 80 });
+        let fits = |line: &Line| line.text.chars().count() <= 80;
+        assert!(lines.len() <= rows && lines.iter().all(fits), "{lines:#?}");
         lines.into_iter().map(|line| line.text).collect::<Vec<_>>().join("\n")
     }
 
@@ -226,6 +272,54 @@ mod tests {
         demo-4  192.168.144.5  ready   2.6s    -       -       13.0s   99.0s
         and 16 more, at least as far
         the boot server does not answer
+        ");
+    }
+
+    #[test]
+    fn a_node_that_was_stopped_is_called_as_status_calls_it() {
+        let mut known = lab(2);
+        for node in [1, 2] {
+            let off = PowerChanged { node, power: DomainState::Off, new_boot: false };
+            known.apply(&Event { id: 1, at_ms: 1, what: Happening::Power(off) });
+        }
+        insta::assert_snapshot!(shown(&known, None, 8), @"
+        demo: 0 of 2 nodes ready (q leaves)
+        NODE    IP             STATE    SCRIPT  KERNEL  INITRD  CONFIG  READY
+        demo-1  192.168.144.2  stopped  -       -       -       -       -
+        demo-2  192.168.144.3  off      2.6s    -       -       -       -
+        ");
+    }
+
+    #[test]
+    fn a_long_line_about_etcd_is_wrapped_within_the_screen_and_leaves_room_for_nodes() {
+        let problem =
+            |node| format!("demo-{node}: asking 192.168.144.{node}:2379: connection refused");
+        let mut known = lab(20);
+        known.etcd = Some(ClusterHealth {
+            healthy: false,
+            members: 20,
+            leader: None,
+            problems: (1..=20).map(problem).collect(),
+        });
+        insta::assert_snapshot!(shown(&known, Some("the boot server does not answer"), 12), @"
+        demo: 17 of 20 nodes ready (q leaves)
+        NODE    IP             STATE   SCRIPT  KERNEL  INITRD  CONFIG  READY
+        demo-1  192.168.144.2  -       -       -       -       -       -
+        demo-2  192.168.144.3  script  2.6s    -       -       -       -
+        demo-3  192.168.144.4  script  2.6s    -       -       -       -
+        demo-4  192.168.144.5  ready   2.6s    -       -       13.0s   99.0s
+        demo-5  192.168.144.6  ready   2.6s    -       -       13.0s   99.0s
+        demo-6  192.168.144.7  ready   2.6s    -       -       13.0s   99.0s
+        and 14 more, at least as far
+        the boot server does not answer
+        etcd: not healthy: demo-1: asking 192.168.144.1:2379: connection refused;
+        demo-2: asking 192.168.144.2:2379: connection refused; demo-3: asking …
+        ");
+        insta::assert_snapshot!(shown(&known, None, 4), @"
+        demo: 17 of 20 nodes ready (q leaves)
+        NODE  IP  STATE  SCRIPT  KERNEL  INITRD  CONFIG  READY
+        and 20 more, at least as far
+        etcd: not healthy: demo-1: asking 192.168.144.1:2379: connection refused; …
         ");
     }
 }

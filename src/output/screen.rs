@@ -62,6 +62,40 @@ impl Drop for Screen {
     }
 }
 
+/// Text on lines of so many columns, broken between words; what has no room on `most` lines is cut.
+pub(crate) fn wrapped(text: &str, columns: usize, most: usize) -> Vec<String> {
+    let columns = columns.max(1);
+    let mut lines: Vec<String> = Vec::new();
+    let mut taken = columns;
+    for word in text.split(' ') {
+        let length = word.chars().count();
+        match lines.last_mut() {
+            Some(line) if taken + 1 + length <= columns => {
+                line.push(' ');
+                taken += 1;
+            }
+            _ => taken = columns,
+        }
+        for c in word.chars() {
+            if taken == columns {
+                lines.push(String::new());
+                taken = 0;
+            }
+            if let Some(line) = lines.last_mut() {
+                line.push(c);
+                taken += 1;
+            }
+        }
+    }
+    if lines.len() > most {
+        lines.truncate(most);
+        if let Some(last) = lines.last_mut() {
+            *last = last.chars().take(columns.saturating_sub(2)).chain(" …".chars()).collect();
+        }
+    }
+    lines
+}
+
 /// A line is erased before it is written: a terminal that stands behind its last column would erase that one.
 fn picture(lines: &[Line], size: Size, has_styles: bool) -> String {
     let mut picture = HOME.to_owned();
@@ -78,9 +112,10 @@ fn picture(lines: &[Line], size: Size, has_styles: bool) -> String {
     picture
 }
 
-/// To the alternate screen, without a cursor.
-const ENTER: &str = "\x1b[?1049h\x1b[?25l";
-const LEAVE: &str = "\x1b[?25h\x1b[?1049l";
+/// To the alternate screen, without a cursor. Nor does the terminal wrap lines there: a character may take two columns, and
+/// one line more than there is room for would scroll the first one away.
+const ENTER: &str = "\x1b[?1049h\x1b[?25l\x1b[?7l";
+const LEAVE: &str = "\x1b[?7h\x1b[?25h\x1b[?1049l";
 const HOME: &str = "\x1b[H";
 const ERASE_LINE: &str = "\x1b[2K";
 const ERASE_BELOW: &str = "\x1b[J";
@@ -98,6 +133,26 @@ mod tests {
             (2, false, "\x1b[H\x1b[2Khéa\r\n\x1b[2K123"),
         ] {
             assert_eq!(picture(&lines, Size { rows, columns: 3 }, has_styles), expected);
+        }
+    }
+
+    #[test]
+    fn text_is_broken_between_words_and_a_word_that_is_too_long_within() {
+        for (text, columns, most, expected) in [
+            ("", 5, 3, ""),
+            ("one two", 7, 3, "one two|"),
+            ("one two", 6, 3, "one|two|"),
+            ("öne twö thrée", 7, 3, "öne twö|thrée|"),
+            ("one twothree", 5, 3, "one|twoth|ree|"),
+            ("one two three four", 7, 2, "one two|three …|"),
+            ("one two three", 7, 1, "one t …|"),
+            ("ab", 1, 9, "a|b|"),
+            ("ab", 0, 9, "a|b|"),
+            ("ab", 5, 0, ""),
+        ] {
+            let lines = wrapped(text, columns, most);
+            let shown: String = lines.iter().flat_map(|line| [line.as_str(), "|"]).collect();
+            assert_eq!(shown, expected, "{text} on {columns}×{most}");
         }
     }
 }

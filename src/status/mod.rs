@@ -133,11 +133,10 @@ pub(crate) fn look(
     for node in &mut nodes {
         let stage = seen(node.index).and_then(NodeTimeline::stage);
         node.state = match (node.domain, node.ready, stage) {
-            (Some(DomainState::Off), _, _) if node.wanted == Power::Off => "stopped".to_owned(),
             (Some(DomainState::Running), true, _) => "ready".to_owned(),
             (Some(DomainState::Running), false, Some(Stage::Ready)) => "not ready".to_owned(),
             (Some(DomainState::Running), false, Some(stage)) => stage.name().to_owned(),
-            (domain, _, _) => domain_word(domain).to_owned(),
+            (domain, _, _) => power_word(domain, node.wanted).to_owned(),
         };
     }
     Ok(LabStatus {
@@ -153,6 +152,14 @@ pub(crate) fn look(
         memory: memory::observe(hypervisor, found)?,
         differences: Vec::new(),
     })
+}
+
+/// The word for a domain of which this power is wanted: one that was stopped is off, and nothing is wrong with that.
+pub(crate) fn power_word(state: Option<DomainState>, wanted: Power) -> &'static str {
+    match (state, wanted) {
+        (Some(DomainState::Off), Power::Off) => "stopped",
+        _ => domain_word(state),
+    }
 }
 
 pub(crate) fn domain_word(state: Option<DomainState>) -> &'static str {
