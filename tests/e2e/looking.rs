@@ -6,9 +6,11 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use serde_json::{Value, json};
 use tempfile::{NamedTempFile, TempDir};
 
 use crate::harness::{LabGuard, holds_within, read, virsh, virtlab, virtlab_command, wait_until};
+use crate::page::Page;
 
 #[test]
 fn console_logs_are_read_and_followed_through_resets_power_cycles_and_the_end_of_the_lab() {
@@ -33,8 +35,17 @@ fn console_logs_are_read_and_followed_through_resets_power_cycles_and_the_end_of
     let starts = || read(&followed).matches("init of kernel").count();
     wait_until("the kernel of the first boot", PATIENCE, || starts() == 1);
 
+    let page = Page::open("logs");
+    page.assert_whole();
+    page.assert_refuses_others();
+    page.assert_out_of_reach("logs");
+
     virsh(&["reset", "logs-1"]);
     wait_until("the kernel of the second boot", PATIENCE, || starts() == 2);
+    let stages = ["power-on", "script", "kernel", "initrd", "config", "ready"];
+    page.wait_for_stages(1, &stages, PATIENCE);
+    the_page_knows_the_node(&page);
+    drop(page);
     let all = virtlab(&["logs", "logs-1"]).ok();
     assert_eq!(all.matches("SeaBIOS (version ").count(), 2, "{all}");
     let boot = virtlab(&["logs", "logs-1", "--since", "boot"]).ok();
@@ -83,7 +94,11 @@ fn a_console_is_talked_with_and_leaves_the_terminal_as_it_was() {
 
     // The node goes off.
     let first = Terminal::connected();
+    let table = Terminal::run("virtlab status talk --watch");
+    wait_until("a live table", PATIENCE, || table.shows("talk-1", "ready"));
     virsh(&["destroy", "talk-1"]);
+    wait_until("a node that is off", PATIENCE, || table.shows("talk-1", "off"));
+    assert_restored(&table.quit(), "0");
     let said = first.ended();
     assert!(said.contains("the console of `talk-1` has ended: "), "{said}");
     assert_restored(&said, "0");
@@ -92,6 +107,29 @@ fn a_console_is_talked_with_and_leaves_the_terminal_as_it_was() {
         said.contains("node `talk-1` is off") && said.contains("`virtlab create talk`"),
         "{said}"
     );
+    virtlab(&["stop", "talk-1"]).ok();
+    assert!(virtlab(&["status", "talk"]).ok().contains("stopped"));
+    let table = Terminal::run("virtlab status talk --watch");
+    wait_until("a node that was stopped", PATIENCE, || table.shows("talk-1", "stopped"));
+    assert_restored(&table.quit(), "0");
+}
+
+/// Its row, what was looked at, and its console.
+fn the_page_knows_the_node(page: &Page) {
+    let snapshot = &page.heard("snapshot")[0];
+    assert_eq!(snapshot["lab"], "logs");
+    assert_eq!(snapshot["nodes"][0]["name"], "logs-1");
+    assert!(!page.heard("past")[0]["events"].as_array().unwrap().is_empty());
+    wait_until("a look at the node", PATIENCE, || {
+        let looks = page.heard("look");
+        looks
+            .last()
+            .is_some_and(|look| look["nodes"][0]["state"] == "ready" && look["wrong"] == json!([]))
+    });
+    let console: Value = serde_json::from_str(&page.get("console/1")).unwrap();
+    let lines: Vec<&str> =
+        console["lines"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    assert!(lines.iter().any(|line| line.contains("init of kernel")), "{lines:#?}");
 }
 
 fn follow(lab: &str, into: &std::path::Path) -> Child {
@@ -133,6 +171,21 @@ impl Terminal {
         read(self.shown.path()).replace('\r', "")
     }
 
+    /// Whether a row of a table has shown a node in this state.
+    fn shows(&self, node: &str, state: &str) -> bool {
+        let has = |line: &str| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            words.first().is_some_and(|first| first.ends_with(node)) && words.get(2) == Some(&state)
+        };
+        self.shown().lines().any(has)
+    }
+
+    /// Leaves a table.
+    fn quit(mut self) -> String {
+        self.keys.write_all(b"q").unwrap();
+        self.ended()
+    }
+
     /// All that was shown, when the command has ended by itself.
     fn ended(mut self) -> String {
         wait_until("the end of the command", PATIENCE, || self.child.try_wait().unwrap().is_some());
@@ -153,7 +206,8 @@ fn left_again(command: &str) -> String {
 fn assert_restored(said: &str, status: &str) {
     let lines: Vec<&str> = said.lines().collect();
     assert_eq!(lines.first(), lines.last(), "{said}");
-    assert!(lines.contains(&format!("exit {status}").as_str()), "{said}");
+    // A table leaves the screen without a new line.
+    assert!(lines.iter().any(|line| line.ends_with(&format!("exit {status}"))), "{said}");
 }
 
 const PATIENCE: Duration = Duration::from_secs(120);

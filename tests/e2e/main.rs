@@ -24,6 +24,7 @@ mod logging_in;
 mod looking;
 mod micro_ignition;
 mod no_ipv6;
+mod page;
 mod parallel;
 mod past;
 mod power;

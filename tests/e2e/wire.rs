@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use crate::harness::{holds_within, missing, run, wait_until};
+use crate::harness::{Said, holds_within, missing, run, wait_until};
 
 /// A bridge of the host with an address.
 pub(crate) struct Bridge {
@@ -62,6 +62,11 @@ impl Machine {
             run("ip", &["-n", name, "address", "add", address, "dev", "eth0"]).ok();
         }
         machine
+    }
+
+    /// Runs a program on it.
+    pub(crate) fn run(&self, args: &[&str]) -> Said {
+        run("ip", &[&["netns", "exec", &self.name], args].concat())
     }
 
     /// Starts a server on it, with all that it says in the file `log`.
