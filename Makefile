@@ -41,7 +41,8 @@ e2e: build        ## Run the tests with real guests, in a sandbox
 	$(CARGO) test --locked --features e2e --test e2e --no-run
 	$(SANDBOX) $(CARGO) test --locked --offline --features e2e --test e2e -- --test-threads=1
 
-e2e-full: build   ## The same, and the ones that take minutes: a whole Debian, killed at every call
+e2e-full: setup-page build ## The same, and the ones that take minutes: a whole Debian, a browser, killed at every call
+	npm ci --prefix tests/page
 	$(BIN) image build micro
 	$(BIN) image build debian
 	$(CARGO) test --locked --features e2e-full --test e2e --no-run

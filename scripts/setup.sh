@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what is missing, and only that. Says what it installs.
 #
-#   scripts/setup.sh GROUP…      groups: build, run, images, test, hosts
+#   scripts/setup.sh GROUP…      groups: build, run, images, test, hosts, page
 #
 # Debian and Ubuntu: by apt. Fedora and Arch: prints the one command to type.
 set -euo pipefail
@@ -24,8 +24,13 @@ packages() {
         isc-dhcp-server kea-dhcp4-server tftpd-hpa ;;
     # What scripts/host.sh makes plain Debian hosts with.
     hosts) echo systemd-container mmdebstrap nginx-light git procps ;;
+    # The browser of `make e2e-full`, and what drives it, from wherever it is.
+    page)
+        echo chromium
+        command -v npm >/dev/null || echo nodejs npm
+        ;;
     *)
-        echo "setup: unknown group '$1' (build, run, images, test, hosts)" >&2
+        echo "setup: unknown group '$1' (build, run, images, test, hosts, page)" >&2
         exit 2
         ;;
     esac
@@ -176,7 +181,7 @@ main() {
     [ ${#missing[@]} = 0 ] || apt_install "${missing[@]}"
     case " ${missing[*]-} " in *" libvirt-daemon-system "*) join_libvirt ;; esac
     local for_tests=()
-    for group in test hosts; do
+    for group in test hosts page; do
         case " $* " in *" $group "*) mapfile -t -O ${#for_tests[@]} for_tests < <(missing_of "$group") ;; esac
     done
     if [ ${#for_tests[@]} != 0 ]; then

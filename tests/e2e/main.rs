@@ -9,6 +9,8 @@ mod wire;
 
 mod behind;
 mod boot_matrix;
+#[cfg(feature = "e2e-full")]
+mod browser;
 mod daemon;
 #[cfg(feature = "e2e-full")]
 mod debian;

@@ -388,7 +388,7 @@ function drawMemory() {
   // An SVG element has no such property.
   chart.toggleAttribute("hidden", points.length < 2);
   if (points.length < 2) return;
-  const [left, right, top, bottom] = [62, 472, 22, 152];
+  const [left, right, top, bottom] = [82, 472, 26, 152];
   const kinds = [["resident", "resident_bytes"], ["merged", "merged_bytes"], ["saved", "saved_bytes"]]
     .filter(([kind, field]) => kind === "resident" || points.some((it) => it[field] > 0));
   const most = Math.max(1, ...kinds.flatMap(([, field]) => points.map((it) => it[field] ?? 0)));
@@ -407,7 +407,7 @@ function drawMemory() {
   const parts = [];
   for (let at = 0; at <= end; at += step) {
     parts.push(draw("line", { class: "grid", x1: left, x2: right, y1: y(at), y2: y(at) }));
-    parts.push(draw("text", { x: left - 8, y: y(at) + 4, "text-anchor": "end" }, at ? size(at) : "0"));
+    parts.push(draw("text", { x: left - 8, y: y(at) + 5, "text-anchor": "end" }, at ? size(at) : "0"));
   }
   parts.push(draw("text", { x: left, y: bottom + 20 }, clock(from)));
   parts.push(draw("text", { x: right, y: bottom + 20, "text-anchor": "end" }, clock(to)));
@@ -424,9 +424,9 @@ function drawMemory() {
       pen = "L";
     }
     parts.push(draw("path", { class: kind, d: path }));
-    const label = left + place * 140;
+    const label = left + place * 130;
     parts.push(draw("path", { class: kind, d: `M${label} 9h24` }));
-    parts.push(draw("text", { class: "name", x: label + 30, y: 13 }, kind === "saved" ? "saved by KSM" : kind));
+    parts.push(draw("text", { class: "name", x: label + 30, y: 14 }, kind === "saved" ? "saved by KSM" : kind));
   });
   chart.replaceChildren(...parts);
 }
