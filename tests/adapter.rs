@@ -517,6 +517,16 @@ fn what_happens_to_a_domain_is_told_after_what_there_was() {
         assert_eq!((name, change), (lab.name.node(node), expected));
         assert!(at >= started && at <= SystemTime::now());
     }
+
+    // That it is wanted off is told before it is.
+    libvirt.apply(&lab, NodeStep::Mark(Power::Off).of(2)).unwrap();
+    libvirt.apply(&lab, NodeStep::Stop.of(2)).unwrap();
+    // Now and then all of them are looked at.
+    let next =
+        || std::iter::repeat_with(next).find(|it| !matches!(it, DomainNews::All(_))).unwrap();
+    assert_eq!(next(), DomainNews::Wanted(BTreeMap::from([(2, Power::Off)])));
+    let DomainNews::One { name, change, .. } = next() else { panic!("not an event") };
+    assert_eq!((name, change), (lab.name.node(2), DomainChange::Is(DomainState::Off)));
     libvirt.take_down(&lab).unwrap();
 }
 

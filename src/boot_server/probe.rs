@@ -15,10 +15,11 @@ use super::recorder::now_ms;
 use super::recorder::timeline::{NodeTimeline, Timeline};
 use super::server::Server;
 use super::stage::Stage;
-use crate::cluster::etcd::{self, Endpoint, NodeReport};
+use crate::cluster::etcd::{self, Away, Endpoint, NodeReport};
 use crate::cluster::readiness;
 use crate::host::{self, neighbour};
 use crate::images::Readiness;
+use crate::lab::metadata::Power;
 use crate::lab::plan::DomainState;
 use crate::lab::readiness::{LastSeen, ReadyWhen};
 
@@ -72,7 +73,8 @@ impl Prober {
             }),
             Err(error) => tracing::warn!("asking whether nodes are ready: {error:#}"),
         }
-        let mut is_settled = self.known().nodes.iter().all(|node| node.has(Stage::Ready));
+        let is_settled = |node: &NodeTimeline| node.has(Stage::Ready) || self.away(node).is_some();
+        let mut is_settled = self.known().nodes.iter().all(is_settled);
         if when.criterion == Readiness::Etcd {
             is_settled &= self.look_at_etcd(&content, is_settled).unwrap_or_else(|error| {
                 tracing::warn!("asking etcd: {error:#}");
@@ -119,12 +121,21 @@ impl Prober {
             return Ok(false);
         }
         let was_healthy = known.etcd.as_ref().is_some_and(|etcd| etcd.healthy);
-        let endpoints = endpoints(content, known.nodes.iter());
+        let away = Away {
+            lab: content.lab.to_string(),
+            nodes: known
+                .nodes
+                .iter()
+                .filter_map(|node| Some((endpoint(content, node)?, self.away(node)?)))
+                .collect(),
+        };
+        let asked = known.nodes.iter().filter(|node| self.away(node).is_none());
+        let endpoints = endpoints(content, asked);
         // Writing shows that it has become healthy; later it would only be in the way.
         let report = if was_healthy {
-            etcd::glance(&endpoints)?
+            etcd::glance_without(&endpoints, &away)?
         } else {
-            etcd::examine(&endpoints, &content.uuid.to_string())?
+            etcd::examine_without(&endpoints, &away, &content.uuid.to_string())?
         };
         if report.healthy {
             self.server.membership.has_formed();
@@ -135,12 +146,20 @@ impl Prober {
             members: report.members.len(),
             leader: report.leader.clone(),
             problems: report.problems(),
+            away: report.away,
         };
         let healthy = etcd.healthy;
         if known.etcd.is_none_or(|known| differs(&known, &etcd)) {
             self.record(Happening::Etcd(EtcdChanged { etcd }));
         }
         Ok(healthy)
+    }
+
+    /// The power that is wanted of a node that somebody stopped or paused, and that does not run.
+    fn away(&self, node: &NodeTimeline) -> Option<Power> {
+        let is_silent = matches!(node.power, Some(DomainState::Off | DomainState::Paused));
+        let wanted = self.server.wanted(node.index);
+        (is_silent && wanted != Power::On).then_some(wanted)
     }
 
     /// Which of these nodes are ready, by index.
@@ -216,17 +235,20 @@ fn endpoints<'a>(
     content: &Content,
     nodes: impl Iterator<Item = &'a NodeTimeline>,
 ) -> Vec<Endpoint> {
-    let endpoint = |node: &NodeTimeline| {
-        let (name, port, voter) =
-            (node.name.clone(), etcd::CLIENT_PORT, content.is_voter(node.index));
-        Some(Endpoint { name, ip: node.ip?, port, voter })
-    };
-    nodes.filter_map(endpoint).collect()
+    nodes.filter_map(|node| endpoint(content, node)).collect()
+}
+
+fn endpoint(content: &Content, node: &NodeTimeline) -> Option<Endpoint> {
+    let (name, port, voter) = (node.name.clone(), etcd::CLIENT_PORT, content.is_voter(node.index));
+    Some(Endpoint { name, ip: node.ip?, port, voter })
 }
 
 /// Whether a change is worth an event. How a problem is put into words may change at every look.
 fn differs(known: &ClusterHealth, now: &ClusterHealth) -> bool {
-    let facts = |etcd: &ClusterHealth| (etcd.healthy, etcd.members, etcd.leader.clone());
+    let facts = |etcd: &ClusterHealth| {
+        let away: Vec<_> = etcd.away.iter().map(|node| (node.name.clone(), node.power)).collect();
+        (etcd.healthy, etcd.members, etcd.leader.clone(), away)
+    };
     facts(known) != facts(now)
 }
 

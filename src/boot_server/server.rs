@@ -1,10 +1,10 @@
 //! What the handlers share: the content, which may be replaced while they run, and the recorder.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::ops::Deref;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Result;
 use tokio::sync::watch;
@@ -19,6 +19,7 @@ use super::recorder::{Recorder, now_ms};
 use super::stage::Stage;
 use crate::cluster::etcd::{self, Endpoint};
 use crate::host::neighbour::{self, Neighbour};
+use crate::lab::metadata::Power;
 use crate::lab::plan::{DomainChange, DomainState};
 
 /// What the handlers share.
@@ -30,6 +31,8 @@ pub struct Server {
     /// Who has which address on an interface.
     pub(crate) neighbour: fn(IpAddr, Option<&str>) -> Neighbour,
     refused: Mutex<BTreeSet<(IpAddr, &'static str)>>,
+    /// The nodes that are not wanted to run.
+    wanted: Mutex<BTreeMap<u32, Power>>,
     /// Whether all who listen are to be sent away.
     closed: watch::Sender<bool>,
 }
@@ -62,6 +65,7 @@ impl Server {
             membership: Membership::open(&journal.with_file_name(CLUSTER_FILE)),
             neighbour: neighbour::look_up,
             refused: Mutex::default(),
+            wanted: Mutex::default(),
             closed: watch::Sender::new(false),
         })
     }
@@ -107,6 +111,17 @@ impl Server {
         for node in &self.content().nodes {
             self.domain_is(node.index, DomainState::Off);
         }
+    }
+
+    /// Notes which nodes are not wanted to run, as the marks of their domains say it.
+    pub fn set_wanted(&self, not_on: BTreeMap<u32, Power>) {
+        *self.wanted.lock().unwrap_or_else(PoisonError::into_inner) = not_on;
+    }
+
+    /// The power that is wanted of the node with this index.
+    pub(super) fn wanted(&self, index: u32) -> Power {
+        let wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        wanted.get(&index).copied().unwrap_or_default()
     }
 
     /// What is known of the lab.

@@ -79,6 +79,7 @@ fn take_in(server: &Server, news: DomainNews) {
             let at = at.duration_since(UNIX_EPOCH).unwrap_or_default();
             server.domain(&name, change, u64::try_from(at.as_millis()).unwrap_or(u64::MAX));
         }
+        DomainNews::Wanted(not_on) => server.set_wanted(not_on),
         DomainNews::Silence => {}
     }
 }

@@ -7,6 +7,7 @@ use super::watch;
 use crate::boot_server::client::Client;
 use crate::boot_server::stage::Stage;
 use crate::cli::{ClusterArgs, StatusArgs};
+use crate::cluster::etcd::away;
 use crate::hypervisor::{Found, Hypervisor};
 use crate::output::Table;
 use crate::provision::differences::{self, Difference};
@@ -72,7 +73,8 @@ pub(super) fn print(
     if let Some(report) = &status.etcd {
         let summary = match (&report.leader, report.healthy) {
             (Some(leader), true) => {
-                format!("etcd: healthy, {} members, leader {leader}", report.members.len())
+                let summary = away::summary(report.members.len(), leader, &report.away);
+                format!("etcd: healthy, {summary}")
             }
             _ => format!("etcd: {}", report.problems().join("; ")),
         };

@@ -1,18 +1,22 @@
 //! `virtlab verify`: the article's last section. Who has registered at the discovery URL, what each
 //! member says of itself, and whether what is written on one node is read on the others.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Result, bail};
 use serde::Serialize;
 
 use crate::boot_server::client::Client;
 use crate::cli::ClusterArgs;
-use crate::cluster::{discovery, etcd};
+use crate::cluster::discovery;
+use crate::cluster::etcd::{self, AwayNode};
 use crate::hypervisor::{Found, Hypervisor};
 use crate::images::Readiness;
+use crate::lab::metadata::Power;
 use crate::output::Table;
 use crate::session::Session;
 use crate::status::discovery::DiscoveryStatus;
-use crate::status::readiness::endpoints;
+use crate::status::readiness::{away, endpoints};
 use crate::status::{self, Asking, addresses, no_lab};
 
 /// What `-o json` prints.
@@ -21,6 +25,9 @@ struct Verdict {
     lab: String,
     healthy: bool,
     problems: Vec<String>,
+    /// All nodes.
+    #[serde(skip)]
+    nodes: Vec<String>,
     /// When a node of this lab is ready, if that is not an etcd's health and there is no etcd.
     #[serde(skip_serializing_if = "Option::is_none")]
     ready_by: Option<Readiness>,
@@ -52,17 +59,25 @@ fn verify(hypervisor: &Hypervisor, found: &Found, client_port: u16) -> Result<Ve
     let nodes = lab.nodes();
     let known: Vec<_> =
         nodes.iter().filter_map(|node| Some((node.index, *addresses.get(&node.index)?))).collect();
-    let etcd = etcd::examine(&endpoints(lab, &known, client_port), &lab.uuid.to_string())?;
-    let unknown = nodes.iter().filter(|node| !addresses.contains_key(&node.index));
+    let is_to_run = |index: u32| found.wanted(index) == Power::On;
+    let asked: Vec<_> = known.iter().copied().filter(|(index, _)| is_to_run(*index)).collect();
+    let powers = known.iter().map(|(index, ip)| (*index, *ip, found.wanted(*index)));
+    let away = away(lab, powers, client_port);
+    let asked = endpoints(lab, &asked, client_port);
+    let etcd = etcd::examine_without(&asked, &away, &lab.uuid.to_string())?;
+    let unknown =
+        nodes.iter().filter(|node| !addresses.contains_key(&node.index) && is_to_run(node.index));
     let mut problems: Vec<String> =
         unknown.map(|node| format!("{}: nobody knows its address", node.name)).collect();
     // A lab that is to be ready without an etcd may have one all the same.
+    let names = nodes.iter().map(|node| node.name.clone()).collect();
     let has_etcd = etcd.nodes.iter().any(|node| node.healthy || node.member.is_some());
     if lab.spec.ready != Readiness::Etcd && !has_etcd {
         let timeline = Client::new(lab)?.status().map(|status| status.timeline.nodes);
         let timeline = timeline.as_deref();
         let status = status::look(hypervisor, found, timeline, client_port, Asking::Thoroughly)?;
-        let not_ready = status.nodes.iter().filter(|node| node.ip.is_some() && !node.ready);
+        let wanted = status.nodes.iter().filter(|node| node.wanted == Power::On);
+        let not_ready = wanted.filter(|node| node.ip.is_some() && !node.ready);
         problems.extend(
             not_ready.map(|node| format!("{}: not ready, it is `{}`", node.name, node.state)),
         );
@@ -70,6 +85,7 @@ fn verify(hypervisor: &Hypervisor, found: &Found, client_port: u16) -> Result<Ve
             lab: lab.name.to_string(),
             healthy: problems.is_empty(),
             problems,
+            nodes: names,
             ready_by: Some(lab.spec.ready.clone()),
             etcd,
             discovery: None,
@@ -89,6 +105,7 @@ fn verify(hypervisor: &Hypervisor, found: &Found, client_port: u16) -> Result<Ve
         lab: lab.name.to_string(),
         healthy: problems.is_empty(),
         problems,
+        nodes: names,
         ready_by: None,
         etcd,
         discovery,
@@ -101,27 +118,34 @@ fn print(session: &Session, verdict: &Verdict) -> Result<()> {
     }
     let mut table = Table::new(&["node", "healthy", "member", "leader", "registered"]);
     let yes = |yes: bool| if yes { "yes" } else { "no" }.to_owned();
+    let mut rows = BTreeMap::new();
     for node in &verdict.etcd.nodes {
         let registered = verdict.discovery.as_ref().map_or("-", |discovery| {
             discovery.registration(node.ip).map_or("no", |own| own.id.as_str())
         });
-        table.row([
-            node.name.clone(),
-            yes(node.healthy),
-            member_word(node),
-            yes(node.leader),
-            registered.to_owned(),
-        ]);
+        rows.insert(
+            node.name.as_str(),
+            [yes(node.healthy), member_word(node), yes(node.leader), registered.to_owned()],
+        );
     }
-    let names: Vec<String> = verdict.etcd.nodes.iter().map(|node| node.name.clone()).collect();
-    session.printer.listing(verdict, &names, &table)?;
+    for node in &verdict.etcd.away {
+        let member = node.member.clone().unwrap_or_else(|| "-".to_owned());
+        let rest = [node.state().to_owned(), member, yes(false), "-".to_owned()];
+        rows.insert(node.name.as_str(), rest);
+    }
+    for name in &verdict.nodes {
+        if let Some([healthy, member, leader, registered]) = rows.remove(name.as_str()) {
+            table.row([name.clone(), healthy, member, leader, registered]);
+        }
+    }
+    session.printer.listing(verdict, &verdict.nodes, &table)?;
     if let Some(discovery) = &verdict.discovery {
         super::print_discovery(session.printer, discovery);
     }
     if let (true, Some(leader)) = (verdict.healthy, &verdict.etcd.leader) {
         session.printer.note(format!(
-            "etcd: healthy, {} members, leader {leader}; what was written on one node was read on all",
-            verdict.etcd.members.len()
+            "etcd: healthy, {}; what was written on one node was read on all",
+            etcd::away::summary(verdict.etcd.members.len(), leader, &verdict.etcd.away)
         ));
     }
     Ok(())
@@ -138,12 +162,12 @@ fn print_readiness(session: &Session, verdict: &Verdict, readiness: &Readiness) 
     let mut table = Table::new(&["node", "ready"]);
     let is_ready =
         |name: &str| !verdict.problems.iter().any(|it| it.starts_with(&format!("{name}:")));
-    for node in &verdict.etcd.nodes {
-        let ready = if is_ready(&node.name) { "yes" } else { "no" };
-        table.row([node.name.clone(), ready.to_owned()]);
+    for name in &verdict.nodes {
+        let away = verdict.etcd.away.iter().find(|node| node.name == *name);
+        let ready = if is_ready(name) { "yes" } else { "no" };
+        table.row([name.as_str(), away.map_or(ready, AwayNode::state)].map(str::to_owned));
     }
-    let names: Vec<String> = verdict.etcd.nodes.iter().map(|node| node.name.clone()).collect();
-    session.printer.listing(verdict, &names, &table)?;
+    session.printer.listing(verdict, &verdict.nodes, &table)?;
     let when = readiness.when();
     session.printer.note(format!(
         "no etcd answers, and none is expected: a node of lab `{}` is ready when {when} (--ready {readiness})",

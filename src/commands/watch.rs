@@ -253,6 +253,7 @@ mod tests {
             healthy: true,
             members: 20,
             leader: Some("demo-7".to_owned()),
+            away: Vec::new(),
             problems: Vec::new(),
         };
         known.etcd = Some(etcd);
@@ -299,6 +300,7 @@ mod tests {
             healthy: false,
             members: 20,
             leader: None,
+            away: Vec::new(),
             problems: (1..=20).map(problem).collect(),
         });
         insta::assert_snapshot!(shown(&known, Some("the boot server does not answer"), 12), @"

@@ -2,7 +2,7 @@
 //! events, and after each new connection, the domains are looked at instead.
 
 use std::collections::BTreeMap;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SendError, Sender};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -12,8 +12,9 @@ use virt::error::ErrorNumber;
 
 use super::Hypervisor;
 use super::error::{Already, Doing};
-use super::observe::state_of;
+use super::observe::{Found, state_of};
 use super::raw::{self, EventKind, RawEvent};
+use crate::lab::metadata::{Mark, Power};
 use crate::lab::plan::{DomainChange, DomainState};
 
 /// Something that libvirt says of the domains.
@@ -21,6 +22,9 @@ use crate::lab::plan::{DomainChange, DomainState};
 pub enum DomainNews {
     /// All domains of the lab as they are now, by their index; a missing one is not there.
     All(BTreeMap<u32, DomainState>),
+    /// The nodes of the lab that are not wanted to run, as their marks say it, by their index; at first all are. It comes
+    /// before what happens to them.
+    Wanted(BTreeMap<u32, Power>),
     /// Something happened to a domain, which need not be the lab's.
     One {
         /// Its name.
@@ -39,10 +43,10 @@ pub enum DomainNews {
 pub fn watch_domains(uri: Option<String>, lab: Uuid) -> Receiver<DomainNews> {
     let (news, receiver) = mpsc::channel();
     thread::spawn(move || {
-        let mut known_problem = None;
+        let (mut known_problem, mut wanted) = (None, BTreeMap::new());
         loop {
             let opened = Hypervisor::open(uri.as_deref());
-            let watched = opened.and_then(|hypervisor| watch(&hypervisor, lab, &news));
+            let watched = opened.and_then(|hypervisor| watch(&hypervisor, lab, &news, &mut wanted));
             let problem = watched.err().map(|error| format!("{error:#}"));
             // A libvirtd that is away for long fills no log.
             if let Some(problem) = problem.as_ref().filter(|_| problem != known_problem) {
@@ -59,7 +63,12 @@ pub fn watch_domains(uri: Option<String>, lab: Uuid) -> Receiver<DomainNews> {
 }
 
 /// Watches over one connection until it breaks or nobody wants to know.
-fn watch(hypervisor: &Hypervisor, lab: Uuid, news: &Sender<DomainNews>) -> Result<()> {
+fn watch(
+    hypervisor: &Hypervisor,
+    lab: Uuid,
+    news: &Sender<DomainNews>,
+    wanted: &mut BTreeMap<u32, Power>,
+) -> Result<()> {
     // This very connection: the one that takes its place would not have been asked for events.
     let connection = hypervisor.connection()?;
     let (sender, events) = mpsc::channel();
@@ -71,14 +80,32 @@ fn watch(hypervisor: &Hypervisor, lab: Uuid, news: &Sender<DomainNews>) -> Resul
     let watch = watch.doing(|| "asking for events of domains".to_owned())?;
     let mut looks = Looks::new(watch.is_some());
     loop {
-        if looks.is_due() && news.send(DomainNews::All(look(hypervisor, lab)?)).is_err() {
-            return Ok(());
+        if looks.is_due() {
+            let found = hypervisor.observe()?.labs.remove(&lab);
+            let now = found.as_ref().map(not_on).unwrap_or_default();
+            let domains = found.map(|found| found.domains).unwrap_or_default();
+            if tell_wanted(news, wanted, now)
+                .and_then(|()| news.send(DomainNews::All(domains)))
+                .is_err()
+            {
+                return Ok(());
+            }
         }
         let told = match events.recv_timeout(CHECK) {
-            Ok((event, at)) => match hypervisor.understand(event, at)? {
-                Some(one) => news.send(one),
-                None => Ok(()),
-            },
+            Ok((event, at)) => {
+                let mut now = wanted.clone();
+                if matches!(event.kind, EventKind::Stopped | EventKind::Suspended)
+                    && let Some((node, power)) = hypervisor.wanted_power(&event.name, lab)?
+                {
+                    now.remove(&node);
+                    now.extend(Some((node, power)).filter(|(_, power)| *power != Power::On));
+                }
+                let told = tell_wanted(news, wanted, now);
+                match hypervisor.understand(event, at)? {
+                    Some(one) => told.and_then(|()| news.send(one)),
+                    None => told,
+                }
+            }
             Err(problem) => {
                 if problem == RecvTimeoutError::Disconnected {
                     thread::sleep(CHECK);
@@ -120,9 +147,23 @@ impl Looks {
     }
 }
 
-fn look(hypervisor: &Hypervisor, lab: Uuid) -> Result<BTreeMap<u32, DomainState>> {
-    let found = hypervisor.observe()?.labs.remove(&lab);
-    Ok(found.map(|found| found.domains).unwrap_or_default())
+/// The nodes that are not wanted to run.
+fn not_on(found: &Found) -> BTreeMap<u32, Power> {
+    let powers = found.marks.nodes.iter().map(|(index, mark)| (*index, mark.power));
+    powers.filter(|(_, power)| *power != Power::On).collect()
+}
+
+/// Tells which nodes are not wanted to run, if that is news.
+fn tell_wanted(
+    news: &Sender<DomainNews>,
+    known: &mut BTreeMap<u32, Power>,
+    now: BTreeMap<u32, Power>,
+) -> Result<(), SendError<DomainNews>> {
+    if *known == now {
+        return Ok(());
+    }
+    known.clone_from(&now);
+    news.send(DomainNews::Wanted(now))
 }
 
 impl Hypervisor {
@@ -140,6 +181,18 @@ impl Hypervisor {
             EventKind::Reset => DomainChange::Reset,
         };
         Ok(Some(DomainNews::One { name, change, at }))
+    }
+
+    /// Which node of the lab a domain is, and the power that is wanted of it; `None` if it is none of the lab's.
+    fn wanted_power(&self, name: &str, lab: Uuid) -> Result<Option<(u32, Power)>> {
+        let doing = || format!("looking at domain `{name}`");
+        let gone = [ErrorNumber::NoDomain];
+        let domain = self.connection()?.lookup_domain_by_name(name).already(&gone).doing(doing)?;
+        let Some(domain) = domain else { return Ok(None) };
+        let Some(xml) = domain.xml_desc(0).already(&gone).doing(doing)? else { return Ok(None) };
+        // A mark that cannot be read is somebody else's.
+        let mark = Mark::from_object_xml(&xml).ok().flatten().filter(|mark| mark.lab.uuid == lab);
+        Ok(mark.and_then(|mark| mark.node).map(|node| (node.index, node.power)))
     }
 
     /// The event does not say whether a domain was started paused.

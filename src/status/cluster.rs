@@ -1,22 +1,21 @@
 //! Whether the etcd of the nodes that are waited for is as it should be.
 
-use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
 use super::missing::{self, Awaited, Problem};
-use super::readiness::endpoints;
+use super::readiness::{away, endpoints};
 use crate::boot_server::recorder::timeline::Timeline;
 use crate::cluster::etcd;
 use crate::hypervisor::Found;
 use crate::images::Readiness;
-use crate::lab::Lab;
+use crate::lab::metadata::Power;
 use crate::lab::plan::DomainState;
 
 /// The etcd of a lab, or of the part of it that is waited for.
 pub(super) struct Cluster<'a> {
-    lab: &'a Lab,
+    found: &'a Found,
     awaited: &'a Awaited,
     /// The nodes that are to be members and healthy; all others may be off.
     wanted: Vec<u32>,
@@ -32,31 +31,36 @@ impl<'a> Cluster<'a> {
         let is_meant = |index: u32| awaited.has(index) || runs(index);
         let wanted =
             to_run.iter().map(|node| node.index).filter(|index| is_meant(*index)).collect();
-        Self { lab: &found.lab, awaited, wanted, asked: None }
+        Self { found, awaited, wanted, asked: None }
     }
 
     /// What it lacks.
     pub(super) fn problems(&mut self, known: &Timeline) -> Result<Vec<Problem>> {
-        let is_whole = self.wanted.len() == self.lab.spec.nodes as usize;
+        let lab = &self.found.lab;
+        let is_whole = self.wanted.len() == lab.spec.nodes as usize;
         // The boot server knows all about a whole cluster, unless its last look was before the nodes booted.
-        if self.lab.spec.ready != Readiness::Etcd || (is_whole && self.awaited.booted.is_empty()) {
-            return Ok(missing::of_cluster(self.lab, known));
+        if lab.spec.ready != Readiness::Etcd || (is_whole && self.awaited.booted.is_empty()) {
+            return Ok(missing::of_cluster(lab, known));
         }
         if let Some((asked, problems)) = &self.asked
             && asked.elapsed() < PAUSE
         {
             return Ok(problems.clone());
         }
-        let (mut members, mut off): (Vec<(u32, IpAddr)>, Vec<IpAddr>) = (Vec::new(), Vec::new());
+        let (mut members, mut others) = (Vec::new(), Vec::new());
         for node in &known.nodes {
             let Some(ip) = node.ip else { continue };
             if self.wanted.contains(&node.index) {
                 members.push((node.index, ip));
             } else {
-                off.push(ip);
+                // One that went down and is not waited for is as good as stopped.
+                let power = self.found.wanted(node.index);
+                let power = if power == Power::On { Power::Off } else { power };
+                others.push((node.index, ip, power));
             }
         }
-        let report = etcd::glance_without(&endpoints(self.lab, &members, etcd::CLIENT_PORT), &off)?;
+        let away = away(lab, others.into_iter(), etcd::CLIENT_PORT);
+        let report = etcd::glance_without(&endpoints(lab, &members, etcd::CLIENT_PORT), &away)?;
         let problems: Vec<Problem> = if report.healthy {
             Vec::new()
         } else {

@@ -260,6 +260,7 @@ mod tests {
             healthy: false,
             members: 1,
             leader: None,
+            away: Vec::new(),
             problems: vec!["etcd has no leader that all nodes agree on".to_owned()],
         };
         known.etcd = Some(etcd.clone());

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use anyhow::Result;
 
 use super::NodeStatus;
-use super::readiness::{are_ready, endpoint, endpoints};
+use super::readiness::{are_ready, away, endpoint, endpoints};
 use crate::boot_server::recorder::timeline::NodeTimeline;
 use crate::boot_server::stage::Stage;
 use crate::cluster::etcd::{self, Report};
@@ -40,12 +40,13 @@ pub(super) fn ask(
     let (ready, report): (Vec<u32>, _) = if lab.spec.ready == Readiness::Etcd {
         let wanted = || nodes.iter().filter(|node| node.wanted == Power::On);
         let asked = addresses(wanted().filter(may_answer));
-        let stopped = nodes.iter().filter(|node| node.wanted != Power::On);
-        let stopped: Vec<IpAddr> = stopped.filter_map(|node| node.ip).collect();
+        let wanted_powers =
+            nodes.iter().filter_map(|node| Some((node.index, node.ip?, node.wanted)));
+        let away = away(lab, wanted_powers, client_port);
         let asked = endpoints(lab, &asked, client_port);
         let report = match asking {
-            Asking::Thoroughly => etcd::examine_without(&asked, &stopped, &lab.uuid.to_string())?,
-            Asking::InPassing => etcd::glance_without(&asked, &stopped)?,
+            Asking::Thoroughly => etcd::examine_without(&asked, &away, &lab.uuid.to_string())?,
+            Asking::InPassing => etcd::glance_without(&asked, &away)?,
         };
         let unasked = wanted().filter_map(|node| {
             let endpoint = endpoint(lab, node.index, node.ip?, client_port);

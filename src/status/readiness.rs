@@ -5,9 +5,10 @@ use std::net::IpAddr;
 
 use anyhow::Result;
 
-use crate::cluster::etcd::{self, Endpoint};
+use crate::cluster::etcd::{self, Away, Endpoint};
 use crate::cluster::readiness;
 use crate::lab::Lab;
+use crate::lab::metadata::Power;
 
 /// Whether each of these nodes is ready, all asked at the same time. Where having fetched the config
 /// is enough, they are.
@@ -24,4 +25,15 @@ pub(crate) fn endpoints(lab: &Lab, nodes: &[(u32, IpAddr)], port: u16) -> Vec<En
 /// Where the etcd of the node with this index and this address listens for clients.
 pub(crate) fn endpoint(lab: &Lab, index: u32, ip: IpAddr, port: u16) -> Endpoint {
     Endpoint { name: lab.name.node(index), ip, port, voter: lab.is_voter(index) }
+}
+
+/// Those of the nodes that are not wanted to run, with where their etcds would listen for clients.
+pub(crate) fn away(
+    lab: &Lab,
+    nodes: impl Iterator<Item = (u32, IpAddr, Power)>,
+    port: u16,
+) -> Away {
+    let nodes = nodes.filter(|(_, _, wanted)| *wanted != Power::On);
+    let nodes = nodes.map(|(index, ip, wanted)| (endpoint(lab, index, ip, port), wanted));
+    Away { lab: lab.name.to_string(), nodes: nodes.collect() }
 }

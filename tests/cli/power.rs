@@ -101,3 +101,16 @@ fn a_wait_ends_when_it_is_so_or_says_why_it_never_will_be() {
         ])
     );
 }
+
+#[test]
+fn a_lab_that_was_stopped_is_no_healthy_cluster_and_says_who_was_stopped() {
+    let user = User::new();
+    let lab = user.lab("demo", &[SHUT_OFF, SHUT_OFF, PAUSED]);
+    let lab = (1..=2).fold(lab, |lab, node| User::wanting(&lab, node, "off"));
+    let lab = User::wanting(&lab, 3, "paused");
+    user.seed(&lab.replace("\"ready\":\"config\"", "\"ready\":\"etcd\""));
+    assert_transcript!(
+        "verify-stopped",
+        user.session(&[&["verify", "demo"], &["verify", "demo", "-o", "json"]])
+    );
+}

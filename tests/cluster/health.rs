@@ -8,7 +8,8 @@ use std::thread;
 use reqwest::Method;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use virtlab::cluster::etcd::{CLIENT_PORT, Endpoint, Report, examine};
+use virtlab::cluster::etcd::{Away, CLIENT_PORT, Endpoint, Report, examine, examine_without};
+use virtlab::lab::metadata::Power;
 
 use crate::etcd::{Etcd, Process, client, loopback, wait_for};
 
@@ -79,6 +80,38 @@ fn a_member_that_is_down_is_named_and_the_others_are_asked() {
     );
     assert_eq!(report.members.len(), 3);
     assert!(!report.healthy);
+}
+
+#[test]
+fn members_that_were_stopped_are_missed_by_nobody_as_long_as_a_majority_is_left() {
+    let folder = TempDir::new().unwrap();
+    let mut etcds = Etcd::cluster(folder.path(), 3, &[]);
+    assert_healthy(&etcds);
+    let all: Vec<Endpoint> = etcds.iter().map(endpoint).collect();
+    let report = |left: usize| {
+        let nodes = all[left..].iter().map(|node| (node.clone(), Power::Off)).collect();
+        let away = Away { lab: "demo".to_owned(), nodes };
+        examine_without(&all[..left], &away, "mark").unwrap()
+    };
+    etcds[2].process.kill();
+    let one_is_away = wait_for("the others to be healthy", || {
+        let report = report(2);
+        if report.healthy { Ok(report) } else { Err(report.problems().join("; ")) }
+    });
+    assert_eq!((one_is_away.members.len(), one_is_away.problems()), (3, Vec::new()));
+    assert!(one_is_away.away[0].name == "n3" && one_is_away.away[0].member.is_some());
+
+    etcds[1].process.kill();
+    let problems = wait_for("the last one to notice", || {
+        let report = report(1);
+        let noticed = !report.nodes[0].healthy && report.leader.is_none();
+        if noticed { Ok(report.problems()) } else { Err(report.problems().join("; ")) }
+    });
+    assert_eq!(
+        problems[0],
+        "1 of 3 members is left, which is no majority: `n2`, `n3` are stopped; `virtlab restart demo` \
+         forms a new cluster, without what the old one held"
+    );
 }
 
 #[test]

@@ -70,6 +70,14 @@ fn a_stopped_node_is_wanted_stopped() {
     virtlab(&["wait", LAB]).ok();
     virtlab(&["wait", LAB, "--for", "etcd"]).ok();
     assert_eq!(states(), ["ready", "ready", "stopped"]);
+    let verified = virtlab(&["verify", LAB]);
+    let (two, who) = ("etcd: healthy, 2 of 3 members answer", "; `again-3` is stopped");
+    let said = &verified.stderr;
+    assert!(verified.code == Some(0) && said.contains(two) && said.contains(who), "{said}");
+    wait_until("the boot server to tell it", LONG, || {
+        let events = virtlab(&["events", LAB]).ok();
+        events.contains(two) && events.contains(who)
+    });
     assert!(virtlab(&["wait", "again-3"]).refused().contains("virtlab start again-3"));
     virtlab(&["start", "again-3"]).ok();
 }

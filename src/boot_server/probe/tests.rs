@@ -154,3 +154,36 @@ fn what_is_asked_again_and_again_is_asked_more_seldom() {
     let pause = pause(&known, false);
     assert!(pause >= Duration::from_secs(1) && pause < Duration::from_secs(2), "{pause:?}");
 }
+
+#[test]
+fn who_was_stopped_is_told_and_a_node_that_went_off_by_itself_is_none_of_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let content = content(ReadyWhen { criterion: Readiness::Etcd, ..CONFIG }, &[]);
+    let server = Arc::new(Server::new(content, &folder.path().join("journal")).unwrap());
+    let mut prober = Prober::new(Arc::clone(&server));
+    let off =
+        || Happening::Power(PowerChanged { node: 1, power: DomainState::Off, new_boot: false });
+    let told = |prober: &Prober| prober.known().etcd.map(|etcd| etcd.summary());
+    prober.record(got(Stage::Ready, None).what);
+    prober.record(off());
+    prober.round();
+    let by_itself = told(&prober).unwrap();
+    assert!(
+        by_itself.starts_with("etcd: not healthy: demo-1: etcd is not healthy: no answer"),
+        "{by_itself}"
+    );
+
+    server.set_wanted(BTreeMap::from([(1, Power::Off)]));
+    prober.round();
+    let stopped = "etcd: not healthy: no member is left: `demo-1` is stopped; `virtlab start demo` forms a new cluster";
+    assert_eq!(told(&prober).as_deref(), Some(stopped));
+
+    // It runs, whatever was wanted of it.
+    prober.record(Happening::Power(PowerChanged {
+        node: 1,
+        power: DomainState::Running,
+        new_boot: false,
+    }));
+    prober.round();
+    assert_eq!(told(&prober), Some(by_itself));
+}

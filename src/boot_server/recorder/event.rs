@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::boot_server::stage::Stage;
+use crate::cluster::etcd::{AwayNode, away};
 use crate::lab::plan::DomainState;
 use crate::lab::{MacAddr, Node};
 
@@ -93,6 +94,9 @@ pub struct ClusterHealth {
     pub members: usize,
     /// The node that leads, if all agree on one.
     pub leader: Option<String>,
+    /// The nodes that are not to answer, since somebody stopped or paused them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub away: Vec<AwayNode>,
     /// What is missing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<String>,
@@ -129,7 +133,7 @@ impl ClusterHealth {
     pub(crate) fn summary(&self) -> String {
         match (&self.leader, self.healthy) {
             (Some(leader), true) => {
-                format!("etcd: healthy, {} members, leader {leader}", self.members)
+                format!("etcd: healthy, {}", away::summary(self.members, leader, &self.away))
             }
             _ => format!("etcd: not healthy: {}", self.problems.join("; ")),
         }
@@ -164,6 +168,7 @@ mod tests {
                     healthy: false,
                     members: 2,
                     leader: None,
+                    away: Vec::new(),
                     problems: vec!["x".to_owned()],
                 },
             }),

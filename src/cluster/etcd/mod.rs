@@ -2,6 +2,7 @@
 //! they agree on one leader, and what is written on one is read on the others.
 
 mod api;
+pub(crate) mod away;
 pub mod membership;
 
 use std::collections::BTreeSet;
@@ -13,6 +14,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use self::api::Api;
+pub use self::away::{Away, AwayNode};
 use super::on_each;
 use crate::output::sanitize;
 
@@ -51,9 +53,12 @@ pub struct Report {
     pub leader: Option<String>,
     /// Why what was written on one node was not read on the others; `None` if it was.
     pub read_write_problem: Option<String>,
-    /// How many of the members are on nodes that are to be off.
+    /// The nodes that are not to answer, since somebody stopped or paused them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub away: Vec<AwayNode>,
+    /// The lab's name, where nodes are away.
     #[serde(skip)]
-    absent: usize,
+    lab: String,
     /// Everything is as it should be.
     pub healthy: bool,
 }
@@ -145,15 +150,15 @@ fn health_by(api: &Api, endpoints: &[Endpoint]) -> Vec<NodeReport> {
 /// # Errors
 /// If there can be no HTTP client, which is a bug.
 pub fn examine(endpoints: &[Endpoint], mark: &str) -> Result<Report> {
-    examine_without(endpoints, &[], mark)
+    examine_without(endpoints, &Away::default(), mark)
 }
 
-/// The same where the nodes with the addresses `off` are to be off: those stay members.
+/// The same where some nodes are away: those stay members.
 ///
 /// # Errors
 /// If there can be no HTTP client, which is a bug.
-pub fn examine_without(endpoints: &[Endpoint], off: &[IpAddr], mark: &str) -> Result<Report> {
-    report(endpoints, off, |api, answering| write_here_read_there(api, answering, mark))
+pub fn examine_without(endpoints: &[Endpoint], away: &Away, mark: &str) -> Result<Report> {
+    report(endpoints, away, |api, answering| write_here_read_there(api, answering, mark))
 }
 
 /// The same without writing anything, for those who look again and again.
@@ -161,20 +166,20 @@ pub fn examine_without(endpoints: &[Endpoint], off: &[IpAddr], mark: &str) -> Re
 /// # Errors
 /// If there can be no HTTP client, which is a bug.
 pub fn glance(endpoints: &[Endpoint]) -> Result<Report> {
-    glance_without(endpoints, &[])
+    glance_without(endpoints, &Away::default())
 }
 
-/// The same where the nodes with the addresses `off` are to be off.
+/// The same where some nodes are away.
 ///
 /// # Errors
 /// If there can be no HTTP client, which is a bug.
-pub fn glance_without(endpoints: &[Endpoint], off: &[IpAddr]) -> Result<Report> {
-    report(endpoints, off, |_, _| Ok(()))
+pub fn glance_without(endpoints: &[Endpoint], away: &Away) -> Result<Report> {
+    report(endpoints, away, |_, _| Ok(()))
 }
 
 fn report(
     endpoints: &[Endpoint],
-    off: &[IpAddr],
+    away: &Away,
     try_out: impl FnOnce(&Api, &[&Endpoint]) -> Result<()>,
 ) -> Result<Report> {
     let mut api = Api::new()?;
@@ -206,14 +211,13 @@ fn report(
     }
     let leader = nodes.iter().find(|node| node.leader).map(|node| node.name.clone());
     let read_write_problem = read_write.err().map(|error| short(&error));
-    let is_absent = |member: &&Member| off.iter().any(|ip| member.is_on(*ip));
-    let absent = members.iter().filter(is_absent).count();
+    let (lab, away) = (away.lab.clone(), away.among(&members));
     let voters = endpoints.iter().filter(|endpoint| endpoint.voter).count();
     let healthy = nodes.iter().all(|node| node.healthy && (node.client || node.member.is_some()))
-        && members.len() - absent == voters
+        && members.len() - away::absent(&away) == voters
         && leader.is_some()
         && read_write_problem.is_none();
-    Ok(Report { nodes, members, leader, read_write_problem, absent, healthy })
+    Ok(Report { nodes, members, leader, read_write_problem, away, lab, healthy })
 }
 
 impl Report {
@@ -240,7 +244,7 @@ impl Report {
 
     /// What is missing, one line for each thing; empty if the cluster is healthy.
     pub fn problems(&self) -> Vec<String> {
-        let mut problems = Vec::new();
+        let mut problems = Vec::from_iter(self.lost_majority());
         for node in &self.nodes {
             match (&node.problem, &node.member) {
                 (Some(problem), _) if node.healthy => {
@@ -256,7 +260,7 @@ impl Report {
                 (None, _) => {}
             }
         }
-        if self.nodes.is_empty() {
+        if self.nodes.is_empty() && problems.is_empty() {
             problems.push("etcd: no node's address is known".to_owned());
         }
         // Where no node could be asked for more, there is no more to say.
@@ -266,8 +270,7 @@ impl Report {
             }
             return problems;
         }
-        let voters = self.nodes.iter().filter(|node| !node.client).count();
-        let (there, wanted) = (self.members.len(), voters + self.absent);
+        let (there, wanted) = (self.members.len(), self.voters() + away::absent(&self.away));
         if there != wanted {
             problems.push(format!("etcd has {there} members of {wanted}"));
         }
@@ -278,6 +281,17 @@ impl Report {
             problems.push(format!("writing on one node and reading on the others: {problem}"));
         }
         problems
+    }
+
+    /// That it has no majority because of those that are away, if it is so.
+    fn lost_majority(&self) -> Option<String> {
+        let lost = away::lost_majority(&self.lab, self.voters(), &self.away);
+        lost.filter(|_| self.leader.is_none())
+    }
+
+    /// How many nodes are to be members and to answer.
+    fn voters(&self) -> usize {
+        self.nodes.iter().filter(|node| !node.client).count()
     }
 }
 
@@ -340,7 +354,8 @@ mod tests {
             members: vec![member],
             leader: Some("demo-1".to_owned()),
             read_write_problem: None,
-            absent: 0,
+            away: Vec::new(),
+            lab: String::new(),
             healthy: true,
         };
         let endpoint = Endpoint { name: "demo-2".to_owned(), ip, port: CLIENT_PORT, voter: true };
