@@ -14,6 +14,7 @@ pub(crate) mod power;
 mod preflight;
 pub(crate) mod prepare;
 pub(crate) mod pxe_tree;
+mod rejoining;
 pub(crate) mod scaling;
 pub(crate) mod shutdown;
 pub(crate) mod survey;

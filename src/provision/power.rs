@@ -10,6 +10,7 @@ use super::apply::Applier;
 use super::discovery_url;
 use super::draft::{self, Draft};
 use super::lab_lock::LabLock;
+use super::rejoining;
 use super::shutdown::Shutdown;
 use super::survey::CreateMode;
 use super::teardown::stop_outdated_server;
@@ -131,8 +132,15 @@ impl PowerChange<'_> {
             shutdown: self.shutdown,
             ..Applier::new(session, hypervisor, lab, Some(&prepared))?
         };
-        let steps =
-            plan::plan(lab, self.verb.goal(chosen.nodes.clone()), &applier.observed(Some(&found))?);
+        let goal = self.verb.goal(chosen.nodes.clone());
+        let lost = rejoining::lost_majority(&found, &goal);
+        let steps = plan::plan(lab, goal, &applier.observed(Some(&found))?);
+        let boots = steps.iter().any(|step| matches!(step, Step::Node(_, NodeStep::Start)));
+        let news = rejoining::cannot_rejoin(lab, &prepared.content).filter(|_| boots);
+        let news = news.or(lost);
+        if let Some(news) = news {
+            session.printer.warn(news);
+        }
         if self.dry_run {
             print(session, lab, &steps);
             return Ok(Booted::default());
@@ -167,7 +175,12 @@ impl PowerChange<'_> {
             marks: found.marks.clone(),
             ..Observed::default()
         };
-        let steps = plan::plan(lab, self.verb.goal(chosen.nodes.clone()), &observed);
+        let goal = self.verb.goal(chosen.nodes.clone());
+        let lost = rejoining::lost_majority(found, &goal);
+        let steps = plan::plan(lab, goal, &observed);
+        if let Some(lost) = lost {
+            session.printer.warn(lost);
+        }
         if self.dry_run {
             print(session, lab, &steps);
             return Ok(());

@@ -1,5 +1,7 @@
 //! `start`, `stop`, `restart`, `pause`, `resume`, `wait`. libvirt's test driver begins anew with each run.
 
+use serde_json::json;
+
 use crate::support::{FOREIGN, PAUSED, RUNNING, SHUT_OFF, User, assert_transcript};
 
 #[test]
@@ -100,6 +102,58 @@ fn a_wait_ends_when_it_is_so_or_says_why_it_never_will_be() {
             &["wait", "nope", "--for", "off"],
         ])
     );
+}
+
+#[test]
+fn who_takes_a_cluster_its_majority_is_told_so_and_how_it_comes_back() {
+    let user = User::new();
+    let pair = user.lab("pair", &[RUNNING, RUNNING]);
+    let three = user.lab("three", &[RUNNING, RUNNING, PAUSED]).replace("10.201.0.", "10.202.0.");
+    let labs = format!("{pair}{three}").replace("\"ready\":\"config\"", "\"ready\":\"etcd\"");
+    user.seed_with_image(&labs.replace(".0.1\",\"boot_port\":8470", ".0.1\",\"boot_port\":1"));
+    assert_transcript!(
+        "stop-majority",
+        user.session(&[
+            &["stop", "pair-2"],
+            &["stop", "pair-2", "--dry-run"],
+            &["pause", "pair-1"],
+            &["pause", "three-1"],
+            &["restart", "pair-1", "--dry-run"],
+            // Nothing of the cluster is to stay.
+            &["stop", "pair"],
+            // The third is paused, so it takes both others.
+            &["stop", "three-3"],
+            &["stop", "three-2", "three-3"],
+        ])
+    );
+}
+
+#[test]
+fn nodes_that_found_each_other_by_discovery_are_told_not_to_join_again() {
+    let user = User::new();
+    let lab = user.lab("demo", &[RUNNING, SHUT_OFF]);
+    let uuid = lab.split("\" uuid=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+    let url = "http://192.0.2.1:8087/9e0aeb71f9b477f38e953f0050478666";
+    let content = json!({
+        "lab": "demo", "uuid": uuid, "address": "127.0.0.1", "port": 1, "nodes": [], "files": {},
+        "config_type": "", "discovery_url": url,
+    });
+    user.write(&format!(".local/state/virtlab/demo.{uuid}/content.json"), &content.to_string());
+    user.seed_with_image(
+        &lab.replace("10.201.0.1\",\"boot_port\":8470", "127.0.0.1\",\"boot_port\":1"),
+    );
+    let said = |args: &[&str]| user.says(args);
+    let warning =
+        format!("the nodes of lab `demo` find each other by {url}, which takes each of them once");
+    for (args, times) in [
+        (&["start", "demo", "--dry-run"][..], 1),
+        (&["restart", "demo", "--dry-run"], 1),
+        (&["start", "demo-1", "--dry-run"], 0),
+        (&["stop", "demo", "--dry-run"], 0),
+    ] {
+        let said = said(args);
+        assert_eq!(said.matches(&warning).count(), times, "{said}");
+    }
 }
 
 #[test]

@@ -61,6 +61,22 @@ fn a_restart_of_the_server_between_two_members_and_the_third_loses_nothing() {
     assert_cluster(&url, &etcds.iter().collect::<Vec<_>>());
 }
 
+/// What `virtlab start` and `restart` warn of.
+#[test]
+fn a_member_that_lost_its_memory_is_not_taken_twice() {
+    let folder = TempDir::new().unwrap();
+    let server = Server::start(&folder.path().join("discovery.json"), loopback());
+    let url = server.discovery.new_token(1).unwrap();
+    let mut etcd = Etcd::start(folder.path(), 1, &url, &[]);
+    assert_cluster(&url, &[&etcd]);
+    etcd.process.kill();
+    std::fs::remove_dir_all(folder.path().join(&etcd.name)).unwrap();
+    let mut again = Etcd::run(folder.path(), &etcd.name, etcd.address, &["--discovery", &url]);
+    assert_eq!(again.ends().code(), Some(1));
+    let log = again.process.log();
+    assert!(log.contains("discovery") && log.contains("registered"), "{log}");
+}
+
 #[test]
 fn of_five_etcds_that_start_at_once_three_make_the_cluster() {
     let folder = TempDir::new().unwrap();
