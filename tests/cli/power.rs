@@ -1,5 +1,10 @@
 //! `start`, `stop`, `restart`, `pause`, `resume`, `wait`. libvirt's test driver begins anew with each run.
 
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+
 use serde_json::json;
 
 use crate::support::{FOREIGN, PAUSED, RUNNING, SHUT_OFF, User, assert_transcript};
@@ -154,6 +159,57 @@ fn nodes_that_found_each_other_by_discovery_are_told_not_to_join_again() {
         let said = said(args);
         assert_eq!(said.matches(&warning).count(), times, "{said}");
     }
+}
+
+#[test]
+fn an_etcd_without_the_v3_api_is_told_as_such_before_a_lab_is_scaled() {
+    let user = User::new();
+    let lab = user.lab("demo", &[RUNNING]).replace("\"ready\":\"config\"", "\"ready\":\"etcd\"");
+    let lab = lab.replace("10.201.0.1\",\"boot_port\":8470", "127.203.0.1\",\"boot_port\":1");
+    user.seed_with_image(&lab.replace("10.201.0.", "127.203.0."));
+    let asked = old_etcd("127.203.0.2:2379");
+    assert_transcript!("scale-v2", user.says(&["scale", "demo", "2", "--dry-run"]));
+    let asked: Vec<String> = asked.try_iter().collect();
+    assert_eq!(asked.last().map(String::as_str), Some("get /v2/members http/1.1"), "{asked:?}");
+}
+
+/// Answers as an etcd does that knows v2 and no v3, until the test ends, and says what it was asked for.
+fn old_etcd(address: &str) -> Receiver<String> {
+    let listener = TcpListener::bind(address).unwrap();
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let mut reader = BufReader::new(stream.try_clone().unwrap());
+            let mut line = || {
+                let mut line = String::new();
+                let _ = reader.read_line(&mut line);
+                line.trim_end().to_lowercase()
+            };
+            let request = line();
+            let mut length = 0;
+            loop {
+                let line = line();
+                if line.is_empty() {
+                    break;
+                }
+                if let Some(value) = line.strip_prefix("content-length: ") {
+                    length = value.parse().unwrap();
+                }
+            }
+            // A body that nobody reads ends the connection before the answer.
+            let _ = reader.take(length).read_to_end(&mut Vec::new());
+            let (status, body) = match request.as_str() {
+                "get /health http/1.1" => ("200 OK", r#"{"health": "true"}"#),
+                "get /v2/members http/1.1" => ("200 OK", r#"{"members": []}"#),
+                _ => ("404 Not Found", "404 page not found"),
+            };
+            let head =
+                format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {}", body.len());
+            let _ = write!(stream, "{head}\r\n\r\n{body}");
+            let _ = sender.send(request);
+        }
+    });
+    receiver
 }
 
 #[test]
