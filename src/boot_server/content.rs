@@ -49,6 +49,9 @@ pub struct Content {
     /// Behind a router a node is who it says it is.
     #[serde(default)]
     pub trust_claimed_mac: bool,
+    /// Whether a key ends the wait of the nodes' iPXE for Ctrl-B.
+    #[serde(default)]
+    pub knock: bool,
 }
 
 impl Content {

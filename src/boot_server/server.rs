@@ -124,6 +124,19 @@ impl Server {
         wanted.get(&index).copied().unwrap_or_default()
     }
 
+    /// The names of the nodes whose iPXE may wait for a key just now, where the lab is one in which it gets one.
+    pub fn waiting_for_a_key(&self) -> BTreeSet<String> {
+        if !self.content().knock {
+            return BTreeSet::new();
+        }
+        let now = now_ms();
+        let waits = |node: &&NodeTimeline| node.may_wait_for_a_key(now);
+        let names = |known: &Timeline| {
+            known.nodes.iter().filter(waits).map(|node| node.name.clone()).collect()
+        };
+        self.recorder.look(names)
+    }
+
     /// What is known of the lab.
     pub(super) fn status(&self) -> Status {
         let content = self.content();

@@ -17,6 +17,7 @@ use crate::lab::LabName;
 use crate::lab::plan::DomainState;
 use crate::lab::readiness::ReadyWhen;
 use crate::page::HostInsight;
+use crate::provision::knocking::Knocker;
 use crate::session::Session;
 use crate::state::StateDir;
 
@@ -38,14 +39,16 @@ pub(super) fn run(session: &Session, args: &ServeArgs) -> Result<()> {
     let uri = session.uri.clone().or_else(|| state.origin().map(|origin| origin.uri));
     let news = watch_domains(uri.clone(), content.uuid);
     let server = Arc::new(Server::new(content, &state.journal())?);
+    let knocker = Knocker::new(uri.clone(), Arc::clone(&server));
     if process::host_was_off(state.path()) {
         server.host_was_off();
     }
     // Who starts us lets the nodes run as soon as we answer, and that must not be missed.
     if let Ok(first) = news.recv_timeout(FIRST_LOOK) {
         take_in(&server, first);
+        knocker.look();
     }
-    follow(Arc::clone(&server), news);
+    follow(Arc::clone(&server), news, knocker);
     let insight = Arc::new(HostInsight::new(uri, server.content().uuid));
     boot_server::serve(server, discovery, address, state.folder(), insight)
 }
@@ -63,8 +66,13 @@ fn ready_when(session: &Session, content: &Content) -> Option<ReadyWhen> {
 }
 
 /// Notes what libvirt says of the domains for as long as the process lives.
-fn follow(server: Arc<Server>, news: Receiver<DomainNews>) {
-    thread::spawn(move || news.into_iter().for_each(|news| take_in(&server, news)));
+fn follow(server: Arc<Server>, news: Receiver<DomainNews>, knocker: Knocker) {
+    thread::spawn(move || {
+        for news in news {
+            take_in(&server, news);
+            knocker.look();
+        }
+    });
 }
 
 fn take_in(server: &Server, news: DomainNews) {

@@ -26,6 +26,9 @@ pub struct Boot {
     pub transport: Transport,
     /// Whether the firmware can verify what it starts; UEFI only.
     pub secure_boot: bool,
+    /// Whether iPXE's prompt is left to run out by itself.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub no_knock: bool,
 }
 
 /// The program that loads the kernel.
@@ -72,6 +75,8 @@ pub struct BootChoice {
     pub transport: Option<Transport>,
     /// `--secure-boot`.
     pub secure_boot: Option<bool>,
+    /// `--no-knock`.
+    pub no_knock: Option<bool>,
 }
 
 impl BootChoice {
@@ -99,7 +104,8 @@ impl BootChoice {
         if secure_boot && firmware == Firmware::Bios {
             bail!("--secure-boot goes with --firmware uefi: a BIOS verifies nothing");
         }
-        Ok(Boot { loader, firmware, transport, secure_boot })
+        let no_knock = self.no_knock.unwrap_or_default();
+        Ok(Boot { loader, firmware, transport, secure_boot, no_knock })
     }
 }
 

@@ -9,7 +9,7 @@ use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
 use super::address::{self, MacPrefix};
-use super::boot::Boot;
+use super::boot::{Boot, Loader, Transport};
 use super::hardware::Hardware;
 use super::size::MemoryMib;
 use crate::images::{Readiness, Sha256};
@@ -53,7 +53,7 @@ pub struct LabSpec {
     #[serde(default)]
     pub ksm: bool,
     /// Whether it comes back with the host.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub autostart: bool,
     /// How the nodes boot over the network.
     #[serde(default, skip_serializing_if = "Boot::is_default")]
@@ -72,7 +72,7 @@ pub struct LabSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network_template: Option<TemplateRef>,
     /// Whether a machine behind a router is the node that it says it is.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub trust_claimed_mac: bool,
     /// Free text for the people who look at the domains.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -302,12 +302,19 @@ impl fmt::Display for VirtType {
     }
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
-fn is_false(value: &bool) -> bool {
-    !value
-}
-
 impl LabSpec {
+    /// Whether the nodes' iPXE is kept from waiting for Ctrl-B, by pressing another key. Only where nothing but our own
+    /// boot script can come after that prompt, and where the boot server sees it asked for: a key would stop the menu of
+    /// a system on a disk, of another boot server, or of what a domain template of the user's own boots.
+    pub fn knocks(&self) -> bool {
+        let Boot { loader, firmware: _, transport, secure_boot: _, no_knock } = self.boot;
+        !no_knock
+            && (loader, transport) == (Loader::Ipxe, Transport::Http)
+            && self.network.managed().is_some()
+            && self.hardware.disk.is_none()
+            && self.domain_template.is_none()
+    }
+
     /// The pause between the starts of two nodes.
     pub fn stagger(&self) -> Duration {
         Duration::from_millis(self.stagger_ms)

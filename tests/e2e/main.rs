@@ -20,6 +20,7 @@ mod events;
 mod external_pxe;
 mod foreign;
 mod killing;
+mod knocking;
 mod ksm;
 mod lab;
 mod logging_in;

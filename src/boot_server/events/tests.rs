@@ -61,6 +61,7 @@ impl Running {
             ready_when: None,
             interface: None,
             trust_claimed_mac: false,
+            knock: false,
         };
         let server = Arc::new(Server::new(content, journal).unwrap());
         let listener = TcpListener::bind(address).await.unwrap();

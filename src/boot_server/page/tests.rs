@@ -70,6 +70,7 @@ fn bench() -> Bench {
         ready_when: None,
         interface: None,
         trust_claimed_mac: false,
+        knock: false,
     };
     let server = Arc::new(Server::new(content, &folder.path().join("journal")).unwrap());
     let page = Arc::new(Page::new(Arc::clone(&server), Arc::new(Known), folder.path()));

@@ -39,6 +39,7 @@ fn content(when: ReadyWhen, files: &[(&str, Stage)]) -> Content {
         ready_when: Some(when),
         interface: None,
         trust_claimed_mac: false,
+        knock: false,
     }
 }
 

@@ -160,6 +160,13 @@ impl NodeTimeline {
         self.stages.contains_key(&stage)
     }
 
+    /// Whether it was powered on a short while ago and has asked for nothing yet: its firmware or iPXE may wait for a key.
+    pub(in crate::boot_server) fn may_wait_for_a_key(&self, now_ms: u64) -> bool {
+        let powered_on = self.stages.get(&Stage::PowerOn).filter(|_| self.stages.len() == 1);
+        self.power == Some(DomainState::Running)
+            && powered_on.is_some_and(|it| now_ms.saturating_sub(it.at_ms) < LONGEST_FIRMWARE_MS)
+    }
+
     /// Seconds from power-on (or, if that was not seen, from the script) to `stage`.
     pub fn seconds_to(&self, stage: Stage) -> Option<f64> {
         let start = self.stages.get(&Stage::PowerOn).or_else(|| self.stages.get(&Stage::Script))?;
@@ -207,6 +214,8 @@ impl NodeTimeline {
     }
 }
 
+/// Firmware gets to iPXE's prompt in less than this, also where a busy host emulates it.
+const LONGEST_FIRMWARE_MS: u64 = 30_000;
 /// Resets within this time are one, unless the node has done something meanwhile.
 const ONE_RESET_MS: u64 = 5000;
 
@@ -277,6 +286,28 @@ mod tests {
         timeline.apply(&event(Stage::Script, 9000, 1));
         let stages: Vec<Stage> = timeline.nodes[0].stages.keys().copied().collect();
         assert_eq!(stages, [Stage::PowerOn, Stage::Script]);
+    }
+
+    #[test]
+    fn a_key_is_waited_for_from_power_on_until_something_is_asked_for_or_it_takes_too_long() {
+        let mut timeline = timeline();
+        let power = |power| {
+            let what = Happening::Power(PowerChanged { node: 1, power, new_boot: false });
+            Event { id: 0, at_ms: 1000, what }
+        };
+        let waits = |timeline: &Timeline, now_ms| timeline.nodes[0].may_wait_for_a_key(now_ms);
+        timeline.apply(&power(DomainState::Paused));
+        assert!(!waits(&timeline, 1000));
+        timeline.apply(&power(DomainState::Running));
+        timeline.apply(&event(Stage::PowerOn, 1000, 0));
+        assert!(waits(&timeline, 1000) && waits(&timeline, 30_999));
+        assert!(!waits(&timeline, 31_000));
+        timeline.apply(&power(DomainState::Paused));
+        assert!(!waits(&timeline, 2000));
+        timeline.apply(&power(DomainState::Running));
+        timeline.apply(&event(Stage::Script, 3000, 10));
+        assert!(!waits(&timeline, 3000));
+        assert!(!timeline.nodes[1].may_wait_for_a_key(1000));
     }
 
     #[test]

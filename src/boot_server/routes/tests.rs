@@ -59,6 +59,7 @@ fn bench(nodes: Vec<ServedNode>) -> Bench {
         ready_when: None,
         interface: Some("br0".to_owned()),
         trust_claimed_mac: false,
+        knock: false,
     };
     let mut server = Server::new(content, &folder.path().join("journal")).unwrap();
     server.neighbour = on_wire;

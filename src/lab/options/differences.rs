@@ -38,6 +38,7 @@ impl LabOptions {
             firmware,
             transport,
             secure_boot,
+            no_knock,
             graphics,
             disk,
             nics,
@@ -92,6 +93,7 @@ impl LabOptions {
         found.compare("--firmware", firmware.as_ref(), spec.boot.firmware);
         found.compare("--transport", transport.as_ref(), spec.boot.transport);
         found.compare("--secure-boot", secure_boot.as_ref(), spec.boot.secure_boot);
+        found.compare("--no-knock", no_knock.as_ref(), spec.boot.no_knock);
         let there = &spec.hardware;
         found.compare("--graphics", graphics.as_ref(), there.graphics);
         found.compare("--disk", disk.as_ref(), or_none(there.disk.as_ref()));

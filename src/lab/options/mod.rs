@@ -175,6 +175,18 @@ pub struct LabOptions {
     )]
     pub secure_boot: Option<bool>,
 
+    /// Let iPXE wait two seconds for Ctrl-B at each boot, instead of pressing a key that ends the wait
+    #[arg(
+        long,
+        value_name = "true|false",
+        env = "VIRTLAB_NO_KNOCK",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        hide_possible_values = true
+    )]
+    pub no_knock: Option<bool>,
+
     /// How the screen is shown: none, vnc or spice [default: none]
     #[arg(long, value_name = "TYPE", env = "VIRTLAB_GRAPHICS", hide_possible_values = true)]
     pub graphics: Option<Graphics>,
@@ -301,6 +313,7 @@ impl LabOptions {
             firmware: self.firmware.or(lower.firmware),
             transport: self.transport.or(lower.transport),
             secure_boot: self.secure_boot.or(lower.secure_boot),
+            no_knock: self.no_knock.or(lower.no_knock),
             graphics: self.graphics.or(lower.graphics),
             disk: self.disk.or(lower.disk),
             nics: if self.nics.is_empty() { lower.nics } else { self.nics },

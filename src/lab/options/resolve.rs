@@ -109,8 +109,8 @@ impl LabOptions {
     }
 
     pub(super) fn boot_choice(&self) -> BootChoice {
-        let Self { loader, firmware, transport, secure_boot, .. } = *self;
-        BootChoice { loader, firmware, transport, secure_boot }
+        let Self { loader, firmware, transport, secure_boot, no_knock, .. } = *self;
+        BootChoice { loader, firmware, transport, secure_boot, no_knock }
     }
 
     fn hardware(&self, arch: Arch) -> Hardware {

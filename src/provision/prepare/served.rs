@@ -48,6 +48,7 @@ pub(super) fn content(
         ready_when: Some(ReadyWhen::of(lab)),
         interface: lab.spec.network.managed().map(|_| bridge_name(lab.uuid)),
         trust_claimed_mac: lab.spec.trust_claimed_mac,
+        knock: lab.spec.knocks(),
     };
     check_configs(&content, spec.config, lab.spec.config.name())?;
     Ok(content)
