@@ -283,7 +283,8 @@ impl Browser {
     /// Opens the page at a size and in a scheme, and looks whether it is fit for everybody. The window before stays current.
     fn look(&mut self, url: &str, size: (u32, u32), scheme: &str, name: &str) {
         self.open(url, size, scheme);
-        self.wait_for("the memory of the nodes", RESIDENT, |text| text != "-");
+        self.wait_for("a look at the nodes", RESIDENT, |text| text != "-");
+        self.wait_for("a look at etcd", MEMBERS, |members| *members == 3);
         let overflows = self.evaluate("document.documentElement.scrollWidth - innerWidth");
         assert!(overflows.as_i64().unwrap() <= 0, "{name}: {overflows} px too wide");
         self.axe();
@@ -310,6 +311,7 @@ const RECORDED: &str = include_str!("../page/three.jsonl");
 const SUMMARY: &str = "document.querySelector('#summary').textContent";
 const STATE_OF_2: &str = "document.querySelector('tr[data-index=\"2\"] .state').textContent";
 const RESIDENT: &str = "document.querySelector('#nodes tbody .number')?.textContent ?? '-'";
+const MEMBERS: &str = "document.querySelectorAll('#etcd tbody tr').length";
 /// How many measurements there are.
 const CHART: &str = "lab.memory.length";
 const WEIGHT: &str = "performance.getEntries().filter((it) => it.transferSize && !it.name.endsWith('/events') \
