@@ -9,7 +9,7 @@ use indicatif::ProgressBar;
 use crate::boot_server::recorder::timeline::{NodeTimeline, Timeline};
 use crate::boot_server::stage::Stage;
 use crate::hypervisor::{Found, Hypervisor};
-use crate::lab::Node;
+use crate::lab::{Lab, Node};
 use crate::output::terminal::Size;
 use crate::output::{Printer, sanitize};
 use crate::session::Session;
@@ -33,11 +33,21 @@ pub(super) fn until_ready(
     let mut progress = Progress::new(session.printer, &awaited.nodes, was_up);
     let mut show = |news: News| match news {
         News::Known(known) => progress.show(known),
+        News::Silent(lab) => session.printer.warn(silence(lab)),
         News::Unheard(unheard) => session.printer.warn(unheard),
     };
     let waited = wait::until_ready(session, hypervisor, found, awaited, timeout, &mut show);
     progress.finish();
     waited
+}
+
+/// That the boot server of a lab does not answer.
+pub(super) fn silence(lab: &Lab) -> String {
+    format!(
+        "the boot server at {} does not answer; `virtlab create {}` brings it back",
+        lab.boot_url(),
+        lab.name
+    )
 }
 
 /// The stages as they are reached.

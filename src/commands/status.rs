@@ -3,6 +3,7 @@
 use anyhow::Result;
 
 use super::node_table::{HEADS, row};
+use super::progress::silence;
 use super::watch;
 use crate::boot_server::client::Client;
 use crate::boot_server::stage::Stage;
@@ -39,11 +40,7 @@ pub(super) fn print(
     let lab = &found.lab;
     let timeline = Client::new(lab)?.status().map(|status| status.timeline.nodes);
     if timeline.is_none() {
-        session.printer.warn(format!(
-            "the boot server at {} does not answer; `virtlab create {}` brings it back",
-            lab.boot_url(),
-            lab.name
-        ));
+        session.printer.warn(silence(lab));
     }
     let timeline = timeline.as_deref();
     let mut status = status::look(hypervisor, found, timeline, client_port, Asking::Thoroughly)?;

@@ -46,7 +46,9 @@ impl Watch {
         if let Some(news) = self.patience.look(hypervisor, lab, known) {
             self.found = Some(news);
         }
-        if let Some(unheard) = &self.found {
+        // That the server has ended is told already.
+        let found = self.found.as_ref().filter(|_| status.dhcp_running != Some(false));
+        if let Some(unheard) = found {
             all.push(Wrong { text: sanitize(&unheard.to_string()), command: None });
         }
         for node in &status.nodes {

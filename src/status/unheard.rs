@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::first_steps::{self, FirstStep};
 use crate::boot_server::recorder::timeline::{NodeTimeline, Timeline};
 use crate::boot_server::stage::Stage;
+use crate::host::dnsmasq;
 use crate::hypervisor::Hypervisor;
 use crate::lab::Lab;
 
@@ -61,6 +62,17 @@ impl Patience {
         let (step, node) = unheard
             .map(|node| (first_steps::of(hypervisor, lab, &lab.node(node.index)), node))
             .max_by_key(|(step, _)| *step)?;
+        if step != FirstStep::Asking && dnsmasq::serves(lab) == Some(false) {
+            return Some(Unheard {
+                node: node.name.clone(),
+                what: step.describe(lab),
+                reason: format!(
+                    "the DHCP and TFTP server (dnsmasq) of network `{}` has ended",
+                    lab.name
+                ),
+                hint: format!("`virtlab create {}` brings it back, and the nodes go on", lab.name),
+            });
+        }
         if self.asked_before.insert(node.index) {
             return None;
         }

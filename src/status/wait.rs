@@ -29,6 +29,8 @@ use crate::session::Session;
 pub(crate) enum News<'a> {
     /// What is known of the lab now.
     Known(&'a Timeline),
+    /// The boot server of the lab has not answered for some time.
+    Silent(&'a Lab),
     /// Why nothing may be heard of a node.
     Unheard(&'a Unheard),
 }
@@ -48,12 +50,16 @@ pub(crate) fn until_ready(
 ) -> Result<()> {
     let lab = &found.lab;
     let mut patience = unheard::Patience::new();
-    let mut reported = None;
+    let (mut reported, mut is_silent) = (None, false);
     let mut ear = Ear::new(session, hypervisor, lab, awaited.nodes.clone())?;
     let mut cluster = Cluster::of(found, awaited);
     let mut problems = Vec::new();
     let ready = Deadline::after(timeout).wait_for(Duration::ZERO, || {
         ear.listen(tell)?;
+        if !is_silent && ear.is_silent_for(SILENCE) {
+            is_silent = true;
+            tell(News::Silent(lab));
+        }
         let known = ear.known.as_ref().filter(|_| reported.is_none());
         if let Some(report) = known.and_then(|known| patience.look(hypervisor, lab, known)) {
             tell(News::Unheard(&report));
@@ -117,7 +123,8 @@ struct Ear<'a> {
     nodes: Vec<Node>,
     heard: Receiver<Heard>,
     known: Option<Timeline>,
-    silent: bool,
+    /// Since when the boot server does not answer.
+    silent: Option<Instant>,
     looked: Instant,
 }
 
@@ -130,7 +137,7 @@ impl<'a> Ear<'a> {
     ) -> Result<Self> {
         let heard = Client::new(lab)?.listen()?;
         let looked = Instant::now();
-        Ok(Self { session, hypervisor, lab, nodes, heard, known: None, silent: false, looked })
+        Ok(Self { session, hypervisor, lab, nodes, heard, known: None, silent: None, looked })
     }
 
     /// Takes in what is said, or returns after a moment in which nothing was.
@@ -151,7 +158,10 @@ impl<'a> Ear<'a> {
     }
 
     fn take_in(&mut self, heard: Heard) {
-        self.silent = matches!(heard, Heard::Silence);
+        self.silent = match heard {
+            Heard::Silence => self.silent.or_else(|| Some(Instant::now())),
+            Heard::Message(_) => None,
+        };
         match (heard, &mut self.known) {
             (Heard::Message(Message::Snapshot(status)), known) => *known = Some(status.timeline),
             (Heard::Message(Message::Change(event)), Some(known)) => known.apply(&event),
@@ -159,9 +169,13 @@ impl<'a> Ear<'a> {
         }
     }
 
+    fn is_silent_for(&self, time: Duration) -> bool {
+        self.silent.is_some_and(|since| since.elapsed() >= time)
+    }
+
     fn problems(&self, find: impl FnOnce(&Timeline) -> Vec<Problem>) -> Vec<Problem> {
         match &self.known {
-            Some(known) if !self.silent => find(known),
+            Some(known) if self.silent.is_none() => find(known),
             _ => vec![Problem::Silence { url: self.lab.boot_url() }],
         }
     }
@@ -173,7 +187,7 @@ impl<'a> Ear<'a> {
             let seen = self.known.as_ref().and_then(|known| known.node(node.index));
             seen.is_some_and(|seen| seen.power == Some(DomainState::Off))
         };
-        let is_suspicious = self.silent || self.nodes.iter().any(is_off);
+        let is_suspicious = self.silent.is_some() || self.nodes.iter().any(is_off);
         if !is_suspicious || self.looked.elapsed() < SECOND_LOOK {
             return Ok(());
         }
@@ -287,6 +301,8 @@ fn last_lines(text: &str) -> impl Iterator<Item = String> {
 
 /// How long one listens before one looks whether somebody pressed Ctrl-C.
 const MOMENT: Duration = Duration::from_millis(100);
+/// How long the boot server may be silent before it is told: longer than it takes to start it anew.
+const SILENCE: Duration = Duration::from_secs(5);
 /// How long something suspicious may last before libvirt is asked.
 const SECOND_LOOK: Duration = Duration::from_secs(2);
 const CONSOLE_TAIL: u64 = 4096;

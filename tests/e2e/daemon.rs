@@ -23,11 +23,15 @@ pub(crate) fn restart_libvirtd(signal: &str, down: Duration) {
 
 /// Runs virtlab, and restarts libvirtd after a part of the time that it takes undisturbed.
 fn with_restart(args: &[&str], after: Duration) -> Said {
+    with_signal("-TERM", args, after)
+}
+
+pub(crate) fn with_signal(signal: &str, args: &[&str], after: Duration) -> Said {
     let child = virtlab_command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let child = child.unwrap();
     thread::sleep(after);
     // What libvirtd does when it is ended it brings to an end; a crash may leave a bridge that nobody knows.
-    restart_libvirtd("-TERM", Duration::from_millis(500));
+    restart_libvirtd(signal, Duration::from_millis(500));
     child.wait_with_output().unwrap().into()
 }
 

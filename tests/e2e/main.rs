@@ -36,5 +36,6 @@ mod pxe_servers;
 mod resume;
 mod scale;
 mod screen;
+mod servers_killed;
 mod session;
 mod two_libvirts;

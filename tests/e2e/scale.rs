@@ -88,7 +88,7 @@ fn scaling_killed_at_any_call_is_completed_by_the_next_run() {
 
 /// Domains, titles, marks, reservations and files are those of a lab of so many nodes.
 #[track_caller]
-fn assert_agrees(lab: &str, nodes: u32) {
+pub(crate) fn assert_agrees(lab: &str, nodes: u32) {
     let names: Vec<String> = (1..=nodes).map(|index| format!("{lab}-{index}")).collect();
     let running = virsh(&["list", "--state-running", "--name"]);
     let mut running: Vec<&str> = running.split_whitespace().collect();
@@ -126,7 +126,7 @@ fn unescaped(xml: &str) -> String {
     xml.replace("&quot;", "\"")
 }
 
-fn is_healthy(lab: &str, members: usize) -> bool {
+pub(crate) fn is_healthy(lab: &str, members: usize) -> bool {
     let status: Value = virtlab(&["status", lab, "-o", "json"]).json();
     let there = status["etcd"]["members"].as_array().map_or(0, Vec::len);
     status["etcd"]["healthy"] == true && there == members

@@ -1,0 +1,103 @@
+//! libvirtd, a lab's boot server and its network's dnsmasq are killed in the midst of `create`, of `scale`, and while the
+//! nodes are waited for: what is missed is told with the command that brings it back, and then the lab gets there.
+
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::daemon::{restart_libvirtd, with_signal};
+use crate::harness::{
+    LabGuard, everything_there, holds_within, read, run, virsh, virtlab, virtlab_command,
+};
+use crate::scale::{assert_agrees, is_healthy};
+
+const LAB: &str = "orphan";
+const SILENT: &str = "does not answer; `virtlab create orphan` brings it back";
+const MUTE: &str =
+    "(dnsmasq) of network `orphan` has ended; `virtlab create orphan` brings it back";
+
+#[test]
+fn what_is_killed_while_nodes_are_waited_for_is_told_and_comes_back_in_time() {
+    let before = everything_there();
+    let _guard = LabGuard(LAB);
+    let create = ["create", LAB, "--nodes", "1", "--memory", "512MiB", "--timeout", "5m"];
+    Waiting::start(&create).until_runs("orphan-1").without_its_servers(|| (), &[SILENT, MUTE]);
+    assert!(is_healthy(LAB, 1));
+    // A libvirtd that comes up brings the dnsmasqs of its networks back.
+    let kill_libvirtd = || restart_libvirtd("-KILL", Duration::ZERO);
+    let scale = ["scale", LAB, "2", "--timeout", "5m"];
+    Waiting::start(&scale).until_runs("orphan-2").without_its_servers(kill_libvirtd, &[SILENT]);
+    assert!(is_healthy(LAB, 2));
+    virtlab(&["destroy", LAB]).ok();
+    assert_eq!(everything_there(), before);
+}
+
+#[test]
+fn a_libvirtd_that_is_killed_does_not_end_scaling() {
+    let _guard = LabGuard("torn");
+    // A system that starts no etcd: what counts are libvirt's objects, and no boot is waited for.
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("nothing.ign");
+    std::fs::write(&config, r#"{"ignition":{"version":"3.0.0"}}"#).unwrap();
+    let config = format!("--config={}", config.display());
+    let create = ["create", "torn", "--nodes=1", "--memory=512MiB", "--disk=64MiB"];
+    let rest = ["--ready=config", "--virt-type=qemu", "--no-wait", &config];
+    virtlab(&[&create[..], &rest].concat()).ok();
+    let up = ["scale", "torn", "3", "--no-wait"];
+    let down = ["scale", "torn", "1", "--no-wait", "--stop-timeout=1s"];
+    let started = Instant::now();
+    virtlab(&up).ok();
+    let whole = started.elapsed();
+    virtlab(&down).ok();
+    for part in [0.4, 0.8] {
+        let said = with_signal("-KILL", &up, whole.mul_f64(part));
+        assert_eq!(said.code, Some(0), "part {part}: {}", said.stderr);
+        assert_agrees("torn", 3);
+        virtlab(&down).ok();
+        assert_agrees("torn", 1);
+    }
+}
+
+/// A virtlab that waits for nodes.
+struct Waiting {
+    child: Child,
+    said: tempfile::NamedTempFile,
+}
+
+impl Waiting {
+    fn start(args: &[&str]) -> Self {
+        let said = tempfile::NamedTempFile::new().unwrap();
+        let mut command = virtlab_command(args);
+        command.stdout(Stdio::null()).stderr(said.reopen().unwrap());
+        Self { child: command.spawn().unwrap(), said }
+    }
+
+    fn until_runs(self, node: &str) -> Self {
+        let runs = || virsh(&["list", "--state-running", "--name"]).contains(node);
+        self.expect("the node to run", runs)
+    }
+
+    /// Kills the lab's own servers, and `more`; what is missed is told, and when it is back the wait ends well.
+    fn without_its_servers(self, more: impl FnOnce(), missed: &[&str]) {
+        run("pkill", &["-KILL", "-f", &format!("virtlab.* serve {LAB}")]).ok();
+        run("pkill", &["-KILL", "-f", &format!("dnsmasq/{LAB}.conf")]).ok();
+        more();
+        let path = self.said.path().to_owned();
+        let told = || {
+            let said = read(&path);
+            missed.iter().all(|it| said.contains(it))
+        };
+        let mut waiting = self.expect("the missing servers to be told", told);
+        virtlab(&["create", LAB, "--no-wait"]).ok();
+        let status = waiting.child.wait().unwrap();
+        assert_eq!(status.code(), Some(0), "{}", read(&path));
+    }
+
+    fn expect(mut self, what: &str, holds: impl Fn() -> bool) -> Self {
+        if !holds_within(Duration::from_secs(60), holds) {
+            self.child.kill().unwrap();
+            self.child.wait().unwrap();
+            panic!("waited for {what}: {}", read(self.said.path()));
+        }
+        self
+    }
+}
