@@ -9,6 +9,7 @@ use crate::cluster::etcd;
 use crate::error::Interrupted;
 use crate::hypervisor::{Found, Hypervisor};
 use crate::images::Readiness;
+use crate::lab::Lab;
 use crate::lab::plan::{self, Goal, LabStep, Observed, Step};
 use crate::provision::apply::Applier;
 use crate::provision::discovery_url;
@@ -55,7 +56,9 @@ pub(super) fn make(session: &Session, args: &CreateArgs, resize: Option<&Resize>
     };
     let draft = draft::draft(session, &hypervisor, &options, &mode)?;
     if let Some(found) = &draft.found {
-        scaling::refuse_impossible(&hypervisor, found, &draft.prepared.lab)?;
+        let lab = &draft.prepared.lab;
+        let check = || scaling::refuse_impossible(&hypervisor, found, lab);
+        session.persistently(&hypervisor, check)?;
     }
     if args.dry_run {
         warn_of_lack(session.printer, &draft.prepared.lab);
@@ -101,9 +104,7 @@ pub(super) fn make(session: &Session, args: &CreateArgs, resize: Option<&Resize>
         }
     }
     if let Some(found) = &found {
-        for outdated in Drift::look(session, &hypervisor, found)?.outdated(lab) {
-            session.printer.warn(outdated);
-        }
+        warn_of_outdated(session, &hypervisor, found, lab)?;
     }
     // Others may look after the lab, or destroy it, while it is waited for.
     drop(alone);
@@ -141,6 +142,20 @@ pub(super) fn make(session: &Session, args: &CreateArgs, resize: Option<&Resize>
     let found = inventory.labs.get(&lab.uuid).ok_or_else(|| no_lab(&inventory, &lab.name))?;
     super::status::print(session, &hypervisor, found, etcd::CLIENT_PORT)?;
     session.printer.note(next_steps(found));
+    Ok(())
+}
+
+/// Warns of what runs otherwise than it is kept, until it is started anew. libvirt may have gone since the last step.
+fn warn_of_outdated(
+    session: &Session,
+    hypervisor: &Hypervisor,
+    found: &Found,
+    lab: &Lab,
+) -> Result<()> {
+    let look = || Drift::look(session, hypervisor, found);
+    for outdated in session.persistently(hypervisor, look)?.outdated(lab) {
+        session.printer.warn(outdated);
+    }
     Ok(())
 }
 

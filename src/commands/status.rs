@@ -43,7 +43,8 @@ pub(super) fn print(
         session.printer.warn(silence(lab));
     }
     let timeline = timeline.as_deref();
-    let mut status = status::look(hypervisor, found, timeline, client_port, Asking::Thoroughly)?;
+    let look = || status::look(hypervisor, found, timeline, client_port, Asking::Thoroughly);
+    let mut status = session.persistently(hypervisor, look)?;
     match Drift::look(session, hypervisor, found) {
         Ok(drift) => {
             let differences = differences::of_definitions(found, &drift);
