@@ -36,11 +36,22 @@ impl Hypervisor {
         node: &Node,
         place: ConsolePlace,
     ) -> Result<Option<(Vec<u8>, ConsolePlace)>> {
+        let Some(pool) = self.own_pool(lab)? else { return Ok(None) };
+        // A lab that is being removed loses the log first and the pool then.
+        Ok(Some(unless_removed(self.read_log(&pool, lab, node, place), place)?))
+    }
+
+    fn read_log(
+        &self,
+        pool: &StoragePool,
+        lab: &Lab,
+        node: &Node,
+        place: ConsolePlace,
+    ) -> Result<(Vec<u8>, ConsolePlace)> {
         let doing = || format!("reading the console log of `{}`", node.name);
         let connection = self.connection()?;
-        let Some(pool) = self.own_pool(lab)? else { return Ok(None) };
         let power_on = power_on(&connection, lab, node)?;
-        let log = Log { connection: &connection, pool: &pool, name: lab.console_log_name(node) };
+        let log = Log { connection: &connection, pool, name: lab.console_log_name(node) };
         let is_new = !place.has_begun || (power_on.is_some() && place.power_on != power_on);
         // A pool learns of files that were made by others only when it is looked through.
         if is_new || log.volume().doing(doing)?.is_none() {
@@ -63,7 +74,7 @@ impl Hypervisor {
         text.extend(log.read_from(start, Some(size))?);
         let power_on = power_on.or(place.power_on);
         let place = ConsolePlace { power_on, offset: size, has_begun: true };
-        Ok(Some((text, place)))
+        Ok((text, place))
     }
 
     /// Opens the console of a node that runs. `force` takes it from somebody who has it.
@@ -181,12 +192,58 @@ impl Log<'_> {
     }
 }
 
+/// What was read; nothing if meanwhile the log was removed, or its pool.
+fn unless_removed(
+    read: Result<(Vec<u8>, ConsolePlace)>,
+    place: ConsolePlace,
+) -> Result<(Vec<u8>, ConsolePlace)> {
+    read.or_else(|error| {
+        let cause = error.chain().find_map(|cause| cause.downcast_ref::<LibvirtError>());
+        let is_removed = cause.is_some_and(|cause| cause.is_any(&REMOVED));
+        if is_removed { Ok((Vec::new(), place)) } else { Err(error) }
+    })
+}
+
 fn power_on(connection: &Connect, lab: &Lab, node: &Node) -> Result<Option<u32>> {
     Ok(own_domain(connection, lab, node.index)?.and_then(|domain| domain.id()))
 }
 
 /// As many parts of a log as virtlogd keeps (`max_backups`).
 const MOVED_AWAY: u32 = 3;
+/// What libvirt says of a log that is not there any more.
+const REMOVED: [ErrorNumber; 2] = [ErrorNumber::NoStorageVolume, ErrorNumber::NoStoragePool];
 const PIECE: usize = 64 << 10;
 /// How long to wait where a stream takes nothing for now.
 const FULL: std::time::Duration = std::time::Duration::from_millis(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_that_is_removed_while_it_is_read_has_nothing_more_and_is_no_error() {
+        virt::error::clear_error_callback();
+        let connection = Connect::open(Some("test:///default")).unwrap();
+        let pool = connection.lookup_storage_pool_by_name("default-pool").unwrap();
+        let place = ConsolePlace { power_on: Some(7), offset: 42, has_begun: true };
+        let doing = || "reading the console log of `demo-1`".to_owned();
+        let volume = "<volume><name>log</name><capacity>1</capacity></volume>";
+        let volume = StorageVol::create_xml(&pool, volume, 0).unwrap();
+        volume.delete(0).unwrap();
+        let removed = volume.info().map(|_| (vec![1], place)).doing(doing);
+        let (text, after) = unless_removed(removed, place).unwrap();
+        assert_eq!((text.as_slice(), after.power_on, after.offset), (&[][..], Some(7), 42));
+
+        let no_pool = connection.lookup_storage_pool_by_name("none");
+        let removed = no_pool.map(|_| (vec![1], place)).doing(doing);
+        assert!(unless_removed(removed, place).unwrap().0.is_empty());
+
+        let other = connection.lookup_domain_by_name("none");
+        let failed = other.map(|_| (vec![1], place)).doing(doing);
+        let error = unless_removed(failed, place).unwrap_err();
+        assert!(
+            format!("{error:#}").starts_with("reading the console log of `demo-1`: "),
+            "{error:#}"
+        );
+    }
+}
