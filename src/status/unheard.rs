@@ -34,6 +34,20 @@ pub(crate) fn is_unheard(node: &NodeTimeline) -> bool {
     node.stage() == Some(Stage::PowerOn)
 }
 
+/// That the server is gone from which a node gets its address and its first file; `None` if it is there.
+pub(crate) fn without_dhcp(hypervisor: &Hypervisor, lab: &Lab, index: u32) -> Option<Unheard> {
+    if dnsmasq::serves(lab) != Some(false) {
+        return None;
+    }
+    let node = lab.node(index);
+    Some(Unheard {
+        what: first_steps::of(hypervisor, lab, &node).describe(lab),
+        node: node.name,
+        reason: format!("the DHCP and TFTP server (dnsmasq) of network `{}` has ended", lab.name),
+        hint: format!("`virtlab create {}` brings it back, and the nodes go on", lab.name),
+    })
+}
+
 /// Looks now and then.
 #[derive(Debug)]
 pub(crate) struct Patience {
@@ -62,16 +76,9 @@ impl Patience {
         let (step, node) = unheard
             .map(|node| (first_steps::of(hypervisor, lab, &lab.node(node.index)), node))
             .max_by_key(|(step, _)| *step)?;
-        if step != FirstStep::Asking && dnsmasq::serves(lab) == Some(false) {
-            return Some(Unheard {
-                node: node.name.clone(),
-                what: step.describe(lab),
-                reason: format!(
-                    "the DHCP and TFTP server (dnsmasq) of network `{}` has ended",
-                    lab.name
-                ),
-                hint: format!("`virtlab create {}` brings it back, and the nodes go on", lab.name),
-            });
+        let without_dhcp = || without_dhcp(hypervisor, lab, node.index);
+        if let Some(report) = (step != FirstStep::Asking).then(without_dhcp).flatten() {
+            return Some(report);
         }
         if self.asked_before.insert(node.index) {
             return None;

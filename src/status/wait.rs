@@ -12,7 +12,7 @@ use super::missing::{self, Awaited, Problem};
 use super::unheard::{self, Unheard};
 use crate::boot_server::client::{Client, Heard};
 use crate::boot_server::message::Message;
-use crate::boot_server::recorder::timeline::Timeline;
+use crate::boot_server::recorder::timeline::{NodeTimeline, Timeline};
 use crate::boot_server::stage::Stage;
 use crate::deadline::Deadline;
 use crate::error::TimedOut;
@@ -59,6 +59,12 @@ pub(crate) fn until_ready(
         if !is_silent && ear.is_silent_for(SILENCE) {
             is_silent = true;
             tell(News::Silent(lab));
+            // It cannot tell any more which nodes are unheard.
+            let lost = ear.first_behind().and_then(|it| unheard::without_dhcp(hypervisor, lab, it));
+            if let Some(report) = lost {
+                tell(News::Unheard(&report));
+                reported = Some(report);
+            }
         }
         let known = ear.known.as_ref().filter(|_| reported.is_none());
         if let Some(report) = known.and_then(|known| patience.look(hypervisor, lab, known)) {
@@ -167,6 +173,15 @@ impl<'a> Ear<'a> {
             (Heard::Message(Message::Change(event)), Some(known)) => known.apply(&event),
             (Heard::Message(Message::Change(_)), None) | (Heard::Silence, _) => {}
         }
+    }
+
+    /// The first node that has asked the boot server for nothing, as far as was heard.
+    fn first_behind(&self) -> Option<u32> {
+        let is_behind = |index: &u32| {
+            let seen = self.known.as_ref().and_then(|known| known.node(*index));
+            seen.and_then(NodeTimeline::stage).is_none_or(|stage| stage == Stage::PowerOn)
+        };
+        self.nodes.iter().map(|node| node.index).find(is_behind)
     }
 
     fn is_silent_for(&self, time: Duration) -> bool {
