@@ -94,8 +94,9 @@ fn open(uri: Option<&str>) -> Result<Connect> {
 /// As virsh has them: a connection on which nothing was heard for half a minute is lost.
 const KEEPALIVE_SECONDS: i32 = 5;
 const KEEPALIVE_MISSES: u32 = 6;
-/// How long a libvirtd may take to come back.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a libvirtd may take to come back: as long as systemd lets a service take to end (`DefaultTimeoutStopSec=`,
+/// systemd-system.conf(5)). One that is ended first finishes what it does for others.
+const PATIENCE: Duration = Duration::from_secs(90);
 const POLL: Duration = Duration::from_millis(200);
 /// A libvirtd that goes away more often than this does so because of what it is asked.
 const RETRIES: u32 = 5;
