@@ -40,6 +40,17 @@ fn assert_loaded(console: &str, expected: &[&str]) {
     }
 }
 
+/// Without the sequences that move the cursor: the firmware sends one in the middle of a word where its screen scrolls.
+fn without_sequences(console: &str) -> String {
+    let mut parts = console.split("\u{1b}[");
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let rest = part.trim_start_matches(|c: char| c.is_ascii_digit() || ";?".contains(c));
+        text.extend(rest.chars().skip(1));
+    }
+    text
+}
+
 #[test]
 fn bios_with_ipxe_over_http() {
     let guard = LabGuard("bih");
@@ -60,7 +71,7 @@ fn bios_with_pxelinux_over_tftp() {
     let guard = LabGuard("bpt");
     let console = boot(&guard, &["--loader", "pxelinux"]);
     assert_loaded(&console, &["/pxelinux.0"]);
-    assert!(console.contains("PXELINUX 6"), "{console}");
+    assert!(without_sequences(&console).contains("PXELINUX 6"), "{console}");
 }
 
 #[test]
