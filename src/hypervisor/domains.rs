@@ -152,6 +152,16 @@ impl Hypervisor {
         undefine_with_all(&domain).already(&gone).doing(doing)?;
         Ok(())
     }
+
+    /// The domain with this name, whosever it is, and its XML.
+    pub(super) fn domain_named(&self, name: &str) -> Result<Option<(Domain, String)>> {
+        let doing = || format!("looking up domain `{name}`");
+        let gone = [ErrorNumber::NoDomain];
+        let domain = self.connection()?.lookup_domain_by_name(name).already(&gone).doing(doing)?;
+        let Some(domain) = domain else { return Ok(None) };
+        let xml = domain.xml_desc(0).already(&gone).doing(doing)?;
+        Ok(xml.map(|xml| (domain, xml)))
+    }
 }
 
 /// Undefines with as many of the flags as the driver knows.

@@ -185,11 +185,7 @@ impl Hypervisor {
 
     /// Which node of the lab a domain is, and the power that is wanted of it; `None` if it is none of the lab's.
     fn wanted_power(&self, name: &str, lab: Uuid) -> Result<Option<(u32, Power)>> {
-        let doing = || format!("looking at domain `{name}`");
-        let gone = [ErrorNumber::NoDomain];
-        let domain = self.connection()?.lookup_domain_by_name(name).already(&gone).doing(doing)?;
-        let Some(domain) = domain else { return Ok(None) };
-        let Some(xml) = domain.xml_desc(0).already(&gone).doing(doing)? else { return Ok(None) };
+        let Some((_, xml)) = self.domain_named(name)? else { return Ok(None) };
         // A mark that cannot be read is somebody else's.
         let mark = Mark::from_object_xml(&xml).ok().flatten().filter(|mark| mark.lab.uuid == lab);
         Ok(mark.and_then(|mark| mark.node).map(|node| (node.index, node.power)))

@@ -3,11 +3,10 @@
 use anyhow::Result;
 use uuid::Uuid;
 use virt::domain::Domain;
-use virt::error::ErrorNumber;
 use virt::sys;
 
 use super::Hypervisor;
-use super::error::{Already, Doing, LibvirtError};
+use super::error::LibvirtError;
 use crate::lab::metadata::Mark;
 
 /// The keyboard of a domain.
@@ -19,11 +18,7 @@ impl Hypervisor {
     /// # Errors
     /// If libvirt cannot look the domain up.
     pub(crate) fn keyboard(&self, lab: Uuid, name: &str) -> Result<Option<Keyboard>> {
-        let doing = || format!("looking up domain `{name}`");
-        let gone = [ErrorNumber::NoDomain];
-        let domain = self.connection()?.lookup_domain_by_name(name).already(&gone).doing(doing)?;
-        let Some(domain) = domain else { return Ok(None) };
-        let Some(xml) = domain.xml_desc(0).already(&gone).doing(doing)? else { return Ok(None) };
+        let Some((domain, xml)) = self.domain_named(name)? else { return Ok(None) };
         let is_ours = Mark::from_object_xml(&xml)?.is_some_and(|mark| mark.lab.uuid == lab);
         Ok(is_ours.then_some(Keyboard(domain)))
     }
