@@ -78,7 +78,7 @@ impl Hypervisor {
 }
 
 fn open(uri: Option<&str>) -> Result<Connect> {
-    event_loop::start().doing(|| "starting libvirt's event loop".to_owned())?;
+    event_loop::register().doing(|| "registering libvirt's event loop".to_owned())?;
     let connection = Connect::open(uri).map_err(|error| LibvirtError::of_open(error, uri));
     let connection = connection.with_context(|| match uri {
         Some(uri) => format!("connecting to libvirt at `{uri}`"),
@@ -88,6 +88,7 @@ fn open(uri: Option<&str>) -> Result<Connect> {
     if let Err(error) = connection.set_keep_alive(KEEPALIVE_SECONDS, KEEPALIVE_MISSES) {
         tracing::debug!("no keepalive: {}", error.message());
     }
+    event_loop::start();
     Ok(connection)
 }
 
