@@ -13,7 +13,7 @@ use fs_err as fs;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::boot_server::{Content, Folder};
+use crate::boot_server::{CONTENT_FILE, Content, Folder};
 use crate::files::{self, Hold, Readers};
 use crate::hypervisor::Hypervisor;
 use crate::lab::{Lab, LabName};
@@ -258,7 +258,6 @@ fn root() -> Result<PathBuf> {
 }
 
 const OWNER_FILE: &str = "lab.json";
-const CONTENT_FILE: &str = "content.json";
 const LOCK_FILE: &str = "lock";
 /// No lab's name begins with a dot.
 const LOCK_FOLDER: &str = ".locks";

@@ -82,6 +82,15 @@ impl Content {
         self.discovery_url = Some(url);
     }
 
+    /// Puts another discovery URL in the place of the one that is in the configs.
+    pub(super) fn change_discovery_url(&mut self, url: &str) {
+        if let Some(old) = self.discovery_url.replace(url.to_owned()) {
+            for node in &mut self.nodes {
+                node.config = node.config.replace(&old, url);
+            }
+        }
+    }
+
     /// The members to be whose addresses are known, as etcd's `initial-cluster` names the members of a new cluster.
     pub fn founders(&self) -> String {
         let peer = |node: &ServedNode| {
@@ -156,5 +165,7 @@ fn yes() -> bool {
     true
 }
 
+/// What is given out, in the lab's folder.
+pub(crate) const CONTENT_FILE: &str = "content.json";
 /// Where the boot server's own etcd discovery is, below the server's URL.
 pub(super) const DISCOVERY_PATH: &str = "/discovery";

@@ -95,6 +95,26 @@ impl Membership {
         }
     }
 
+    /// Calls `renew` if the node is the first one of a lab that was off as a whole: what the old cluster had to know of its
+    /// members is of no use to the new one. Asks etcd, which may take seconds.
+    ///
+    /// # Errors
+    /// Those of `renew`; the next node that asks is the first one then.
+    pub(super) fn if_all_were_off(
+        &self,
+        node: &Applicant,
+        renew: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        let mut past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
+        if !past.formed || !matches!(Outlook::of(&node.others), Ok(Outlook::Silent)) {
+            return Ok(());
+        }
+        renew()?;
+        *past = Past::default();
+        self.save(&past);
+        Ok(())
+    }
+
     fn try_start(&self, node: &Applicant) -> Result<Start> {
         let mut past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
         let outlook = Outlook::of(&node.others)?;

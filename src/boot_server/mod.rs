@@ -19,6 +19,7 @@ mod range;
 pub mod recorder;
 mod routes;
 mod server;
+mod spent_url;
 pub mod stage;
 mod upkeep;
 
@@ -29,6 +30,7 @@ use anyhow::{Context, Result};
 use tokio::net::TcpListener;
 
 use self::connections::{Limits, raise_open_files, serve_until};
+pub(crate) use self::content::CONTENT_FILE;
 use self::content::DISCOVERY_PATH;
 pub use self::content::{Content, ServedFile, ServedNode};
 pub use self::discovery::Discovery;

@@ -76,7 +76,9 @@ async fn filled_config(
     asking: &Asking,
     node: &Claimed,
 ) -> Result<String, String> {
-    let text = substitute_addresses(&node.config, asking.ip);
+    let config = server.config_with_fresh_url(asking, node).await;
+    let config = config.map_err(|error| format!("{error:#}\n"))?;
+    let text = substitute_addresses(&config, asking.ip);
     if !config::wants_cluster(&text) {
         return Ok(text);
     }

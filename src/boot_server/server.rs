@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::ops::Deref;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Result;
 use tokio::sync::watch;
 
 use super::asking::Asking;
-use super::content::{Content, ServedNode};
+use super::content::{CONTENT_FILE, Content, ServedNode};
 use super::membership::{Applicant, Membership};
 use super::message::{FORMAT, Status};
 use super::recorder::event::{Happening, StageReached};
@@ -26,6 +26,8 @@ use crate::lab::plan::{DomainChange, DomainState};
 #[derive(Debug)]
 pub struct Server {
     content: watch::Sender<Arc<Content>>,
+    /// Where the content is kept.
+    pub(super) content_file: PathBuf,
     recorder: Recorder,
     pub(super) membership: Membership,
     /// Who has which address on an interface.
@@ -61,6 +63,7 @@ impl Server {
         let recorder = Recorder::open(journal, &content.identities())?;
         Ok(Self {
             content: watch::Sender::new(Arc::new(content)),
+            content_file: journal.with_file_name(CONTENT_FILE),
             recorder,
             membership: Membership::open(&journal.with_file_name(CLUSTER_FILE)),
             neighbour: neighbour::look_up,

@@ -135,8 +135,14 @@ impl PowerChange<'_> {
         let goal = self.verb.goal(chosen.nodes.clone());
         let lost = rejoining::lost_majority(&found, &goal);
         let steps = plan::plan(lab, goal, &applier.observed(Some(&found))?);
-        let boots = steps.iter().any(|step| matches!(step, Step::Node(_, NodeStep::Start)));
-        let news = rejoining::cannot_rejoin(lab, &prepared.content).filter(|_| boots);
+        let started = |step: &Step| match step {
+            Step::Node(index, NodeStep::Start) => Some(*index),
+            _ => None,
+        };
+        let nodes: BTreeSet<u32> = steps.iter().filter_map(started).collect();
+        let is_new_cluster = is_new_cluster(&found, &nodes);
+        let joins = !nodes.is_empty() && !is_new_cluster;
+        let news = rejoining::cannot_rejoin(lab, &prepared.content).filter(|_| joins);
         let news = news.or(lost);
         if let Some(news) = news {
             session.printer.warn(news);
@@ -147,12 +153,7 @@ impl PowerChange<'_> {
         }
         let since_ms = now_ms();
         applier.apply(&steps)?;
-        let started = |step: &Step| match step {
-            Step::Node(index, NodeStep::Start) => Some(*index),
-            _ => None,
-        };
-        let nodes: BTreeSet<u32> = steps.iter().filter_map(started).collect();
-        if is_new_cluster(&found, &nodes) {
+        if is_new_cluster {
             session.printer.note(format!(
                 "no node of lab `{}` ran, so its etcd is a new cluster, without what the old one held",
                 lab.name

@@ -51,10 +51,14 @@ pub(super) fn lost_majority(found: &Found, goal: &Goal) -> Option<String> {
 
 /// That nodes which boot anew do not join their cluster again, where they found each other by a discovery URL.
 pub(super) fn cannot_rejoin(lab: &Lab, content: &Content) -> Option<String> {
-    let url = content.discovery_url.as_ref()?;
+    let (url, name) = (content.discovery_url.as_ref()?, &lab.name);
+    // The boot server gives out a new URL where all were off, which it knows where it looks at etcd.
+    let way_out = match lab.spec.ready {
+        Readiness::Etcd => format!("`virtlab restart {name}` forms a new cluster"),
+        _ => format!("`virtlab create {name} --recreate …` makes a new lab"),
+    };
     Some(format!(
-        "the nodes of lab `{0}` find each other by {url}, which takes each of them once: one whose etcd data was in \
-         memory does not join its cluster again; `virtlab create {0} --recreate …` makes a new lab",
-        lab.name
+        "the nodes of lab `{name}` find each other by {url}, which takes each of them once: one whose etcd data was in \
+         memory does not join its cluster again; {way_out}"
     ))
 }

@@ -144,20 +144,27 @@ fn nodes_that_found_each_other_by_discovery_are_told_not_to_join_again() {
         "config_type": "", "discovery_url": url,
     });
     user.write(&format!(".local/state/virtlab/demo.{uuid}/content.json"), &content.to_string());
-    user.seed_with_image(
-        &lab.replace("10.201.0.1\",\"boot_port\":8470", "127.0.0.1\",\"boot_port\":1"),
-    );
-    let said = |args: &[&str]| user.says(args);
+    let lab = lab.replace("10.201.0.1\",\"boot_port\":8470", "127.0.0.1\",\"boot_port\":1");
     let warning =
         format!("the nodes of lab `demo` find each other by {url}, which takes each of them once");
-    for (args, times) in [
-        (&["start", "demo", "--dry-run"][..], 1),
-        (&["restart", "demo", "--dry-run"], 1),
-        (&["start", "demo-1", "--dry-run"], 0),
-        (&["stop", "demo", "--dry-run"], 0),
+    // Where etcd is looked at, a lab of which all nodes boot anew gets another URL.
+    for (ready, whole, way_out) in [
+        ("config", 1, "`virtlab create demo --recreate …` makes a new lab"),
+        ("etcd", 0, "`virtlab restart demo` forms a new cluster"),
     ] {
-        let said = said(args);
-        assert_eq!(said.matches(&warning).count(), times, "{said}");
+        user.seed_with_image(
+            &lab.replace("\"ready\":\"config\"", &format!("\"ready\":\"{ready}\"")),
+        );
+        for (args, times) in [
+            (&["start", "demo", "--dry-run"][..], 1),
+            (&["restart", "demo", "--dry-run"], whole),
+            (&["start", "demo-1", "--dry-run"], 0),
+            (&["stop", "demo", "--dry-run"], 0),
+        ] {
+            let said = user.says(args);
+            assert_eq!(said.matches(&warning).count(), times, "{ready}: {said}");
+            assert_eq!(said.matches(way_out).count(), times, "{ready}: {said}");
+        }
     }
 }
 

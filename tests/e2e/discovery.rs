@@ -32,20 +32,33 @@ fn nodes_find_each_other_by_the_labs_own_discovery_and_by_a_service_elsewhere() 
     assert!(own.starts_with(&format!("{}/discovery/", boot_url.as_str().unwrap())), "{own}");
     assert_eq!(create(&[]), own, "a lab keeps its URL");
 
+    // Where the whole lab was off, its nodes need another one.
+    virtlab(&["stop", LAB, "--force"]).ok();
+    let said = virtlab(&["start", LAB, "--timeout", "5m"]);
+    assert!(said.stderr.contains("so its etcd is a new cluster"), "{}", said.stderr);
+    assert!(!said.stderr.contains("takes each of them once"), "{}", said.stderr);
+    said.ok();
+    let anew = create(&[]);
+    assert_ne!(anew, own);
+    assert!(anew.starts_with(&own[..own.rfind('/').unwrap()]), "{anew}");
+
     // A service that does not answer costs nobody their lab.
     let recreate = ["create", LAB, "--recreate", "--nodes", "3", "--memory", "512MiB", "--config"];
     let nowhere = [&recreate[..], &[config.to_str().unwrap(), "--discovery", SERVICE]].concat();
     let said = virtlab(&nowhere).refused();
     assert!(said.contains(&format!("asking `{SERVICE}/new?size=3` for a discovery URL")), "{said}");
-    assert_eq!(virtlab(&["verify", LAB, "-o", "json"]).json()["discovery"]["url"], own);
+    assert_eq!(virtlab(&["verify", LAB, "-o", "json"]).json()["discovery"]["url"], anew);
 
     let _bridge = Bridge::new("brdisc", "10.80.0.1/24");
     let _service = start_service(folder.path());
     let elsewhere = create(&["--recreate", "--discovery", SERVICE]);
     assert!(elsewhere.starts_with(&format!("{SERVICE}/")), "{elsewhere}");
+    virtlab(&["restart", LAB, "--force", "--timeout", "5m"]).ok();
+    let url = create(&[]);
+    assert!(url != elsewhere && url.starts_with(&format!("{SERVICE}/")), "{url}");
 
     // Who comes later is told so.
-    let fourth = ["--name", "fourth", "--discovery", &elsewhere, "--discovery-fallback", "exit"];
+    let fourth = ["--name", "fourth", "--discovery", &url, "--discovery-fallback", "exit"];
     let urls = ["--initial-advertise-peer-urls", "http://127.0.0.1:23804"];
     let peer = ["--listen-peer-urls", "http://127.0.0.1:23804"];
     let client = ["--listen-client-urls", "http://127.0.0.1:23794"];

@@ -1,7 +1,9 @@
 //! Requests as nodes, the host and strangers send them, put to the router without a network.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::thread;
 
 use axum::body::{Body, to_bytes};
 use axum::extract::Request;
@@ -336,4 +338,80 @@ async fn the_timeline_outlives_a_restart_and_a_torn_last_line() {
     let status: Status = serde_json::from_str(&text).unwrap();
     assert_eq!(status.lab.as_str(), "demo");
     assert_eq!(status.timeline.nodes[0].stage(), Some(Stage::Config));
+}
+
+/// A discovery service that gives the URLs `…/token1`, `…/token2` and so on.
+fn discovery_service() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let service = format!("http://{}/discovery", listener.local_addr().unwrap());
+    let url = service.clone();
+    thread::spawn(move || {
+        for (number, stream) in (1..).zip(listener.incoming()) {
+            let mut stream = stream.unwrap();
+            let mut request = [0; 4096];
+            let read = stream.read(&mut request).unwrap();
+            assert!(request[..read].starts_with(b"GET /discovery/new?size=2 "));
+            let body = format!("{url}/token{number}");
+            let length = body.len();
+            write!(
+                stream,
+                "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+            )
+            .unwrap();
+        }
+    });
+    service
+}
+
+#[tokio::test]
+async fn a_lab_that_was_off_gets_one_new_discovery_url_for_all_its_nodes() {
+    // No etcd listens there: the whole lab was off.
+    let bench = bench(vec![node(1, Some("127.0.0.92")), node(2, Some("127.0.0.93"))]);
+    let service = discovery_service();
+    let mut content = (*bench.server.content()).clone();
+    let url = |number: u32| format!("{service}/token{number}");
+    for node in &mut content.nodes {
+        node.config = format!("by <DISCOVERY_URL> at $private_ipv4, {}", node.index);
+    }
+    content.put_discovery_url(url(0));
+    bench.server.replace_content(content);
+    let kept = || Content::read(&bench.folder.path().join("content.json"));
+    let config = async |index: u32, method: &str| {
+        let from = format!("127.0.0.9{}", index + 1);
+        let (status, _, text) = bench.ask(&from, &format!("{method} /config"), &[]).await;
+        assert_eq!(status, 200, "{text}");
+        text
+    };
+    let expected =
+        |number: u32, index: u32| format!("by {} at 127.0.0.9{}, {index}", url(number), index + 1);
+    // The cluster has not formed yet, and its nodes look for each other.
+    for index in [1, 2] {
+        assert_eq!(config(index, "GET").await, expected(0, index));
+    }
+    for cluster in [1, 2] {
+        bench.server.membership.has_formed();
+        config(1, "HEAD").await;
+        assert_eq!(bench.server.content().discovery_url, Some(url(cluster - 1)));
+        for index in [2, 1, 2] {
+            assert_eq!(config(index, "GET").await, expected(cluster, index));
+        }
+        let kept = kept().unwrap();
+        assert_eq!(kept.discovery_url, Some(url(cluster)));
+        assert!(kept.config_of(1).unwrap().contains(&url(cluster)));
+    }
+}
+
+#[tokio::test]
+async fn without_a_new_discovery_url_a_node_is_told_to_ask_again() {
+    let bench = bench(vec![node(1, Some("127.0.0.92"))]);
+    let mut content = (*bench.server.content()).clone();
+    content.nodes[0].config = "by <DISCOVERY_URL>".to_owned();
+    content.put_discovery_url("http://127.0.0.92:1/discovery/token".to_owned());
+    bench.server.replace_content(content);
+    bench.server.membership.has_formed();
+    let (status, headers, text) = bench.ask("127.0.0.92", "GET /config", &[]).await;
+    assert_eq!((status, &headers["retry-after"]), (503, &"2".parse().unwrap()));
+    let expected = "asking `http://127.0.0.92:1/discovery/new?size=1` for a discovery URL: ";
+    assert!(text.starts_with(expected), "{text}");
+    assert_eq!(bench.stages(0), []);
 }
