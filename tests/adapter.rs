@@ -500,6 +500,7 @@ fn what_happens_to_a_domain_is_told_after_what_there_was() {
     let news = watch_domains(Some(SHARED.to_owned()), lab.uuid);
     let next = || news.recv_timeout(Duration::from_secs(20)).unwrap();
     let states = [(1, DomainState::Running), (2, DomainState::Off)];
+    assert_eq!(next(), DomainNews::Wanted(BTreeMap::new()));
     assert_eq!(next(), DomainNews::All(BTreeMap::from(states)));
 
     let started = SystemTime::now();
@@ -518,7 +519,7 @@ fn what_happens_to_a_domain_is_told_after_what_there_was() {
         assert!(at >= started && at <= SystemTime::now());
     }
 
-    // That it is wanted off is told before it is.
+    // That it is wanted off is told before it is, and that it is not wanted any more though it stays as it is.
     libvirt.apply(&lab, NodeStep::Mark(Power::Off).of(2)).unwrap();
     libvirt.apply(&lab, NodeStep::Stop.of(2)).unwrap();
     // Now and then all of them are looked at.
@@ -527,6 +528,8 @@ fn what_happens_to_a_domain_is_told_after_what_there_was() {
     assert_eq!(next(), DomainNews::Wanted(BTreeMap::from([(2, Power::Off)])));
     let DomainNews::One { name, change, .. } = next() else { panic!("not an event") };
     assert_eq!((name, change), (lab.name.node(2), DomainChange::Is(DomainState::Off)));
+    libvirt.apply(&lab, NodeStep::Mark(Power::On).of(2)).unwrap();
+    assert_eq!(next(), DomainNews::Wanted(BTreeMap::new()));
     libvirt.take_down(&lab).unwrap();
 }
 

@@ -15,7 +15,7 @@ use super::recorder::now_ms;
 use super::recorder::timeline::{NodeTimeline, Timeline};
 use super::server::Server;
 use super::stage::Stage;
-use crate::cluster::etcd::{self, Away, Endpoint, NodeReport};
+use crate::cluster::etcd::{self, Away, Endpoint, NodeReport, Report};
 use crate::cluster::readiness;
 use crate::host::{self, neighbour};
 use crate::images::Readiness;
@@ -73,7 +73,7 @@ impl Prober {
             }),
             Err(error) => tracing::warn!("asking whether nodes are ready: {error:#}"),
         }
-        let is_settled = |node: &NodeTimeline| node.has(Stage::Ready) || self.away(node).is_some();
+        let is_settled = |node: &NodeTimeline| node.has(Stage::Ready) || away(node).is_some();
         let mut is_settled = self.known().nodes.iter().all(is_settled);
         if when.criterion == Readiness::Etcd {
             is_settled &= self.look_at_etcd(&content, is_settled).unwrap_or_else(|error| {
@@ -120,23 +120,12 @@ impl Prober {
         if !all_ready && known.etcd.is_none() {
             return Ok(false);
         }
-        let was_healthy = known.etcd.as_ref().is_some_and(|etcd| etcd.healthy);
-        let away = Away {
-            lab: content.lab.to_string(),
-            nodes: known
-                .nodes
-                .iter()
-                .filter_map(|node| Some((endpoint(content, node)?, self.away(node)?)))
-                .collect(),
-        };
-        let asked = known.nodes.iter().filter(|node| self.away(node).is_none());
-        let endpoints = endpoints(content, asked);
-        // Writing shows that it has become healthy; later it would only be in the way.
-        let report = if was_healthy {
-            etcd::glance_without(&endpoints, &away)?
-        } else {
-            etcd::examine_without(&endpoints, &away, &content.uuid.to_string())?
-        };
+        let mut report = report(content, &known, away)?;
+        // The etcd of a node that is shut down ends before the node does.
+        let away_or_leaving = |node: &NodeTimeline| away(node).or_else(|| leaving(node));
+        if !report.healthy && known.nodes.iter().any(|node| leaving(node).is_some()) {
+            report = self::report(content, &known, away_or_leaving)?;
+        }
         if report.healthy {
             self.server.membership.has_formed();
         }
@@ -153,13 +142,6 @@ impl Prober {
             self.record(Happening::Etcd(EtcdChanged { etcd }));
         }
         Ok(healthy)
-    }
-
-    /// The power that is wanted of a node that somebody stopped or paused, and that does not run.
-    fn away(&self, node: &NodeTimeline) -> Option<Power> {
-        let is_silent = matches!(node.power, Some(DomainState::Off | DomainState::Paused));
-        let wanted = self.server.wanted(node.index);
-        (is_silent && wanted != Power::On).then_some(wanted)
     }
 
     /// Which of these nodes are ready, by index.
@@ -225,6 +207,36 @@ fn has_files(content: &Content, stage: Stage, node: &NodeTimeline) -> bool {
     }
     let Some(has) = node.files.get(&stage) else { return node.has(stage) };
     stage == Stage::Rootfs || names.all(|(name, _)| has.contains_key(name))
+}
+
+/// How the cluster is without the nodes that are `away`.
+fn report(
+    content: &Content,
+    known: &Timeline,
+    away: impl Fn(&NodeTimeline) -> Option<Power>,
+) -> Result<Report> {
+    let absent = |node| Some((endpoint(content, node)?, away(node)?));
+    let nodes = known.nodes.iter().filter_map(absent).collect();
+    let absent = Away { lab: content.lab.to_string(), nodes };
+    let endpoints = endpoints(content, known.nodes.iter().filter(|node| away(node).is_none()));
+    // Writing shows that it has become healthy; later it would only be in the way.
+    if known.etcd.as_ref().is_some_and(|etcd| etcd.healthy) {
+        etcd::glance_without(&endpoints, &absent)
+    } else {
+        etcd::examine_without(&endpoints, &absent, &content.uuid.to_string())
+    }
+}
+
+/// The power that is wanted of a node that somebody stopped or paused, and that does not run.
+fn away(node: &NodeTimeline) -> Option<Power> {
+    let is_silent = matches!(node.power, Some(DomainState::Off | DomainState::Paused));
+    (is_silent && node.wanted != Power::On).then_some(node.wanted)
+}
+
+/// The same of a node that somebody stops and that still runs the boot of before.
+fn leaving(node: &NodeTimeline) -> Option<Power> {
+    let is_leaving = node.wanted != Power::On && node.has(Stage::Ready);
+    is_leaving.then_some(node.wanted)
 }
 
 fn is_off(node: &NodeTimeline) -> bool {

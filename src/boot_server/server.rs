@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use anyhow::Result;
 use tokio::sync::watch;
@@ -33,8 +33,6 @@ pub struct Server {
     /// Who has which address on an interface.
     pub(crate) neighbour: fn(IpAddr, Option<&str>) -> Neighbour,
     refused: Mutex<BTreeSet<(IpAddr, &'static str)>>,
-    /// The nodes that are not wanted to run.
-    wanted: Mutex<BTreeMap<u32, Power>>,
     /// Whether all who listen are to be sent away.
     closed: watch::Sender<bool>,
 }
@@ -68,7 +66,6 @@ impl Server {
             membership: Membership::open(&journal.with_file_name(CLUSTER_FILE)),
             neighbour: neighbour::look_up,
             refused: Mutex::default(),
-            wanted: Mutex::default(),
             closed: watch::Sender::new(false),
         })
     }
@@ -117,14 +114,8 @@ impl Server {
     }
 
     /// Notes which nodes are not wanted to run, as the marks of their domains say it.
-    pub fn set_wanted(&self, not_on: BTreeMap<u32, Power>) {
-        *self.wanted.lock().unwrap_or_else(PoisonError::into_inner) = not_on;
-    }
-
-    /// The power that is wanted of the node with this index.
-    pub(super) fn wanted(&self, index: u32) -> Power {
-        let wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
-        wanted.get(&index).copied().unwrap_or_default()
+    pub fn set_wanted(&self, not_on: &BTreeMap<u32, Power>) {
+        self.recorder.wanted(not_on);
     }
 
     /// The names of the nodes whose iPXE may wait for a key just now, where the lab is one in which it gets one.

@@ -9,6 +9,7 @@ use crate::boot_server::client::{Client, Heard};
 use crate::boot_server::message::{Message, Status};
 use crate::boot_server::recorder::event::{
     AddressFound, ClusterHealth, Event, Happening, NodeIdentity, PowerChanged, StageReached,
+    WantedChanged,
 };
 use crate::boot_server::recorder::now_ms;
 use crate::boot_server::recorder::timeline::NodeTimeline;
@@ -18,7 +19,7 @@ use crate::hypervisor::{Hypervisor, is_connection_lost};
 use crate::lab::Lab;
 use crate::output::{Format, sanitize};
 use crate::session::Session;
-use crate::status::{domain_word, no_lab};
+use crate::status::{domain_word, no_lab, power_word};
 use crate::units::human_bytes;
 
 /// Prints what is known now, and with `--follow` each change.
@@ -116,6 +117,9 @@ impl<'a> Teller<'a> {
                 let boots = if *new_boot { ", boots" } else { "" };
                 format!("{}: {}{boots}", name(*node), domain_word(Some(*power)))
             }
+            Happening::Wanted(WantedChanged { node, wanted }) => {
+                format!("{}: wanted {}", name(*node), wanted.name())
+            }
             Happening::Address(AddressFound { node, ip }) => format!("{}: has {ip}", name(*node)),
             Happening::Etcd(change) => change.etcd.summary(),
             Happening::Nodes(change) => format!("the lab has {} nodes", change.nodes.len()),
@@ -128,7 +132,7 @@ impl<'a> Teller<'a> {
 fn known(status: &Status) -> Vec<String> {
     let at = clock(now_ms());
     let node = |node: &NodeTimeline| {
-        let power = node.power.map_or("not seen yet", |power| domain_word(Some(power)));
+        let power = node.power.map_or("not seen yet", |it| power_word(Some(it), node.wanted));
         let stage = node.stage().map(|stage| format!(", {}", stage.name())).unwrap_or_default();
         let ip = node.ip.map(|ip| format!(", {ip}")).unwrap_or_default();
         format!("{at}  {}: {power}{stage}{ip}", sanitize(&node.name))

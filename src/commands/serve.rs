@@ -44,10 +44,14 @@ pub(super) fn run(session: &Session, args: &ServeArgs) -> Result<()> {
         server.host_was_off();
     }
     // Who starts us lets the nodes run as soon as we answer, and that must not be missed.
-    if let Ok(first) = news.recv_timeout(FIRST_LOOK) {
+    while let Ok(first) = news.recv_timeout(FIRST_LOOK) {
+        let more_follows = matches!(first, DomainNews::Wanted(_));
         take_in(&server, first);
-        knocker.look();
+        if !more_follows {
+            break;
+        }
     }
+    knocker.look();
     follow(Arc::clone(&server), news, knocker);
     let insight = Arc::new(HostInsight::new(uri, server.content().uuid));
     boot_server::serve(server, discovery, address, state.folder(), insight)
@@ -87,7 +91,7 @@ fn take_in(server: &Server, news: DomainNews) {
             let at = at.duration_since(UNIX_EPOCH).unwrap_or_default();
             server.domain(&name, change, u64::try_from(at.as_millis()).unwrap_or(u64::MAX));
         }
-        DomainNews::Wanted(not_on) => server.set_wanted(not_on),
+        DomainNews::Wanted(not_on) => server.set_wanted(&not_on),
         DomainNews::Silence => {}
     }
 }

@@ -1,7 +1,6 @@
 //! `virtlab status --watch`: the table of a lab's nodes, live. It listens to the boot server, which knows all that
 //! happens.
 
-use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::{Duration, Instant};
 
@@ -10,13 +9,12 @@ use anyhow::{Result, bail};
 use super::node_table::{HEADS, row};
 use crate::boot_server::client::{Client, Heard};
 use crate::boot_server::message::Message;
-use crate::boot_server::recorder::event::{ClusterHealth, Happening};
+use crate::boot_server::recorder::event::ClusterHealth;
 use crate::boot_server::recorder::timeline::{NodeTimeline, Timeline};
 use crate::boot_server::stage::Stage;
 use crate::error::hinted;
 use crate::hypervisor::{Found, Hypervisor, is_connection_lost};
 use crate::lab::Lab;
-use crate::lab::metadata::Power;
 use crate::lab::plan::DomainState;
 use crate::output::raw_terminal::{RawTerminal, Typed};
 use crate::output::screen::{Line, Screen, wrapped};
@@ -36,8 +34,7 @@ pub(super) fn run(session: &Session, hypervisor: &Hypervisor, found: &Found) -> 
     }
     session.catch_signals()?;
     let heard = Client::new(lab)?.listen()?;
-    let wanted = wanted(found);
-    let mut view = View { lab, known: None, wanted, may_differ: false, silent: false, heard };
+    let mut view = View { lab, known: None, silent: false, heard };
     let screen = Screen::enter()?;
     let gone = watch(session, hypervisor, &mut view, &screen);
     drop(screen);
@@ -57,16 +54,6 @@ fn watch(
     let (mut drawn, mut looked) = (None, Instant::now());
     while !session.is_interrupted() {
         let news = view.listen()?;
-        if std::mem::take(&mut view.may_differ) {
-            match hypervisor.observe() {
-                Ok(inventory) => {
-                    let found = inventory.labs.get(&view.lab.uuid);
-                    view.wanted = found.map(wanted).unwrap_or_default();
-                }
-                Err(error) if !is_connection_lost(&error) => return Err(error),
-                Err(_) => view.may_differ = true,
-            }
-        }
         let size = Size::of(std::io::stdout());
         if news || drawn != Some(size) {
             screen.draw(&view.lines(size), size)?;
@@ -94,10 +81,6 @@ fn watch(
 struct View<'a> {
     lab: &'a Lab,
     known: Option<Timeline>,
-    /// The power that is wanted of the nodes, which only libvirt knows.
-    wanted: BTreeMap<u32, Power>,
-    /// What is wanted may be something else since libvirt was asked.
-    may_differ: bool,
     silent: bool,
     heard: Receiver<Heard>,
 }
@@ -115,14 +98,6 @@ impl View<'_> {
             let silent = matches!(heard, Heard::Silence);
             news |= !silent || silent != self.silent;
             self.silent = silent;
-            // It is written before the power changes.
-            self.may_differ |= match &heard {
-                Heard::Message(Message::Snapshot(_)) => true,
-                Heard::Message(Message::Change(event)) => {
-                    matches!(event.what, Happening::Power(_) | Happening::Nodes(_))
-                }
-                Heard::Silence => false,
-            };
             match (heard, &mut self.known) {
                 (Heard::Message(Message::Snapshot(status)), known) => {
                     *known = Some(status.timeline);
@@ -136,18 +111,12 @@ impl View<'_> {
     fn lines(&self, size: Size) -> Vec<Line> {
         let silence = format!("the boot server at {} does not answer", self.lab.boot_url());
         let silence = self.silent.then_some(silence.as_str());
-        lines(self.lab.name.as_str(), self.known.as_ref(), &self.wanted, silence, size)
+        lines(self.lab.name.as_str(), self.known.as_ref(), silence, size)
     }
 }
 
 /// A head, the table, and what is wrong; the nodes that have no room are counted.
-fn lines(
-    lab: &str,
-    known: Option<&Timeline>,
-    wanted: &BTreeMap<u32, Power>,
-    silence: Option<&str>,
-    size: Size,
-) -> Vec<Line> {
+fn lines(lab: &str, known: Option<&Timeline>, silence: Option<&str>, size: Size) -> Vec<Line> {
     let plain = |text: String| Line { text: sanitize(&text), bold: false };
     let Some(known) = known else {
         let text = silence.unwrap_or("asking the boot server …");
@@ -170,8 +139,7 @@ fn lines(
     let shown = behind::in_room(known.nodes.iter().collect(), room);
     let mut table = Table::new(&HEADS);
     for node in shown.nodes {
-        let wanted = wanted.get(&node.index).copied().unwrap_or_default();
-        table.row(row(&node.name, node.ip, state(node, wanted), |stage| node.seconds_to(stage)));
+        table.row(row(&node.name, node.ip, state(node), |stage| node.seconds_to(stage)));
     }
     let table = anstream::adapter::strip_str(&table.to_string()).to_string();
     let rows = table.lines().enumerate();
@@ -188,19 +156,14 @@ fn is_ready(node: &NodeTimeline) -> bool {
 }
 
 /// The word for a node, the same as `status` has for it.
-fn state(node: &NodeTimeline, wanted: Power) -> &'static str {
+fn state(node: &NodeTimeline) -> &'static str {
     match (node.power, node.stage()) {
         (Some(DomainState::Off | DomainState::Paused), _) | (Some(_), None) => {
-            power_word(node.power, wanted)
+            power_word(node.power, node.wanted)
         }
         (_, Some(stage)) => stage.name(),
         (None, None) => "-",
     }
-}
-
-/// The power that is wanted of each node.
-fn wanted(found: &Found) -> BTreeMap<u32, Power> {
-    found.lab.nodes().iter().map(|node| (node.index, found.wanted(node.index))).collect()
 }
 
 /// `q` and Ctrl-C, which is a key as others on a raw terminal.
@@ -213,7 +176,10 @@ const SECOND_LOOK: Duration = Duration::from_secs(2);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::boot_server::recorder::event::{Event, NodeIdentity, PowerChanged, StageReached};
+    use crate::boot_server::recorder::event::{
+        Event, Happening, NodeIdentity, PowerChanged, StageReached, WantedChanged,
+    };
+    use crate::lab::metadata::Power;
 
     fn lab(nodes: u8) -> Timeline {
         let node = |index: u8| NodeIdentity {
@@ -239,8 +205,7 @@ mod tests {
     }
 
     fn shown(known: &Timeline, silence: Option<&str>, rows: usize) -> String {
-        let stopped = BTreeMap::from([(1, Power::Off)]);
-        let lines = lines("demo", Some(known), &stopped, silence, Size { rows, columns: 80 });
+        let lines = lines("demo", Some(known), silence, Size { rows, columns: 80 });
         let fits = |line: &Line| line.text.chars().count() <= 80;
         assert!(lines.len() <= rows && lines.iter().all(fits), "{lines:#?}");
         lines.into_iter().map(|line| line.text).collect::<Vec<_>>().join("\n")
@@ -283,6 +248,9 @@ mod tests {
             let off = PowerChanged { node, power: DomainState::Off, new_boot: false };
             known.apply(&Event { id: 1, at_ms: 1, what: Happening::Power(off) });
         }
+        // Also one that was off already.
+        let stopped = Happening::Wanted(WantedChanged { node: 1, wanted: Power::Off });
+        known.apply(&Event { id: 1, at_ms: 1, what: stopped });
         insta::assert_snapshot!(shown(&known, None, 8), @"
         demo: 0 of 2 nodes ready (q leaves)
         NODE    IP             STATE    SCRIPT  KERNEL  INITRD  CONFIG  READY

@@ -22,8 +22,8 @@ use crate::lab::plan::{DomainChange, DomainState};
 pub enum DomainNews {
     /// All domains of the lab as they are now, by their index; a missing one is not there.
     All(BTreeMap<u32, DomainState>),
-    /// The nodes of the lab that are not wanted to run, as their marks say it, by their index; at first all are. It comes
-    /// before what happens to them.
+    /// The nodes of the lab that are not wanted to run, as their marks say it, by their index. It comes first, and before
+    /// what happens to them.
     Wanted(BTreeMap<u32, Power>),
     /// Something happened to a domain, which need not be the lab's.
     One {
@@ -43,7 +43,7 @@ pub enum DomainNews {
 pub fn watch_domains(uri: Option<String>, lab: Uuid) -> Receiver<DomainNews> {
     let (news, receiver) = mpsc::channel();
     thread::spawn(move || {
-        let (mut known_problem, mut wanted) = (None, BTreeMap::new());
+        let (mut known_problem, mut wanted) = (None, None);
         loop {
             let opened = Hypervisor::open(uri.as_deref());
             let watched = opened.and_then(|hypervisor| watch(&hypervisor, lab, &news, &mut wanted));
@@ -67,7 +67,7 @@ fn watch(
     hypervisor: &Hypervisor,
     lab: Uuid,
     news: &Sender<DomainNews>,
-    wanted: &mut BTreeMap<u32, Power>,
+    wanted: &mut Option<BTreeMap<u32, Power>>,
 ) -> Result<()> {
     // This very connection: the one that takes its place would not have been asked for events.
     let connection = hypervisor.connection()?;
@@ -93,8 +93,10 @@ fn watch(
         }
         let told = match events.recv_timeout(CHECK) {
             Ok((event, at)) => {
-                let mut now = wanted.clone();
-                if matches!(event.kind, EventKind::Stopped | EventKind::Suspended)
+                let mut now = wanted.clone().unwrap_or_default();
+                // A mark is written before the power changes, but its event may be told after that.
+                let may_differ = [EventKind::Marked, EventKind::Stopped, EventKind::Suspended];
+                if may_differ.contains(&event.kind)
                     && let Some((node, power)) = hypervisor.wanted_power(&event.name, lab)?
                 {
                     now.remove(&node);
@@ -156,13 +158,13 @@ fn not_on(found: &Found) -> BTreeMap<u32, Power> {
 /// Tells which nodes are not wanted to run, if that is news.
 fn tell_wanted(
     news: &Sender<DomainNews>,
-    known: &mut BTreeMap<u32, Power>,
+    known: &mut Option<BTreeMap<u32, Power>>,
     now: BTreeMap<u32, Power>,
 ) -> Result<(), SendError<DomainNews>> {
-    if *known == now {
+    if known.as_ref() == Some(&now) {
         return Ok(());
     }
-    known.clone_from(&now);
+    *known = Some(now.clone());
     news.send(DomainNews::Wanted(now))
 }
 
@@ -179,6 +181,7 @@ impl Hypervisor {
             EventKind::Suspended => DomainChange::Is(DomainState::Paused),
             EventKind::Stopped => DomainChange::Is(DomainState::Off),
             EventKind::Reset => DomainChange::Reset,
+            EventKind::Marked => return Ok(None),
         };
         Ok(Some(DomainNews::One { name, change, at }))
     }

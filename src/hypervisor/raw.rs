@@ -153,6 +153,8 @@ pub(super) enum EventKind {
     Resumed,
     Stopped,
     Reset,
+    /// Its metadata changed, which may be those of anybody.
+    Marked,
 }
 
 /// Events are told until this is dropped.
@@ -178,6 +180,10 @@ pub(super) fn watch_domains(
     };
     watch.register(sys::VIR_DOMAIN_EVENT_ID_LIFECYCLE, lifecycle, &teller)?;
     watch.register(sys::VIR_DOMAIN_EVENT_ID_REBOOT, on_reboot, &teller)?;
+    // SAFETY: as above, with the type of `on_metadata`.
+    let metadata =
+        unsafe { mem::transmute::<Metadata, unsafe extern "C" fn(_, _, *mut c_void)>(on_metadata) };
+    watch.register(sys::VIR_DOMAIN_EVENT_ID_METADATA_CHANGE, metadata, &teller)?;
     Ok(watch)
 }
 
@@ -251,6 +257,22 @@ unsafe extern "C" fn on_reboot(
 ) {
     // SAFETY: libvirt calls with a domain and with what was registered.
     unsafe { deliver(domain, EventKind::Reset, opaque) };
+}
+
+type Metadata =
+    unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, c_int, *const c_char, *mut c_void);
+
+unsafe extern "C" fn on_metadata(
+    _connection: sys::virConnectPtr,
+    domain: sys::virDomainPtr,
+    kind: c_int,
+    _namespace: *const c_char,
+    opaque: *mut c_void,
+) {
+    if kind == sys::VIR_DOMAIN_METADATA_ELEMENT.cast_signed() {
+        // SAFETY: libvirt calls with a domain and with what was registered.
+        unsafe { deliver(domain, EventKind::Marked, opaque) };
+    }
 }
 
 /// # Safety

@@ -48,6 +48,17 @@ pub enum Power {
     Paused,
 }
 
+impl Power {
+    /// The word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::On => "on",
+            Self::Off => "off",
+            Self::Paused => "paused",
+        }
+    }
+}
+
 impl Mark {
     /// The mark of the lab's network.
     pub fn of_lab(lab: &Lab) -> Self {

@@ -101,6 +101,7 @@ function apply(event) {
     node.power = event.power;
     if (event.new_boot) node.stages = {};
   }
+  if (event.wanted) node.wanted = event.wanted;
   if (event.ip) node.ip = event.ip;
 }
 
@@ -126,8 +127,7 @@ function stateOf(node) {
   const looked = lab.look?.nodes.find((it) => it.index === node.index);
   const isNew = looked && lab.look.at_ms > Math.max(0, ...times);
   if (isNew && looked.state === "missing") return ["missing", "bad"];
-  if (isNew && looked.state === "stopped") return ["stopped", "calm"];
-  if (node.power === "off") return ["off", "bad"];
+  if (node.power === "off") return node.wanted === "off" ? ["stopped", "calm"] : ["off", "bad"];
   if (node.power === "paused") return ["paused", "calm"];
   if (isNew && looked.state === "cut off") return ["cut off", "bad"];
   if (node.stages.ready) return isNew && !looked.ready ? ["not ready", "bad"] : ["ready", "good"];
@@ -156,6 +156,7 @@ function sentence(event) {
     return `${name}: ${event.stage}${file}${event.bytes ? `, ${bytesOf(event.bytes)}` : ""}`;
   }
   if (event.power) return `${name}: ${event.power}${event.new_boot ? ", boots" : ""}`;
+  if (event.wanted) return `${name}: wanted ${event.wanted}`;
   if (event.ip) return `${name}: has ${event.ip}`;
   if (event.etcd) return etcdSentence(event.etcd);
   return event.nodes ? `the lab has ${event.nodes.length} nodes` : "";

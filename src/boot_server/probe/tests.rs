@@ -174,17 +174,23 @@ fn who_was_stopped_is_told_and_a_node_that_went_off_by_itself_is_none_of_them() 
         "{by_itself}"
     );
 
-    server.set_wanted(BTreeMap::from([(1, Power::Off)]));
+    server.set_wanted(&BTreeMap::from([(1, Power::Off)]));
     prober.round();
     let stopped = "etcd: not healthy: no member is left: `demo-1` is stopped; `virtlab start demo` forms a new cluster";
     assert_eq!(told(&prober).as_deref(), Some(stopped));
 
-    // It runs, whatever was wanted of it.
-    prober.record(Happening::Power(PowerChanged {
-        node: 1,
-        power: DomainState::Running,
-        new_boot: false,
-    }));
+    // It boots, whatever was wanted of it.
+    let running = PowerChanged { node: 1, power: DomainState::Running, new_boot: true };
+    prober.record(Happening::Power(running));
+    prober.round();
+    assert_eq!(told(&prober).as_ref(), Some(&by_itself));
+
+    // It is ready, and then it is shut down: its etcd ends first.
+    server.set_wanted(&BTreeMap::new());
+    prober.record(got(Stage::Ready, None).what);
     prober.round();
     assert_eq!(told(&prober), Some(by_itself));
+    server.set_wanted(&BTreeMap::from([(1, Power::Off)]));
+    prober.round();
+    assert_eq!(told(&prober).as_deref(), Some(stopped));
 }

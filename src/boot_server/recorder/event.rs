@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::boot_server::stage::Stage;
 use crate::cluster::etcd::{AwayNode, away};
+use crate::lab::metadata::Power;
 use crate::lab::plan::DomainState;
 use crate::lab::{MacAddr, Node};
 
@@ -31,6 +32,8 @@ pub enum Happening {
     Stage(StageReached),
     /// A node's domain was started, paused, resumed or stopped.
     Power(PowerChanged),
+    /// Another power is wanted of a node: somebody starts, stops or pauses it.
+    Wanted(WantedChanged),
     /// Somebody else's DHCP server gave a node an address.
     Address(AddressFound),
     /// The etcd cluster became healthy, ceased to be, or has another leader.
@@ -67,6 +70,15 @@ pub struct PowerChanged {
     /// It begins to boot with this, and has lost what it had reached.
     #[serde(default)]
     pub new_boot: bool,
+}
+
+/// Another power is wanted of a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WantedChanged {
+    /// The node's index.
+    pub node: u32,
+    /// The power that is wanted of it.
+    pub wanted: Power,
 }
 
 /// Where a node is.
@@ -162,6 +174,7 @@ mod tests {
             }),
             Happening::Stage(StageReached::unasked(2, Stage::PowerOn)),
             Happening::Power(PowerChanged { node: 1, power: DomainState::Paused, new_boot: true }),
+            Happening::Wanted(WantedChanged { node: 1, wanted: Power::Off }),
             Happening::Address(AddressFound { node: 3, ip: "10.0.0.9".parse().unwrap() }),
             Happening::Etcd(EtcdChanged {
                 etcd: ClusterHealth {
@@ -185,6 +198,7 @@ mod tests {
             r#"{"id":7,"at_ms":9,"node":1,"stage":"initrd","file":"initrd","from":"10.0.0.2","bytes":5}"#,
             r#"{"id":7,"at_ms":9,"node":2,"stage":"power-on","bytes":0}"#,
             r#"{"id":7,"at_ms":9,"node":1,"power":"paused","new_boot":true}"#,
+            r#"{"id":7,"at_ms":9,"node":1,"wanted":"off"}"#,
             r#"{"id":7,"at_ms":9,"node":3,"ip":"10.0.0.9"}"#,
             r#"{"id":7,"at_ms":9,"etcd":{"healthy":false,"members":2,"leader":null,"problems":["x"]}}"#,
             r#"{"id":7,"at_ms":9,"nodes":[{"index":1,"name":"demo-1","mac":"52:54:00:12:34:01","ip":null}]}"#,

@@ -5,7 +5,7 @@ pub mod event;
 mod journal;
 pub mod timeline;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -13,9 +13,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::Result;
 use tokio::sync::watch;
 
-use self::event::{Event, Happening, NodeIdentity, NodesChanged};
+use self::event::{Event, Happening, NodeIdentity, NodesChanged, WantedChanged};
 use self::journal::{Checkpoint, Journal, Kept};
 use self::timeline::Timeline;
+use crate::lab::metadata::Power;
 use crate::lab::plan::DomainChange;
 
 /// Records what happens to a lab.
@@ -65,6 +66,16 @@ impl Recorder {
     pub(super) fn domain(&self, node: u32, change: DomainChange, at_ms: u64) {
         self.record_all(at_ms, |timeline| {
             timeline.node(node).map(|node| node.follow(change, at_ms)).unwrap_or_default()
+        });
+    }
+
+    /// Notes which nodes are not wanted to run; all others are.
+    pub(super) fn wanted(&self, not_on: &BTreeMap<u32, Power>) {
+        let wanted = |index: u32| not_on.get(&index).copied().unwrap_or_default();
+        self.record_all(now_ms(), |timeline| {
+            let changed = timeline.nodes.iter().filter(|node| node.wanted != wanted(node.index));
+            let change = changed.map(|node| (node.index, wanted(node.index)));
+            change.map(|(node, wanted)| Happening::Wanted(WantedChanged { node, wanted })).collect()
         });
     }
 

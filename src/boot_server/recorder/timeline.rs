@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::event::{ClusterHealth, Event, Happening, NodeIdentity, PowerChanged, StageReached};
 use crate::boot_server::stage::Stage;
 use crate::lab::MacAddr;
+use crate::lab::metadata::Power;
 use crate::lab::plan::{DomainChange, DomainState};
 
 /// What is known of a lab.
@@ -34,6 +35,9 @@ pub struct NodeTimeline {
     /// What its domain is; `None` if libvirt did not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub power: Option<DomainState>,
+    /// The power that is wanted of it.
+    #[serde(default)]
+    pub wanted: Power,
     /// The stages that it reached.
     pub stages: BTreeMap<Stage, Reached>,
     /// How much it has of each file that belongs to a stage, in bytes.
@@ -83,6 +87,11 @@ impl Timeline {
                     node.change_power(change);
                 }
             }
+            Happening::Wanted(change) => {
+                if let Some(node) = self.node_mut(change.node) {
+                    node.wanted = change.wanted;
+                }
+            }
             Happening::Address(found) => {
                 if let Some(node) = self.node_mut(found.node) {
                     node.ip = Some(found.ip);
@@ -111,6 +120,7 @@ impl NodeTimeline {
             mac: node.mac,
             ip: node.ip,
             power: None,
+            wanted: Power::On,
             stages: BTreeMap::new(),
             files: BTreeMap::new(),
         }
