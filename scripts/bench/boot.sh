@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # From power-on to the running kernel: virtlab's network beside a stock libvirt network, same guest,
-# in turn, in one sandbox. Run by `make bench`.
+# in turn, in one sandbox. Run by `make bench`. `boot.sh --picture FILE` draws a boot in each instead.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 readonly virtlab=$(scripts/target-dir.sh)/release/virtlab image=$PWD/scripts/bench/micro-loud.toml runs=${RUNS:-3}
@@ -28,12 +28,32 @@ one() {
     "$virtlab" -q destroy "$name"
 }
 
+# A boot of each until its etcd is healthy; the one that is done does not take the other's time.
+picture() {
+    local lab=(--nodes 1 --memory 512MiB --image micro --virt-type qemu)
+    "$virtlab" -q create stock "${lab[@]}" --template-dir scripts/bench/stock --no-knock
+    "$virtlab" -q pause stock
+    "$virtlab" -q create virtlab "${lab[@]}"
+    "$virtlab" -q resume stock
+    "$virtlab" timeline stock --beside virtlab --svg "$1"
+    "$virtlab" -q destroy stock virtlab
+}
+
 hundredths() { printf '%d.%02d' $(($1 / 100)) $(($1 % 100)); }
 
 if [ "${1-}" != --inside ]; then
     cargo build --quiet --locked --release
+    if [ "${1-}" = --picture ]; then
+        "$virtlab" --quiet image build micro
+        file=$(realpath "${2:?the file to draw into}")
+        exec scripts/sandbox.sh "$PWD/scripts/bench/boot.sh" --inside "$file"
+    fi
     "$virtlab" --quiet image build "$image"
     exec scripts/sandbox.sh "$0" --inside
+fi
+if [ "${2-}" ]; then
+    picture "$2"
+    exit
 fi
 echo "seconds from \`virsh start\` to the kernel's first line and to init's first line"
 printf '%-8s %8s %8s\n' network kernel init

@@ -37,6 +37,10 @@ pub struct TimelineArgs {
     #[arg(value_name = "LAB", default_value = "lab", env = "VIRTLAB_LAB")]
     pub lab: LabName,
 
+    /// Show the boots of this lab below, in the same seconds; may be given more than once
+    #[arg(long, value_name = "LAB")]
+    pub beside: Vec<LabName>,
+
     /// Draw it into this file as well, as SVG
     #[arg(long, value_name = "FILE")]
     pub svg: Option<PathBuf>,

@@ -12,7 +12,8 @@ use crate::boot_server::stage::Stage;
 use crate::cli::looking::TimelineArgs;
 use crate::error::hinted;
 use crate::files;
-use crate::lab::Lab;
+use crate::hypervisor::Inventory;
+use crate::lab::{Lab, LabName};
 use crate::output::terminal::Size;
 use crate::output::{self, Format};
 use crate::session::Session;
@@ -27,28 +28,28 @@ pub(super) fn run(session: &Session, args: &TimelineArgs) -> Result<()> {
     }
     let hypervisor = session.hypervisor()?;
     let inventory = session.observe(&hypervisor)?;
-    let Some(found) = inventory.lab(&args.lab) else { return Err(no_lab(&inventory, &args.lab)) };
-    let lab = &found.lab;
-    let Known { timeline, as_of_ms, source } = known(session, lab)?;
-    let waterfall = Waterfall::new(lab.name.as_str(), &timeline.nodes, &found.domains, as_of_ms);
+    let shown = |name: &LabName| Shown::of(session, &inventory, name);
+    let lab = shown(&args.lab)?;
+    let beside: Vec<Shown> = args.beside.iter().map(shown).collect::<Result<_>>()?;
+    let waterfall = Waterfall {
+        beside: beside.iter().map(|lab| lab.waterfall.clone()).collect(),
+        ..lab.waterfall.clone()
+    };
     if let Some(path) = &args.svg {
         let context = || format!("writing `{}` (--svg)", path.display());
         fs::write(path, waterfall.to_svg()?).with_context(context)?;
     }
     let document = Document {
         schema_version: SCHEMA_VERSION,
-        name: &waterfall.lab,
-        source,
-        as_of_ms,
-        slowest: waterfall.slowest(),
-        nodes: waterfall.bars.iter().map(Node::of).collect(),
+        lab: Boots::of(&lab),
+        beside: beside.iter().map(Boots::of).collect(),
     };
     print(session, &waterfall, &document)
 }
 
 fn print(session: &Session, waterfall: &Waterfall, document: &Document) -> Result<()> {
     let printer = session.printer;
-    let names: Vec<&str> = waterfall.bars.iter().map(|bar| bar.name.as_str()).collect();
+    let names: Vec<&str> = waterfall.all_bars().map(|bar| bar.name.as_str()).collect();
     printer.document(document, &names, || {
         let letters = if output::is_utf8_locale() { Letters::Unicode } else { Letters::Ascii };
         waterfall.to_text(Size::of(std::io::stdout()).columns, letters)
@@ -59,11 +60,20 @@ fn print(session: &Session, waterfall: &Waterfall, document: &Document) -> Resul
     Ok(())
 }
 
-/// What is known of the boots, until when, and from whom.
-struct Known {
-    timeline: Timeline,
+/// The boots of a lab, until when they are known, and from whom.
+struct Shown {
+    waterfall: Waterfall,
     as_of_ms: u64,
     source: Source,
+}
+
+impl Shown {
+    fn of(session: &Session, inventory: &Inventory, name: &LabName) -> Result<Self> {
+        let Some(found) = inventory.lab(name) else { return Err(no_lab(inventory, name)) };
+        let (timeline, as_of_ms, source) = known(session, &found.lab)?;
+        let waterfall = Waterfall::new(name.as_str(), &timeline.nodes, &found.domains, as_of_ms);
+        Ok(Self { waterfall, as_of_ms, source })
+    }
 }
 
 #[derive(Clone, Copy, Serialize)]
@@ -74,10 +84,9 @@ enum Source {
 }
 
 /// Asks the boot server, or reads its journal where it does not answer.
-fn known(session: &Session, lab: &Lab) -> Result<Known> {
+fn known(session: &Session, lab: &Lab) -> Result<(Timeline, u64, Source)> {
     if let Some(status) = Client::new(lab)?.status() {
-        let timeline = status.timeline;
-        return Ok(Known { timeline, as_of_ms: now_ms(), source: Source::BootServer });
+        return Ok((status.timeline, now_ms(), Source::BootServer));
     }
     let silent = format!("the boot server at {} does not answer", lab.boot_url());
     let back = format!("`virtlab create {}` brings it back", lab.name);
@@ -88,13 +97,21 @@ fn known(session: &Session, lab: &Lab) -> Result<Known> {
     session.printer.warn(format!("{silent}; this is what it wrote down; {back}"));
     let times = timeline.nodes.iter().flat_map(|node| node.stages.values());
     let as_of_ms = times.map(|reached| reached.at_ms).max().unwrap_or(0);
-    Ok(Known { timeline, as_of_ms, source: Source::Journal })
+    Ok((timeline, as_of_ms, Source::Journal))
 }
 
 /// What `-o json` prints.
 #[derive(Serialize)]
 struct Document<'a> {
     schema_version: u32,
+    #[serde(flatten)]
+    lab: Boots<'a>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    beside: Vec<Boots<'a>>,
+}
+
+#[derive(Serialize)]
+struct Boots<'a> {
     name: &'a str,
     source: Source,
     /// Until when things are known, in milliseconds since the epoch.
@@ -102,6 +119,19 @@ struct Document<'a> {
     /// The stage that takes longest on the average.
     slowest: Option<Stage>,
     nodes: Vec<Node<'a>>,
+}
+
+impl<'a> Boots<'a> {
+    fn of(shown: &'a Shown) -> Self {
+        let Shown { waterfall, as_of_ms, source } = shown;
+        Self {
+            name: &waterfall.lab,
+            source: *source,
+            as_of_ms: *as_of_ms,
+            slowest: waterfall.slowest(),
+            nodes: waterfall.bars.iter().map(Node::of).collect(),
+        }
+    }
 }
 
 #[derive(Serialize)]

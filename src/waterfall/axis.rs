@@ -16,9 +16,9 @@ impl Axis {
     /// An axis on which every stage that was reached has its place. A node that is stuck for hours does not make the others'
     /// bars invisible: its bar leaves the axis.
     pub(super) fn new(waterfall: &Waterfall, width: f64) -> Self {
-        let bars = &waterfall.bars;
-        let closed = bars.iter().map(super::Bar::closed_ms).max().unwrap_or(0);
-        let open = bars.iter().filter_map(|bar| bar.open_ms).max().unwrap_or(0);
+        let bars = waterfall.all_bars();
+        let closed = bars.clone().map(super::Bar::closed_ms).max().unwrap_or(0);
+        let open = bars.filter_map(|bar| bar.open_ms).max().unwrap_or(0);
         let most_open = (OPEN_FACTOR * closed).max(LEAST_OPEN_MS);
         Self { end_ms: closed.max(open.min(most_open)).max(1), width }
     }

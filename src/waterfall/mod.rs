@@ -21,6 +21,8 @@ pub(crate) struct Waterfall {
     pub(crate) lab: String,
     /// In the order of their index.
     pub(crate) bars: Vec<Bar>,
+    /// Other labs, whose bars are below.
+    pub(crate) beside: Vec<Waterfall>,
 }
 
 /// The last boot of a node. Times count from its own power-on.
@@ -65,7 +67,27 @@ impl Waterfall {
         now_ms: u64,
     ) -> Self {
         let bar = |node: &NodeTimeline| Bar::new(node, domains.get(&node.index).copied(), now_ms);
-        Self { lab: lab.to_owned(), bars: nodes.iter().map(bar).collect() }
+        Self { lab: lab.to_owned(), bars: nodes.iter().map(bar).collect(), beside: Vec::new() }
+    }
+
+    /// The bars of all labs, in the order in which they are shown.
+    pub(crate) fn all_bars(&self) -> impl Iterator<Item = &Bar> + Clone {
+        self.bars.iter().chain(self.beside.iter().flat_map(|lab| &lab.bars))
+    }
+
+    /// `Last boot of demo`, with all labs.
+    fn title(&self) -> String {
+        let labs: Vec<&str> = self.labs().map(|lab| lab.lab.as_str()).collect();
+        match labs[..] {
+            [ref before @ .., last] if !before.is_empty() => {
+                format!("Last boots of {} and {last}", before.join(", "))
+            }
+            _ => format!("Last boot of {}", self.lab),
+        }
+    }
+
+    fn labs(&self) -> impl Iterator<Item = &Self> {
+        std::iter::once(self).chain(&self.beside)
     }
 
     /// The stage that takes longest on the average of the nodes that reached it, the first one of several.
@@ -78,7 +100,7 @@ impl Waterfall {
     }
 
     fn lengths_ms(&self, stage: Stage) -> impl Iterator<Item = u64> + Clone {
-        let spans = self.bars.iter().flat_map(|bar| &bar.spans);
+        let spans = self.all_bars().flat_map(|bar| &bar.spans);
         spans.filter(move |span| span.stage == stage).map(Span::length_ms)
     }
 
@@ -88,8 +110,21 @@ impl Waterfall {
         Stage::ALL.into_iter().filter(has).collect()
     }
 
-    /// How the nodes are and what took longest, in one line.
+    /// How the nodes are, of each lab, and what took longest, in one line.
     pub(crate) fn summary(&self) -> String {
+        if self.beside.is_empty() {
+            let slowest = self.slowest().map(|stage| {
+                let lengths = range(self.lengths_ms(stage)).unwrap_or_default();
+                format!("; slowest: {}, {lengths}", stage.name())
+            });
+            return self.states() + &slowest.unwrap_or_default();
+        }
+        let labs: Vec<String> =
+            self.labs().map(|lab| format!("{}: {}", lab.lab, lab.states())).collect();
+        labs.join("; ")
+    }
+
+    fn states(&self) -> String {
         let mut counts: BTreeMap<State, usize> = BTreeMap::new();
         for bar in &self.bars {
             *counts.entry(bar.state).or_default() += 1;
@@ -100,14 +135,11 @@ impl Waterfall {
             (State::Ready, Some(ready)) => format!("{count} ready after {ready}"),
             _ => format!("{count} {}", state.name()),
         });
-        let states = states.collect::<Vec<_>>().join(", ");
-        let Some(slowest) = self.slowest() else { return states };
-        let lengths = range(self.lengths_ms(slowest)).unwrap_or_default();
-        format!("{states}; slowest: {}, {lengths}", slowest.name())
+        states.collect::<Vec<_>>().join(", ")
     }
 
     fn is_open(&self) -> bool {
-        self.bars.iter().any(|bar| bar.open_ms.is_some())
+        self.all_bars().any(|bar| bar.open_ms.is_some())
     }
 }
 

@@ -20,11 +20,12 @@ impl Waterfall {
     }
 
     fn drawing(&self) -> Drawing {
-        let names = self.bars.iter().map(|bar| svg::fitting(&bar.name, NAME_LENGTH));
+        let names = self.all_bars().map(|bar| svg::fitting(&bar.name, NAME_LENGTH));
         let longest = names.clone().map(|name| name.chars().count()).max().unwrap_or(0);
         let left = MARGIN + i32::try_from(longest).unwrap_or(0) * NAME_CHARACTER + NAME_GAP;
-        let row_height = if self.bars.len() > MANY { LOW_ROW } else { HIGH_ROW };
-        let count = i32::try_from(self.bars.len()).unwrap_or(0);
+        let bars = self.all_bars().count();
+        let row_height = if bars > MANY { LOW_ROW } else { HIGH_ROW };
+        let count = i32::try_from(bars).unwrap_or(0);
         let bottom = TOP + count * row_height + ROWS_GAP;
         let axis = Axis::new(self, f64::from(RIGHT - left));
         let tick = |(at, label): (f64, String)| Tick { at: px(f64::from(left) + at), label };
@@ -41,11 +42,11 @@ impl Waterfall {
             bottom,
             bar_height: row_height * 3 / 5,
             columns: COLUMNS,
-            title: svg::fitting(&format!("Last boot of {}", self.lab), TITLE_LENGTH),
+            title: svg::fitting(&self.title(), TITLE_LENGTH),
             subtitle: svg::fitting(&self.summary(), SUBTITLE_LENGTH),
             summary: self.summary(),
             ticks: axis.ticks(tick_room).into_iter().map(tick).collect(),
-            rows: (0..).zip(self.bars.iter().zip(names)).map(row).collect(),
+            rows: (0..).zip(self.all_bars().zip(names)).map(row).collect(),
             legend: self.drawn_legend(),
         }
     }

@@ -48,6 +48,16 @@ fn mixed() -> Waterfall {
     waterfall(&boots, "running running running off running", 15_000)
 }
 
+/// Two labs, of which the second is faster.
+fn compared() -> Waterfall {
+    let boots = ["power-on 0 script 20100 kernel 21200 initrd 22900 config 30000 ready 38400"];
+    let stock = waterfall(&boots, "running", 40_000);
+    let boots = ["power-on 0 script 1100 kernel 2000 initrd 3500 config 10700 ready 19200"];
+    let mut beside = Waterfall { lab: "fast".to_owned(), ..waterfall(&boots, "running", 40_000) };
+    beside.bars[0].name = "fast-1".to_owned();
+    Waterfall { lab: "stock".to_owned(), beside: vec![beside], ..stock }
+}
+
 fn plain(text: &str) -> String {
     anstream::adapter::strip_str(text).to_string()
 }
@@ -58,6 +68,24 @@ fn bars_are_stages_one_after_the_other_and_the_slowest_is_in_brackets() {
     insta::assert_snapshot!("mixed-ascii", plain(&mixed().to_text(80, Letters::Ascii)));
     insta::assert_snapshot!("mixed-narrow", plain(&mixed().to_text(44, Letters::Unicode)));
     insta::assert_snapshot!("mixed-colours", mixed().to_text(60, Letters::Unicode).escape_debug());
+}
+
+#[test]
+fn labs_are_one_below_the_other_in_the_same_seconds() {
+    insta::assert_snapshot!(plain(&compared().to_text(80, Letters::Unicode)), @"
+    NODE    SECONDS FROM POWER-ON                          STATE        SLOWEST
+    demo-1  [░░░░░░░░░░░░░░░░░░░░░░]▒▓▓████████▄▄▄▄▄▄▄▄▄▄  ready 38.4s  script 20.1s
+    fast-1  ░▒▓▓█████████[▄▄▄▄▄▄▄▄]                        ready 19.2s  ready 8.5s
+            ┬─────┬─────┬─────┬────┬─────┬─────┬─────┬───
+            0     5     10    15   20    25    30    35
+    ░ script  ▒ kernel  ▓ initrd  █ config  ▄ ready  [ ] slowest
+    ");
+    assert_eq!(compared().summary(), "stock: 1 ready after 38.4s; fast: 1 ready after 19.2s");
+    let svg = compared().to_svg().unwrap();
+    for expected in [">Last boots of stock and fast<", ">ready 38.4s<", ">ready 19.2s<"] {
+        assert!(svg.contains(expected), "{expected} in {svg}");
+    }
+    assert_eq!(svg.matches("class=\"config\" x=").count(), 3, "two bars and the legend: {svg}");
 }
 
 #[test]

@@ -39,7 +39,7 @@ impl Waterfall {
         let columns = Columns::new(self, width);
         let axis = Axis::new(self, columns.bar as f64);
         let mut lines = vec![columns.head()];
-        for bar in &self.bars {
+        for bar in self.all_bars() {
             lines.push(columns.line(&bar.name, &cells(bar, axis, letters), bar));
         }
         lines.extend(columns.axis(axis, letters));
@@ -73,7 +73,7 @@ struct Columns {
 impl Columns {
     fn new(waterfall: &Waterfall, width: usize) -> Self {
         let most = |head: &str, of: &dyn Fn(&Bar) -> String| {
-            let lengths = waterfall.bars.iter().map(|bar| of(bar).chars().count());
+            let lengths = waterfall.all_bars().map(|bar| of(bar).chars().count());
             lengths.max().unwrap_or(0).max(head.len())
         };
         let name = most("node", &|bar| sanitize(&bar.name)).min(LONGEST_NAME);

@@ -15,14 +15,25 @@ use crate::support::{RUNNING, SHUT_OFF, User, assert_transcript, text, transcrip
 fn user() -> User {
     let user = User::new();
     let lab = user.lab("demo", &[RUNNING, RUNNING, SHUT_OFF]);
-    let uuid = lab.split(" uuid=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
     user.seed(&lab);
+    keep(
+        &user,
+        &lab,
+        &[
+            "power-on 0 script 2800 kernel 3800 initrd 5300 config 13100 ready 18600",
+            "power-on 400 script 3300 kernel 4600 initrd 5800",
+            "power-on 0 script 2900",
+        ],
+    );
+    user
+}
+
+/// The journal of a lab called `demo` or `fast`, whose nodes booted like this.
+fn keep(user: &User, lab: &str, boots: &[&str]) {
+    let uuid = lab.split(" uuid=\"").nth(1).unwrap().split('"').next().unwrap();
+    let name = if lab.contains("<name>fast</name>") { "fast" } else { "demo" };
     let mut journal = String::new();
-    for (node, boot) in [
-        (1, "power-on 0 script 2800 kernel 3800 initrd 5300 config 13100 ready 18600"),
-        (2, "power-on 400 script 3300 kernel 4600 initrd 5800"),
-        (3, "power-on 0 script 2900"),
-    ] {
+    for (node, boot) in (1..).zip(boots) {
         let words: Vec<&str> = boot.split(' ').collect();
         for pair in words.chunks(2) {
             let at_ms = 1_764_000_000_000 + pair[1].parse::<u64>().unwrap();
@@ -31,8 +42,26 @@ fn user() -> User {
             journal.push('\n');
         }
     }
-    user.write(&format!(".local/state/virtlab/demo.{uuid}/timeline.jsonl"), &journal);
-    user
+    user.write(&format!(".local/state/virtlab/{name}.{uuid}/timeline.jsonl"), &journal);
+}
+
+#[test]
+fn labs_are_shown_beside_each_other() {
+    let user = user();
+    let fast = user.lab("fast", &[RUNNING]);
+    let fast = fast.replace("10.201.0.", "10.202.0.").replace("10.201.0.0", "10.202.0.0");
+    let demo = user.lab("demo", &[RUNNING, RUNNING, SHUT_OFF]);
+    user.seed(&format!("{demo}{fast}"));
+    keep(&user, &fast, &["power-on 0 script 1000 kernel 1900 initrd 3100 config 8000 ready 12100"]);
+    assert_transcript!(
+        "timeline-beside",
+        user.session(&[
+            &["timeline", "demo", "--beside", "fast"],
+            &["timeline", "fast", "--beside", "demo", "-o", "json", "-q"],
+            &["timeline", "fast", "--beside", "demo", "-o", "name", "-q"],
+            &["timeline", "fast", "--beside", "slow"],
+        ])
+    );
 }
 
 #[test]
