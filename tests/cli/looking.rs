@@ -57,11 +57,11 @@ fn a_page_that_nobody_serves_is_told_with_the_way_out() {
 fn a_table_that_is_watched_follows_the_size_of_its_terminal_and_gives_it_back() {
     let user = served(20);
     let shown = user.path().join("shown");
-    let script = format!(
-        "stty rows 24 cols 80; tty; stty -g; {} status demo --watch; echo exit $?; stty -g",
-        env!("CARGO_BIN_EXE_virtlab")
-    );
-    for (leave, colours) in [("q", true), ("\x03", false)] {
+    for (leave, colours, rows, columns) in [("q", true, 24, 80), ("\x03", false, 60, 200)] {
+        let script = format!(
+            "stty rows {rows} cols {columns}; tty; stty -g; {} status demo --watch; echo exit $?; stty -g",
+            env!("CARGO_BIN_EXE_virtlab")
+        );
         let mut command = user.program("script", "bsdutils");
         command.args(["-qec", &script, "/dev/null"]);
         command.env("TERM", "xterm").env_remove("NO_COLOR");
@@ -74,6 +74,7 @@ fn a_table_that_is_watched_follows_the_size_of_its_terminal_and_gives_it_back() 
         let said = || fs::read_to_string(&shown).unwrap();
         wait_until(&said, |said| said.contains("demo-20"));
         let picture = said();
+        assert!(picture.contains("\x1b[?1049h\x1b[?25l"), "{picture:?}");
         let rows = plain(picture.rsplit("\x1b[H").next().unwrap());
         assert!(rows.starts_with("demo: 2 of 20 nodes ready (q leaves)\nNODE "), "{rows}");
         assert_eq!(rows.matches("\ndemo-").count(), 20, "{rows}");
@@ -92,6 +93,13 @@ fn a_table_that_is_watched_follows_the_size_of_its_terminal_and_gives_it_back() 
                         demo-5  127.201.0.6  config  2\n\
                         and 17 more, at least as far";
         assert_eq!(rows.trim_end(), expected);
+        // And back again.
+        let stty = ["-F", tty, "rows", "24", "cols", "80"];
+        assert!(Command::new("stty").args(stty).status().unwrap().success());
+        wait_until(&said, |said| said.rsplit("\x1b[H").next().unwrap().contains("demo-20"));
+        let rows = said();
+        let rows = plain(rows.rsplit("\x1b[H").next().unwrap());
+        assert!(rows.contains("nodes ready (q leaves)\n"), "{rows}");
 
         keys.write_all(leave.as_bytes()).unwrap();
         assert!(child.wait().unwrap().success());
