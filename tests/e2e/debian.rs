@@ -4,7 +4,8 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use crate::harness::{LabGuard, read, run, virtlab};
+use crate::harness::{LabGuard, Said, read, run, virtlab, virtlab_command};
+use crate::logging_in::Agent;
 
 #[test]
 fn cloud_init_applies_the_user_data_ssh_lets_the_key_in_and_etcd_is_healthy() {
@@ -49,6 +50,23 @@ fn cloud_init_applies_the_user_data_ssh_lets_the_key_in_and_etcd_is_healthy() {
     let verdict = virtlab(&["verify", LAB, "-o", "json"]).json();
     assert_eq!(verdict["healthy"], true, "{verdict}");
     assert_eq!(verdict["etcd"]["members"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn a_node_is_ready_when_the_users_own_command_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let key = folder.path().join("key");
+    let file = key.to_str().unwrap();
+    run("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-f", file]).ok();
+    let agent = Agent::with(&key);
+    let _guard = LabGuard("e2e-command");
+    let public = key.with_extension("pub");
+    let size = ["--image", "debian", "--nodes", "1", "--memory", "1GiB", "--timeout", "10m"];
+    let when = ["--ready", "command:systemctl is-active etcd && cloud-init status --wait"];
+    let create = ["create", "e2e-command", "--ssh-key", public.to_str().unwrap()];
+    let mut create = virtlab_command(&[&create[..], &size, &when].concat());
+    Said::from(agent.serves(&mut create).output().unwrap()).ok();
+    assert_eq!(ssh(&key, "e2e-command-1", "systemctl is-active etcd"), "active\n");
 }
 
 /// `exec`, `cp`, `ssh -F` and Ansible, whose modules find the Python that cloud-init brings.

@@ -3,18 +3,23 @@
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use fs_err as fs;
 use tempfile::TempDir;
 
-use crate::harness::{LabGuard, Said, missing, read, run, virtlab};
+use crate::harness::{LabGuard, Said, missing, read, run, virtlab, virtlab_command, wait_until};
 
 #[test]
 fn commands_files_ssh_and_ansible_reach_every_node() {
     let user = User::new();
     let _guard = LabGuard(LAB);
-    user.create();
+    let agent = Agent::with(&user.path().join("key"));
+    // Nodes are ready when a command says so that is run on them with the agent's key, and not as soon as they let in.
+    user.create(&agent);
+    let said = user.virtlab("exec", &[LAB, "--", "cat", "/tmp/made"]).ok();
+    assert_eq!(said.lines().count(), 2, "{said}");
 
     // exec: every node's lines under its name, the exit statuses, the highest one.
     let said = user.virtlab("exec", &[LAB, "--", "hostname; echo oops >&2"]);
@@ -79,12 +84,14 @@ impl User {
         user
     }
 
-    fn create(&self) {
+    fn create(&self, agent: &Agent) {
         let file = |name: &str| self.path().join(name).to_str().unwrap().to_owned();
         let (image, config, key) = (file("image.toml"), file("config.ign.j2"), file("key.pub"));
         let files = ["--image", &image, "--config", &config, "--ssh-key", &key];
         let size = ["--nodes", "2", "--memory", "512MiB", "--timeout", "5m"];
-        virtlab(&[&["create", LAB][..], &files, &size].concat()).ok();
+        let ready = ["--ready", "command:grep -q made /tmp/made"];
+        let mut create = virtlab_command(&[&["create", LAB][..], &files, &size, &ready].concat());
+        Said::from(agent.serves(&mut create).output().unwrap()).ok();
     }
 
     /// virtlab as one who logs in with the key.
@@ -151,6 +158,38 @@ impl User {
     }
 }
 
+/// An agent that has a key, until the test ends.
+pub(crate) struct Agent {
+    child: Child,
+    socket: PathBuf,
+}
+
+impl Agent {
+    pub(crate) fn with(key: &Path) -> Self {
+        let socket = key.with_extension("agent");
+        let mut agent = Command::new("ssh-agent");
+        agent.arg("-D").arg("-a").arg(&socket).stdout(Stdio::null());
+        let child = agent.spawn().unwrap_or_else(|error| missing("ssh", &error));
+        let agent = Self { child, socket };
+        wait_until("the agent", Duration::from_secs(10), || agent.socket.exists());
+        let mut add = Command::new("ssh-add");
+        Said::from(agent.serves(&mut add).arg("-q").arg(key).output().unwrap()).ok();
+        agent
+    }
+
+    /// Lets a program ask it.
+    pub(crate) fn serves<'a>(&self, program: &'a mut Command) -> &'a mut Command {
+        program.env("SSH_AUTH_SOCK", &self.socket)
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 fn copy(from: &str, to: &Path) {
     fs::create_dir_all(to.parent().unwrap()).unwrap();
     fs::copy(from, to).unwrap();
@@ -198,7 +237,7 @@ const CONFIG: &str = r#"{
     { "path": "/root/.ssh/authorized_keys", "mode": 384,
       "contents": { "source": "data:,{{ ssh_keys|join("\n")|urlencode }}%0A" } },
     { "path": "/etc/rc.local", "mode": 493,
-      "contents": { "source": "data:,mkdir%20-p%20/etc/dropbear%3B%20/usr/sbin/dropbear%20-R%0A" } }
+      "contents": { "source": "data:,mkdir%20-p%20/etc/dropbear%3B%20/usr/sbin/dropbear%20-R%3B%20sleep%203%3B%20echo%20made%20%3E/tmp/made%0A" } }
   ] }
 }
 "#;
