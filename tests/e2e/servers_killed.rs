@@ -1,12 +1,14 @@
 //! libvirtd, a lab's boot server and its network's dnsmasq are killed in the midst of `create`, of `scale`, and while the
 //! nodes are waited for: what is missed is told with the command that brings it back, and then the lab gets there.
 
+use std::path::Path;
 use std::process::{Child, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::daemon::{restart_libvirtd, with_signal};
 use crate::harness::{
-    LabGuard, everything_there, holds_within, read, run, virsh, virtlab, virtlab_command,
+    LabGuard, Said, everything_there, holds_within, read, run, virsh, virtlab, virtlab_command,
 };
 use crate::scale::{assert_agrees, is_healthy};
 
@@ -55,6 +57,48 @@ fn a_libvirtd_that_is_killed_does_not_end_scaling() {
         virtlab(&down).ok();
         assert_agrees("torn", 1);
     }
+}
+
+#[test]
+fn a_libvirtd_that_is_killed_while_it_makes_a_lab_does_not_end_create() {
+    let before = everything_there();
+    let _guard = LabGuard("slain");
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("nothing.ign");
+    std::fs::write(&config, r#"{"ignition":{"version":"3.0.0"}}"#).unwrap();
+    let config = format!("--config={}", config.display());
+    let create = ["create", "slain", "--nodes=3", "--memory=512MiB", "--ready=config"];
+    let create = [&create[..], &["--virt-type=qemu", "--no-wait", &config]].concat();
+    let mut noticed = 0;
+    for moment in [
+        "/etc/libvirt/qemu/networks/slain.xml",
+        "/etc/libvirt/storage/virtlab-slain.xml",
+        "/etc/libvirt/qemu/slain-1.xml",
+        "/run/libvirt/qemu/slain-3.pid",
+    ] {
+        let said = killed_when(&create, Path::new(moment));
+        assert_eq!(said.code, Some(0), "{moment}: {}", said.stderr);
+        noticed += u32::from(said.stderr.contains("the connection to libvirt was lost"));
+        assert_agrees("slain", 3);
+        let steps = virtlab(&[&create[..], &["--dry-run"]].concat()).ok();
+        assert_eq!(steps, "", "{moment}: {}", said.stderr);
+        virtlab(&["destroy", "slain"]).ok();
+        assert_eq!(everything_there(), before, "{moment}: {}", said.stderr);
+    }
+    assert!(noticed >= 2, "it was noticed {noticed} times");
+}
+
+/// Runs virtlab, and kills libvirtd as soon as it has written this file.
+fn killed_when(args: &[&str], moment: &Path) -> Said {
+    let child = virtlab_command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let child = child.unwrap();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !moment.exists() && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(2));
+    }
+    assert!(moment.exists(), "{} was never there", moment.display());
+    restart_libvirtd("-KILL", Duration::from_millis(300));
+    child.wait_with_output().unwrap().into()
 }
 
 /// A virtlab that waits for nodes.
