@@ -39,7 +39,10 @@ pub(super) async fn probe(server: Arc<Server>) {
         let news = async {
             sleep(SHORTEST).await;
             // What a node reached may be what it was waited for.
-            let _ = timeout(pause, newest.changed()).await;
+            if timeout(pause, newest.changed()).await.is_ok() {
+                // Nodes go off together: whoever asks the second one when the first is off waits for it in vain.
+                sleep(TOGETHER).await;
+            }
         };
         tokio::select! {
             () = news => {}
@@ -185,7 +188,8 @@ fn may_be_ready(content: &Content, when: &ReadyWhen, node: &NodeTimeline) -> boo
     let elsewhere =
         when.maybe_elsewhere && node.stage().is_none_or(|stage| stage == Stage::PowerOn);
     let is_known = when.criterion == Readiness::Config || node.ip.is_some();
-    is_known && (elsewhere || has_last_seen(content, when.after, node))
+    let restored = node.restored && node.has(Stage::PowerOn);
+    is_known && (elsewhere || restored || has_last_seen(content, when.after, node))
 }
 
 fn has_last_seen(content: &Content, last: LastSeen, node: &NodeTimeline) -> bool {
@@ -218,25 +222,36 @@ fn report(
     let absent = |node| Some((endpoint(content, node)?, away(node)?));
     let nodes = known.nodes.iter().filter_map(absent).collect();
     let absent = Away { lab: content.lab.to_string(), nodes };
-    let endpoints = endpoints(content, known.nodes.iter().filter(|node| away(node).is_none()));
+    let wanted = known.nodes.iter().filter(|node| away(node).is_none());
+    // One that cannot answer would be waited for, and who comes back meanwhile as well.
+    let (silent, asked): (Vec<_>, Vec<_>) = wanted.partition(|node| is_silent(node));
+    let endpoints = endpoints(content, asked.into_iter());
     // Writing shows that it has become healthy; later it would only be in the way.
-    if known.etcd.as_ref().is_some_and(|etcd| etcd.healthy) {
-        etcd::glance_without(&endpoints, &absent)
+    let report = if known.etcd.as_ref().is_some_and(|etcd| etcd.healthy) {
+        etcd::glance_without(&endpoints, &absent)?
     } else {
-        etcd::examine_without(&endpoints, &absent, &content.uuid.to_string())
-    }
+        etcd::examine_without(&endpoints, &absent, &content.uuid.to_string())?
+    };
+    let unasked = silent.iter().filter_map(|node| {
+        let state = if is_off(node) { "off" } else { "paused" };
+        Some((endpoint(content, node)?, format!("the node is {state}")))
+    });
+    Ok(report.with_unasked(unasked.collect()))
 }
 
 /// The power that is wanted of a node that somebody stopped or paused, and that does not run.
 fn away(node: &NodeTimeline) -> Option<Power> {
-    let is_silent = matches!(node.power, Some(DomainState::Off | DomainState::Paused));
-    (is_silent && node.wanted != Power::On).then_some(node.wanted)
+    (is_silent(node) && node.wanted != Power::On).then_some(node.wanted)
 }
 
 /// The same of a node that somebody stops and that still runs the boot of before.
 fn leaving(node: &NodeTimeline) -> Option<Power> {
     let is_leaving = node.wanted != Power::On && node.has(Stage::Ready);
     is_leaving.then_some(node.wanted)
+}
+
+fn is_silent(node: &NodeTimeline) -> bool {
+    matches!(node.power, Some(DomainState::Off | DomainState::Paused))
 }
 
 fn is_off(node: &NodeTimeline) -> bool {
@@ -276,6 +291,8 @@ fn pause(known: &Timeline, is_settled: bool) -> Duration {
 
 const SHORTEST: Duration = Duration::from_millis(200);
 const LONGEST: Duration = Duration::from_secs(5);
+/// How long what happens to all nodes of a lab may take.
+const TOGETHER: Duration = Duration::from_millis(100);
 /// How often all addresses of a foreign network are asked for nodes.
 const SEARCH: Duration = Duration::from_secs(5);
 

@@ -113,9 +113,13 @@ impl<'a> Teller<'a> {
                 let size = (*bytes > 0).then(|| format!(", {}", human_bytes(*bytes)));
                 format!("{}: {}{file}{}", name(*node), stage.name(), size.unwrap_or_default())
             }
-            Happening::Power(PowerChanged { node, power, new_boot }) => {
-                let boots = if *new_boot { ", boots" } else { "" };
-                format!("{}: {}{boots}", name(*node), domain_word(Some(*power)))
+            Happening::Power(PowerChanged { node, power, new_boot, restored }) => {
+                let how = match (restored, new_boot) {
+                    (true, _) => ", restored",
+                    (false, true) => ", boots",
+                    (false, false) => "",
+                };
+                format!("{}: {}{how}", name(*node), domain_word(Some(*power)))
             }
             Happening::Wanted(WantedChanged { node, wanted }) => {
                 format!("{}: wanted {}", name(*node), wanted.name())

@@ -245,7 +245,7 @@ mod tests {
     fn a_node_that_was_stopped_is_called_as_status_calls_it() {
         let mut known = lab(2);
         for node in [1, 2] {
-            let off = PowerChanged { node, power: DomainState::Off, new_boot: false };
+            let off = PowerChanged::to(node, DomainState::Off);
             known.apply(&Event { id: 1, at_ms: 1, what: Happening::Power(off) });
         }
         // Also one that was off already.

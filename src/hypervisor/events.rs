@@ -177,6 +177,10 @@ impl Hypervisor {
                 Some(state) => DomainChange::Started(state),
                 None => return Ok(None),
             },
+            EventKind::Restored => match self.domain_state(&name)? {
+                Some(state) => DomainChange::Restored(state),
+                None => return Ok(None),
+            },
             EventKind::Resumed => DomainChange::Is(DomainState::Running),
             EventKind::Suspended => DomainChange::Is(DomainState::Paused),
             EventKind::Stopped => DomainChange::Is(DomainState::Off),

@@ -148,7 +148,10 @@ pub(super) struct RawEvent {
 /// The events that make a difference here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum EventKind {
+    /// It boots.
     Started,
+    /// It was started where it was when its memory was saved.
+    Restored,
     Suspended,
     Resumed,
     Stopped,
@@ -235,11 +238,11 @@ unsafe extern "C" fn on_lifecycle(
     _connection: sys::virConnectPtr,
     domain: sys::virDomainPtr,
     event: c_int,
-    _detail: c_int,
+    detail: c_int,
     opaque: *mut c_void,
 ) -> c_int {
     let kind = match sys::virDomainEventType::try_from(event) {
-        Ok(sys::VIR_DOMAIN_EVENT_STARTED) => EventKind::Started,
+        Ok(sys::VIR_DOMAIN_EVENT_STARTED) => started(detail),
         Ok(sys::VIR_DOMAIN_EVENT_SUSPENDED) => EventKind::Suspended,
         Ok(sys::VIR_DOMAIN_EVENT_RESUMED) => EventKind::Resumed,
         Ok(sys::VIR_DOMAIN_EVENT_STOPPED) => EventKind::Stopped,
@@ -248,6 +251,18 @@ unsafe extern "C" fn on_lifecycle(
     // SAFETY: libvirt calls with a domain and with what was registered.
     unsafe { deliver(domain, kind, opaque) };
     0
+}
+
+/// <https://libvirt.org/html/libvirt-libvirt-domain.html#virDomainEventStartedDetailType>
+fn started(detail: c_int) -> EventKind {
+    match sys::virDomainEventStartedDetailType::try_from(detail) {
+        Ok(
+            sys::VIR_DOMAIN_EVENT_STARTED_MIGRATED
+            | sys::VIR_DOMAIN_EVENT_STARTED_RESTORED
+            | sys::VIR_DOMAIN_EVENT_STARTED_FROM_SNAPSHOT,
+        ) => EventKind::Restored,
+        _ => EventKind::Started,
+    }
 }
 
 unsafe extern "C" fn on_reboot(

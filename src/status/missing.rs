@@ -52,6 +52,7 @@ pub(crate) enum Missing {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Done {
     PoweredOn,
+    Restored,
     GotAddress(IpAddr),
     FetchedFiles,
     FetchedConfig,
@@ -119,6 +120,7 @@ pub(crate) fn of_node(lab: &Lab, node: &NodeTimeline) -> Option<Missing> {
     let answer = |done| Some(Missing::Answer(done, when.criterion.clone()));
     match (when.after, stage) {
         (_, Some(Stage::Ready)) => return None,
+        (_, Some(Stage::PowerOn)) if node.restored => return answer(Done::Restored),
         (LastSeen::PowerOn, Some(Stage::PowerOn)) => return answer(Done::PoweredOn),
         (_, Some(Stage::Config)) => return answer(Done::FetchedConfig),
         _ => {}
@@ -175,6 +177,7 @@ impl fmt::Display for Done {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::PoweredOn => f.write_str("powered on"),
+            Self::Restored => f.write_str("restored"),
             Self::GotAddress(ip) => write!(f, "has address {ip}"),
             Self::FetchedFiles => f.write_str("kernel and initrd fetched"),
             Self::FetchedConfig => f.write_str("config fetched"),

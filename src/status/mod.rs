@@ -132,9 +132,13 @@ pub(crate) fn look(
     let report = now::ask(lab, &mut nodes, timeline, client_port, asking)?;
     for node in &mut nodes {
         let stage = seen(node.index).and_then(NodeTimeline::stage);
+        let is_restored = seen(node.index).is_some_and(|seen| seen.restored);
         node.state = match (node.domain, node.ready, stage) {
             (Some(DomainState::Running), true, _) => "ready".to_owned(),
             (Some(DomainState::Running), false, Some(Stage::Ready)) => "not ready".to_owned(),
+            (Some(DomainState::Running), false, Some(Stage::PowerOn)) if is_restored => {
+                "restored".to_owned()
+            }
             (Some(DomainState::Running), false, Some(stage)) => stage.name().to_owned(),
             (domain, _, _) => power_word(domain, node.wanted).to_owned(),
         };

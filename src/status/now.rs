@@ -80,7 +80,7 @@ fn why_silent(lab: &Lab, node: &NodeStatus, known: Option<&[NodeTimeline]>) -> O
     let is_up = |seen: &NodeTimeline| match lab.spec.ready {
         Readiness::Config => seen.has(Stage::Ready),
         // The boot server may be about to ask it.
-        _ => seen.has(Stage::Config) || seen.has(Stage::Ready),
+        _ => seen.has(Stage::Config) || seen.has(Stage::Ready) || seen.restored,
     };
     // Without its boot server nobody has seen that a node has its config.
     let has_booted = known.map_or(lab.spec.ready != Readiness::Config, |known| {

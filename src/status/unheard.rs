@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use super::first_steps::{self, FirstStep};
 use crate::boot_server::recorder::timeline::{NodeTimeline, Timeline};
-use crate::boot_server::stage::Stage;
 use crate::host::dnsmasq;
 use crate::hypervisor::Hypervisor;
 use crate::lab::Lab;
@@ -31,7 +30,7 @@ impl fmt::Display for Unheard {
 
 /// Whether a node is on and has asked the boot server for nothing yet.
 pub(crate) fn is_unheard(node: &NodeTimeline) -> bool {
-    node.stage() == Some(Stage::PowerOn)
+    node.is_in_firmware()
 }
 
 /// That the server is gone from which a node gets its address and its first file; `None` if it is there.

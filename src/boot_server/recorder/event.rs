@@ -70,6 +70,9 @@ pub struct PowerChanged {
     /// It begins to boot with this, and has lost what it had reached.
     #[serde(default)]
     pub new_boot: bool,
+    /// It does not boot, but goes on where it was when its memory was saved. What it had reached then is not known.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub restored: bool,
 }
 
 /// Another power is wanted of a node.
@@ -152,6 +155,14 @@ impl ClusterHealth {
     }
 }
 
+#[cfg(test)]
+impl PowerChanged {
+    /// That the domain of a node is like this now, with no new boot.
+    pub(crate) fn to(node: u32, power: DomainState) -> Self {
+        Self { node, power, new_boot: false, restored: false }
+    }
+}
+
 impl StageReached {
     /// A stage that is reached by no request to the boot server.
     pub fn unasked(node: u32, stage: Stage) -> Self {
@@ -173,7 +184,14 @@ mod tests {
                 ..StageReached::unasked(1, Stage::Initrd)
             }),
             Happening::Stage(StageReached::unasked(2, Stage::PowerOn)),
-            Happening::Power(PowerChanged { node: 1, power: DomainState::Paused, new_boot: true }),
+            Happening::Power(PowerChanged {
+                new_boot: true,
+                ..PowerChanged::to(1, DomainState::Paused)
+            }),
+            Happening::Power(PowerChanged {
+                restored: true,
+                ..PowerChanged::to(2, DomainState::Paused)
+            }),
             Happening::Wanted(WantedChanged { node: 1, wanted: Power::Off }),
             Happening::Address(AddressFound { node: 3, ip: "10.0.0.9".parse().unwrap() }),
             Happening::Etcd(EtcdChanged {
@@ -198,6 +216,7 @@ mod tests {
             r#"{"id":7,"at_ms":9,"node":1,"stage":"initrd","file":"initrd","from":"10.0.0.2","bytes":5}"#,
             r#"{"id":7,"at_ms":9,"node":2,"stage":"power-on","bytes":0}"#,
             r#"{"id":7,"at_ms":9,"node":1,"power":"paused","new_boot":true}"#,
+            r#"{"id":7,"at_ms":9,"node":2,"power":"paused","new_boot":false,"restored":true}"#,
             r#"{"id":7,"at_ms":9,"node":1,"wanted":"off"}"#,
             r#"{"id":7,"at_ms":9,"node":3,"ip":"10.0.0.9"}"#,
             r#"{"id":7,"at_ms":9,"etcd":{"healthy":false,"members":2,"leader":null,"problems":["x"]}}"#,

@@ -38,6 +38,9 @@ pub struct NodeTimeline {
     /// The power that is wanted of it.
     #[serde(default)]
     pub wanted: Power,
+    /// It goes on where it was when its memory was saved; the stages of its boot before that are not known.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub restored: bool,
     /// The stages that it reached.
     pub stages: BTreeMap<Stage, Reached>,
     /// How much it has of each file that belongs to a stage, in bytes.
@@ -121,6 +124,7 @@ impl NodeTimeline {
             ip: node.ip,
             power: None,
             wanted: Power::On,
+            restored: false,
             stages: BTreeMap::new(),
             files: BTreeMap::new(),
         }
@@ -138,6 +142,9 @@ impl NodeTimeline {
             self.stages.retain(|kept, _| kept < stage);
             self.files.clear();
         }
+        if *stage == Stage::Script {
+            self.restored = false;
+        }
         // virtlab 0.1 noted its own address where nobody had asked.
         if !matches!(stage, Stage::PowerOn | Stage::Ready) {
             self.ip = from.or(self.ip);
@@ -154,9 +161,10 @@ impl NodeTimeline {
 
     fn change_power(&mut self, change: &PowerChanged) {
         self.power = Some(change.power);
-        if change.new_boot {
+        if change.new_boot || change.restored {
             self.stages.clear();
             self.files.clear();
+            self.restored = change.restored;
         }
     }
 
@@ -170,9 +178,14 @@ impl NodeTimeline {
         self.stages.contains_key(&stage)
     }
 
+    /// Whether its firmware began to boot and has asked for nothing yet; one that was restored need not be in its firmware.
+    pub(crate) fn is_in_firmware(&self) -> bool {
+        self.stage() == Some(Stage::PowerOn) && !self.restored
+    }
+
     /// Whether it was powered on a short while ago and has asked for nothing yet: its firmware or iPXE may wait for a key.
     pub(in crate::boot_server) fn may_wait_for_a_key(&self, now_ms: u64) -> bool {
-        let powered_on = self.stages.get(&Stage::PowerOn).filter(|_| self.stages.len() == 1);
+        let powered_on = self.stages.get(&Stage::PowerOn).filter(|_| self.is_in_firmware());
         self.power == Some(DomainState::Running)
             && powered_on.is_some_and(|it| now_ms.saturating_sub(it.at_ms) < LONGEST_FIRMWARE_MS)
     }
@@ -187,7 +200,7 @@ impl NodeTimeline {
 
     /// `SeaBIOS` answers a reset by one more reset of its own.
     fn was_just_powered_on(&self, at_ms: u64) -> bool {
-        let powered_on = self.stages.get(&Stage::PowerOn).filter(|_| self.stages.len() == 1);
+        let powered_on = self.stages.get(&Stage::PowerOn).filter(|_| self.is_in_firmware());
         powered_on.is_some_and(|reached| at_ms.saturating_sub(reached.at_ms) < ONE_RESET_MS)
     }
 
@@ -198,6 +211,7 @@ impl NodeTimeline {
             return Vec::new();
         }
         let was_off = self.power == Some(DomainState::Off);
+        let restored = matches!(change, DomainChange::Restored(power) if power != DomainState::Off);
         let (power, new_boot) = match (change, self.power) {
             (DomainChange::Reset, _) => (DomainState::Running, true),
             (DomainChange::Is(power) | DomainChange::Started(power), _)
@@ -205,6 +219,7 @@ impl NodeTimeline {
             {
                 (power, false)
             }
+            (DomainChange::Restored(power), _) => (power, false),
             (DomainChange::Started(power), None) => (power, true),
             // virtlab 0.1 noted stages and no power: the boot that it saw goes on.
             (DomainChange::Is(power), None) => (power, self.stages.is_empty()),
@@ -212,11 +227,11 @@ impl NodeTimeline {
             (DomainChange::Is(power) | DomainChange::Started(power), Some(_)) => (power, was_off),
         };
         let mut follows = Vec::new();
-        if self.power != Some(power) || new_boot {
-            follows.push(Happening::Power(PowerChanged { node, power, new_boot }));
+        if self.power != Some(power) || new_boot || restored {
+            follows.push(Happening::Power(PowerChanged { node, power, new_boot, restored }));
         }
         // A node that was started paused begins to boot when it is let run.
-        let has_begun = !new_boot && !self.stages.is_empty();
+        let has_begun = !new_boot && !restored && !self.stages.is_empty();
         if power == DomainState::Running && !has_begun {
             follows.push(Happening::Stage(StageReached::unasked(node, Stage::PowerOn)));
         }
@@ -302,7 +317,7 @@ mod tests {
     fn a_key_is_waited_for_from_power_on_until_something_is_asked_for_or_it_takes_too_long() {
         let mut timeline = timeline();
         let power = |power| {
-            let what = Happening::Power(PowerChanged { node: 1, power, new_boot: false });
+            let what = Happening::Power(PowerChanged::to(1, power));
             Event { id: 0, at_ms: 1000, what }
         };
         let waits = |timeline: &Timeline, now_ms| timeline.nodes[0].may_wait_for_a_key(now_ms);
@@ -321,6 +336,27 @@ mod tests {
     }
 
     #[test]
+    fn a_node_that_was_restored_gets_no_key_until_it_boots_anew() {
+        let mut timeline = timeline();
+        let mut waits = |what| {
+            for what in timeline.nodes[0].follow(what, 1000) {
+                timeline.apply(&Event { id: 0, at_ms: 1000, what });
+            }
+            let node = &timeline.nodes[0];
+            (node.restored, node.may_wait_for_a_key(1000))
+        };
+        assert_eq!(waits(DomainChange::Is(DomainState::Off)), (false, false));
+        assert_eq!(waits(DomainChange::Restored(DomainState::Paused)), (true, false));
+        assert_eq!(waits(DomainChange::Is(DomainState::Running)), (true, false));
+        assert_eq!(waits(DomainChange::Is(DomainState::Paused)), (true, false));
+        assert_eq!(waits(DomainChange::Is(DomainState::Running)), (true, false));
+        assert_eq!(waits(DomainChange::Reset), (false, true));
+        waits(DomainChange::Restored(DomainState::Running));
+        timeline.apply(&event(Stage::Script, 3000, 10));
+        assert!(!timeline.nodes[0].restored, "it was saved before it had its script");
+    }
+
+    #[test]
     fn nodes_that_stay_keep_what_they_reached_and_new_ones_begin_with_nothing() {
         let mut timeline = timeline();
         timeline.apply(&event(Stage::Config, 1000, 1));
@@ -335,12 +371,12 @@ mod tests {
         assert_eq!(stages, [(1, Some(Stage::Config)), (3, None)]);
     }
 
-    /// What is told of node 1 after each of these: `+` for one that says "started".
+    /// What is told of node 1 after each of these: `+` for one that says "started", `~` for "restored".
     fn follows(words: &str) -> Vec<String> {
         let mut timeline = timeline();
         let mut told = Vec::new();
         for word in words.split_whitespace() {
-            let is = match word.trim_start_matches('+') {
+            let is = match word.trim_start_matches(['+', '~']) {
                 "off" => DomainState::Off,
                 "paused" => DomainState::Paused,
                 "running" | "reset" => DomainState::Running,
@@ -353,13 +389,19 @@ mod tests {
             let change = match word {
                 "reset" => DomainChange::Reset,
                 _ if word.starts_with('+') => DomainChange::Started(is),
+                _ if word.starts_with('~') => DomainChange::Restored(is),
                 _ => DomainChange::Is(is),
             };
             for what in timeline.nodes[0].follow(change, 1) {
                 told.push(match &what {
                     Happening::Stage(reached) => reached.stage.name().to_owned(),
                     Happening::Power(change) => {
-                        format!("{:?}{}", change.power, if change.new_boot { "!" } else { "" })
+                        let mark = match (change.new_boot, change.restored) {
+                            (true, _) => "!",
+                            (false, true) => "~",
+                            (false, false) => "",
+                        };
+                        format!("{:?}{mark}", change.power)
                     }
                     other => panic!("{other:?}"),
                 });
@@ -385,6 +427,13 @@ mod tests {
             ("+running script reset", "Running! power-on Running! power-on"),
             // SeaBIOS resets once more.
             ("+running script reset reset", "Running! power-on Running! power-on"),
+            // Its memory was restored, while it ran or was off; seen by a look before the event; and reset after that.
+            (
+                "+running script off ~paused paused running",
+                "Running! power-on Off Paused~ Running power-on",
+            ),
+            ("off paused ~paused running running", "Off Paused! Paused~ Running power-on"),
+            ("off ~running running reset", "Off Running~ power-on Running! power-on"),
             // A journal of virtlab 0.1 goes on; the boot that it knows of is not begun anew.
             ("power-on config running", "Running"),
             ("power-on config off +paused running", "Off Paused! Running power-on"),

@@ -112,6 +112,8 @@ pub enum DomainChange {
     Is(DomainState),
     /// It was started, and is like this now.
     Started(DomainState),
+    /// It was started where it was when its memory was saved, and is like this now. It does not boot.
+    Restored(DomainState),
     /// It was reset while it ran, and boots again.
     Reset,
 }
