@@ -12,6 +12,7 @@ use clap_complete::env::Shells;
 
 use crate::cli::Cli;
 use crate::hypervisor::{Hypervisor, Inventory};
+use crate::lab::snapshot::SnapshotFile;
 use crate::output::{Format, Printer};
 use crate::session::Session;
 use crate::status::targets;
@@ -59,6 +60,8 @@ enum Takes {
     Images,
     /// Kinds of networks, or libvirt networks that are there.
     Networks,
+    /// Snapshots of the lab that is named before.
+    Snapshots,
     /// Paths, here or there.
     Paths,
     /// When a node is ready; what has to be added to some of them nobody knows.
@@ -74,6 +77,7 @@ impl Takes {
             "NODE|LAB" => Some(Self::LabsAndNodes),
             "IMAGE" => Some(Self::Images),
             "NETWORK" => Some(Self::Networks),
+            "SNAPSHOT" => Some(Self::Snapshots),
             "[NODE:]PATH" => Some(Self::Paths),
             "config|ssh|etcd|…" => Some(Self::Criteria),
             _ => None,
@@ -86,7 +90,7 @@ fn names(takes: Takes) -> ArgValueCompleter {
     ArgValueCompleter::new(move |typed: &OsStr| {
         let words: Vec<OsString> = std::env::args_os().collect();
         // An error message in the middle of a command line helps nobody.
-        let names = known(connection(&words).as_deref(), takes).unwrap_or_default();
+        let names = known(&words, takes).unwrap_or_default();
         let typed = typed.to_string_lossy();
         let matching = names.into_iter().filter(|name| name.starts_with(typed.as_ref()));
         let mut candidates: Vec<_> = matching.map(CompletionCandidate::new).collect();
@@ -97,11 +101,14 @@ fn names(takes: Takes) -> ArgValueCompleter {
     })
 }
 
-fn known(uri: Option<&str>, takes: Takes) -> Result<Vec<String>> {
-    let observe = || Hypervisor::open(uri)?.observe();
+fn known(words: &[OsString], takes: Takes) -> Result<Vec<String>> {
+    let uri = connection(words);
+    let open = || Hypervisor::open(uri.as_deref());
+    let observe = || open()?.observe();
     let mut names = match takes {
         Takes::Images => images()?,
         Takes::Criteria => CRITERIA.map(str::to_owned).to_vec(),
+        Takes::Snapshots => snapshots(&open()?, words)?,
         // The kinds are known without libvirt.
         Takes::Networks => {
             let there = observe().map(|inventory| inventory.foreign.networks).unwrap_or_default();
@@ -120,13 +127,26 @@ fn images() -> Result<Vec<String>> {
     Ok(catalogue.list().into_iter().map(|(name, _)| name).collect())
 }
 
+/// Those of the first lab that the command line names.
+fn snapshots(hypervisor: &Hypervisor, words: &[OsString]) -> Result<Vec<String>> {
+    let inventory = hypervisor.observe()?;
+    let labs = words.iter().filter_map(|word| inventory.lab(&word.to_str()?.parse().ok()?));
+    let Some(found) = labs.into_iter().next() else { return Ok(Vec::new()) };
+    let files = hypervisor.pool_files(&found.lab)?;
+    let name = |file: &String| match SnapshotFile::of(file) {
+        Some(SnapshotFile::Manifest(name)) => Some(name.to_string()),
+        _ => None,
+    };
+    Ok(files.iter().filter_map(name).collect())
+}
+
 fn of_labs(inventory: &Inventory, takes: Takes) -> Vec<String> {
     match takes {
         Takes::Labs => targets::lab_names(inventory),
         Takes::Nodes => targets::node_names(inventory),
         Takes::LabsAndNodes => targets::names(inventory),
         Takes::Paths => targets::names(inventory).iter().map(|name| format!("{name}:")).collect(),
-        Takes::Images | Takes::Networks | Takes::Criteria => Vec::new(),
+        Takes::Images | Takes::Networks | Takes::Snapshots | Takes::Criteria => Vec::new(),
     }
 }
 

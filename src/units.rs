@@ -42,6 +42,34 @@ pub fn human_signed_bytes(bytes: i64) -> String {
     format!("{sign}{}", human_bytes(bytes.unsigned_abs()))
 }
 
+/// A time as `2026-11-30 19:05:09Z`, from milliseconds since the epoch.
+pub fn utc(at_ms: u64) -> String {
+    let is_leap = |year: u64| {
+        year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
+    };
+    let (mut days, seconds) = (at_ms / 86_400_000, at_ms / 1000 % 86400);
+    let mut year = 1970;
+    loop {
+        let length = if is_leap(year) { 366 } else { 365 };
+        if days < length {
+            break;
+        }
+        days -= length;
+        year += 1;
+    }
+    let february = if is_leap(year) { 29 } else { 28 };
+    let mut month = 1;
+    for length in [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31] {
+        if days < length {
+            break;
+        }
+        days -= length;
+        month += 1;
+    }
+    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    format!("{year}-{month:02}-{:02} {hour:02}:{minute:02}:{second:02}Z", days + 1)
+}
+
 /// All units that are shown, from small to large.
 pub const UNITS: [Unit; 6] = [
     Unit { name: "B", bytes: 1 },
@@ -75,5 +103,21 @@ mod tests {
         }
         assert_eq!(human_signed_bytes(-(3 << 20)), "-3.00 MiB");
         assert_eq!(human_signed_bytes(3 << 20), "3.00 MiB");
+    }
+
+    #[test]
+    fn times_are_those_that_date_gives() {
+        // `date -u -d @SECONDS`
+        for (seconds, time) in [
+            (0, "1970-01-01 00:00:00Z"),
+            (68_169_599, "1972-02-28 23:59:59Z"),
+            (68_169_600, "1972-02-29 00:00:00Z"),
+            (951_868_800, "2000-03-01 00:00:00Z"),
+            (1_735_689_599, "2024-12-31 23:59:59Z"),
+            (1_796_065_509, "2026-11-30 19:05:09Z"),
+            (4_107_542_400, "2100-03-01 00:00:00Z"),
+        ] {
+            assert_eq!(utc(seconds * 1000 + 999), time);
+        }
     }
 }

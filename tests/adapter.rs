@@ -668,6 +668,9 @@ impl Libvirt {
                 NodeStep::DeleteVolumes => Hypervisor::delete_volumes(c, lab, &lab.node(index)),
                 NodeStep::LeaveCluster => Ok(()),
                 NodeStep::Mark(power) => Hypervisor::mark_domain(c, lab, index, power),
+                NodeStep::SaveMemory | NodeStep::RestoreMemory(_) => {
+                    panic!("the driver saves no memory beside a domain that goes on")
+                }
             }),
         }
     }

@@ -8,6 +8,7 @@ pub mod looking;
 pub mod memory;
 pub mod power;
 pub mod pxe;
+pub mod snapshot;
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -25,6 +26,7 @@ use self::looking::{ConsoleArgs, EventsArgs, ExplainArgs, LogsArgs, OpenArgs, Ti
 use self::memory::MemoryArgs;
 use self::power::{PowerArgs, RestartArgs, StartArgs, StopArgs, WaitArgs};
 use self::pxe::PxeCommand;
+use self::snapshot::SnapshotCommand;
 use uuid::Uuid;
 
 use crate::images::PinChoice;
@@ -119,6 +121,10 @@ pub enum Command {
 
     /// Let nodes that are paused run
     Resume(Deferred<PowerArgs>),
+
+    /// Save all nodes of a lab at one moment, and bring them back to it
+    #[command(subcommand)]
+    Snapshot(Deferred<SnapshotCommand>),
 
     /// Compare what a lab should be with what libvirt has of it
     Diff(Deferred<DiffArgs>),

@@ -26,6 +26,7 @@ mod pxe;
 mod render;
 mod scale;
 mod serve;
+mod snapshot;
 mod ssh;
 mod ssh_config;
 mod status;
@@ -77,6 +78,7 @@ pub fn run(cli: Cli, printer: &Printer) -> Result<()> {
         Command::Restart(args) => power::restart(&session, &args),
         Command::Pause(args) => power::pause(&session, &args),
         Command::Resume(args) => power::resume(&session, &args),
+        Command::Snapshot(command) => snapshot::run(&session, &command),
         Command::Diff(args) => diff::run(&session, &args),
         Command::Explain(args) => explain::run(&session, &args),
         Command::Verify(args) => verify::run(&session, &args),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::thread;
+use std::time::Duration;
 
 use anyhow::Result;
 
@@ -9,7 +10,7 @@ use super::node_states::{self, NodeState};
 use super::progress;
 use crate::cli::power::{PowerArgs, ReadyArgs, RestartArgs, StartArgs, StopArgs};
 use crate::error::all_errors;
-use crate::hypervisor::Hypervisor;
+use crate::hypervisor::{Found, Hypervisor};
 use crate::lab::plan::PowerOff;
 use crate::provision::power::{Booted, Chosen, PowerChange, PowerVerb};
 use crate::provision::shutdown::Shutdown;
@@ -119,6 +120,30 @@ impl<'a> How<'a> {
         node_states::print(session.printer, states.flatten().collect())?;
         all_errors(results)
     }
+}
+
+/// Waits for the nodes of a lab that was restored, unless nobody wants that, and prints the states of all of its nodes.
+pub(super) fn until_restored(
+    session: &Session,
+    hypervisor: &Hypervisor,
+    found: &Found,
+    booted: Booted,
+    timeout: Option<Duration>,
+) -> Result<()> {
+    let lab = &found.lab;
+    let on = booted.nodes.clone();
+    let waited = timeout.map_or(Ok(()), |timeout| {
+        let nodes = lab.nodes().into_iter().filter(|it| on.contains(&it.index)).collect();
+        let awaited = Awaited { nodes, booted: booted.nodes, since_ms: booted.since_ms };
+        progress::until_ready(session, hypervisor, found, &awaited, true, timeout)
+    });
+    let are_ready = timeout.is_some() && waited.is_ok();
+    let state = |index: u32| {
+        let is_ready = are_ready && on.contains(&index);
+        NodeState::of(found, index, is_ready.then_some(true))
+    };
+    node_states::print(session.printer, (1..=lab.spec.nodes).map(state).collect())?;
+    waited
 }
 
 fn until_ready(

@@ -14,6 +14,8 @@ use super::error::{Already, Doing};
 pub struct Capabilities {
     /// The architecture of its processors, such as `x86_64`.
     pub host_arch: String,
+    /// The model of its processors, as libvirt names it.
+    pub cpu_model: Option<String>,
     /// The size in bytes of its ordinary pages: the smallest that it has.
     pub page_size: Option<u64>,
     /// The types of domains (`kvm`, `qemu`) that it can run, by the architecture of the guest.
@@ -39,6 +41,7 @@ impl Capabilities {
         Ok(Self {
             page_size: pages.map(|page| page.size * 1024).min(),
             host_arch: cpu.arch.unwrap_or_default(),
+            cpu_model: cpu.model,
             guests: guest.iter().map(|it| (it.arch.name.clone(), types(&it.arch))).collect(),
         })
     }
@@ -59,6 +62,7 @@ struct HostXml {
 #[derive(Default, Deserialize)]
 struct CpuXml {
     arch: Option<String>,
+    model: Option<String>,
     #[serde(default)]
     pages: Vec<PagesXml>,
 }
@@ -96,7 +100,7 @@ mod tests {
 
     #[test]
     fn the_host_its_pages_and_its_guests_are_read() {
-        let xml = "<capabilities><host><uuid>x</uuid><cpu><arch>aarch64</arch><feature name='a'/>\
+        let xml = "<capabilities><host><uuid>x</uuid><cpu><arch>aarch64</arch><model>cortex-a57</model><feature name='a'/>\
             <pages unit='KiB' size='2048'/><pages unit='KiB' size='4'/></cpu></host>\
             <guest><os_type>hvm</os_type><arch name='aarch64'><wordsize>64</wordsize>\
             <machine maxCpus='255'>virt</machine><domain type='qemu'/><domain type='kvm'/></arch></guest>\
@@ -107,6 +111,7 @@ mod tests {
             Capabilities::parse(xml).unwrap(),
             Capabilities {
                 host_arch: "aarch64".to_owned(),
+                cpu_model: Some("cortex-a57".to_owned()),
                 page_size: Some(4096),
                 guests: BTreeMap::from([
                     ("aarch64".to_owned(), types(&["qemu", "kvm"])),

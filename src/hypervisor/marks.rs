@@ -141,7 +141,7 @@ fn mac(mac: MacAddr) -> String {
 }
 
 /// An object's XML with another mark in the place of its own.
-fn with_mark(xml: &str, mark: &str) -> Option<String> {
+pub(super) fn with_mark(xml: &str, mark: &str) -> Option<String> {
     let start = xml.find("<virtlab:lab ")?;
     let end = start + xml[start..].find(END)? + END.len();
     Some(format!("{}{mark}{}", &xml[..start], &xml[end..]))

@@ -22,6 +22,7 @@ mod networks;
 mod observe;
 mod probe;
 mod raw;
+mod snapshots;
 mod storage;
 
 use std::sync::Mutex;
@@ -44,6 +45,7 @@ pub use self::events::{DomainNews, watch_domains};
 pub(crate) use self::keyboard::Keyboard;
 pub use self::observe::{Copied, Foreign, Found, Inventory};
 pub use self::probe::VirtProbe;
+pub use self::storage::StoredFile;
 use crate::error::all_errors;
 use crate::lab::LibvirtVersion;
 

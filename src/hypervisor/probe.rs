@@ -123,7 +123,8 @@ mod tests {
     #[test]
     fn an_image_for_processors_that_nobody_has_is_refused_with_the_package() {
         let guests = BTreeMap::from([("aarch64".to_owned(), vec!["kvm".to_owned()])]);
-        let host = Capabilities { host_arch: "aarch64".to_owned(), page_size: None, guests };
+        let host =
+            Capabilities { host_arch: "aarch64".to_owned(), guests, ..Capabilities::default() };
         require_guests(&host, "aarch64").unwrap();
         let error = require_guests(&host, "x86_64").unwrap_err();
         assert_eq!(

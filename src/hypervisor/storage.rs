@@ -19,6 +19,15 @@ use crate::lab::{Lab, Node};
 use crate::render::comparison::{self, View};
 use crate::render::xml;
 
+/// A file in a lab's storage pool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredFile {
+    /// Its name in the pool.
+    pub name: String,
+    /// Its length.
+    pub bytes: u64,
+}
+
 impl Hypervisor {
     /// Defines, builds and starts the lab's pool, as far as that was not done. Stopping it to start it elsewhere
     /// disturbs nobody: nodes and dnsmasq have its files by their paths.
@@ -45,14 +54,33 @@ impl Hypervisor {
     /// # Errors
     /// If libvirt cannot, or `content` cannot be read or is shorter.
     pub fn upload(&self, lab: &Lab, name: &str, size: u64, content: impl Read) -> Result<()> {
+        self.upload_as(lab, name, &xml::volume(name, size), size, content)
+    }
+
+    /// The same with a text that no guest and no other user of the host may read.
+    ///
+    /// # Errors
+    /// If libvirt cannot.
+    pub(crate) fn upload_private(&self, lab: &Lab, name: &str, text: &[u8]) -> Result<()> {
+        let size = text.len() as u64;
+        self.upload_as(lab, name, &xml::private_volume(name, size), size, text)
+    }
+
+    fn upload_as(
+        &self,
+        lab: &Lab,
+        name: &str,
+        description: &str,
+        size: u64,
+        content: impl Read,
+    ) -> Result<()> {
         let doing = || format!("uploading `{name}` to storage pool `{}`", lab.pool_name());
         let pool = self.require_pool(lab)?;
-        let description = xml::volume(name, size);
-        let volume = match StorageVol::create_xml(&pool, &description, 0) {
+        let volume = match StorageVol::create_xml(&pool, description, 0) {
             Err(error) if is_any(&error, &[ErrorNumber::StorageVolExist]) => {
                 let old = pool.lookup_storage_vol_by_name(name).doing(doing)?;
                 old.delete(0).doing(doing)?;
-                StorageVol::create_xml(&pool, &description, 0).doing(doing)?
+                StorageVol::create_xml(&pool, description, 0).doing(doing)?
             }
             other => other.doing(doing)?,
         };
@@ -123,14 +151,88 @@ impl Hypervisor {
         };
         let size = volume.info().doing(doing)?.capacity;
         let length = size.min(bytes);
-        if length == 0 {
-            return Ok(String::new());
-        }
-        let stream = Stream::new(&self.connection()?, 0).doing(doing)?;
-        volume.download(&stream, size - length, length, 0).doing(doing)?;
-        let text = receive_all(&stream).with_context(doing)?;
-        stream.finish().doing(doing)?;
+        let text = self.download(&volume, size - length, length, doing)?;
         Ok(String::from_utf8_lossy(&text).into_owned())
+    }
+
+    /// The files in the lab's pool whose names are meant, also those that libvirt has not made as volumes; nothing if there
+    /// is no pool or it is inactive.
+    ///
+    /// # Errors
+    /// If libvirt cannot tell.
+    pub fn stored_files(
+        &self,
+        lab: &Lab,
+        is_meant: impl Fn(&str) -> bool,
+    ) -> Result<Vec<StoredFile>> {
+        let doing = || format!("listing storage pool `{}`", lab.pool_name());
+        let Some(pool) = self.own_pool(lab)? else { return Ok(Vec::new()) };
+        if !pool.is_active().doing(doing)? {
+            return Ok(Vec::new());
+        }
+        pool.refresh(0).doing(doing)?;
+        let mut files = Vec::new();
+        for name in pool.list_volumes().doing(doing)?.into_iter().filter(|name| is_meant(name)) {
+            let gone = [ErrorNumber::NoStorageVolume];
+            let volume = pool.lookup_storage_vol_by_name(&name).already(&gone).doing(doing)?;
+            let info =
+                volume.map(|volume| volume.info()).transpose().already(&gone).doing(doing)?;
+            if let Some(info) = info.flatten() {
+                files.push(StoredFile { name, bytes: info.capacity });
+            }
+        }
+        Ok(files)
+    }
+
+    /// What a file in the lab's pool holds.
+    ///
+    /// # Errors
+    /// If libvirt cannot read it.
+    pub(crate) fn read_file(&self, lab: &Lab, file: &StoredFile) -> Result<Vec<u8>> {
+        let StoredFile { name, bytes } = file;
+        let doing = || format!("reading `{name}` of storage pool `{}`", lab.pool_name());
+        let pool = self.require_pool(lab)?;
+        let volume = pool.lookup_storage_vol_by_name(name).doing(doing)?;
+        self.download(&volume, 0, *bytes, doing)
+    }
+
+    /// Deletes a file in the lab's pool, if it is there.
+    ///
+    /// # Errors
+    /// If libvirt cannot.
+    pub(crate) fn delete_file(&self, lab: &Lab, name: &str) -> Result<()> {
+        let doing = || format!("deleting `{name}` of storage pool `{}`", lab.pool_name());
+        let Some(pool) = self.own_pool(lab)? else { return Ok(()) };
+        let gone = [ErrorNumber::NoStorageVolume];
+        let volume = pool.lookup_storage_vol_by_name(name).already(&gone).doing(doing)?;
+        volume.map_or(Ok(()), |volume| delete_volume(&volume)).doing(doing)
+    }
+
+    /// The bytes that are free where the lab's pool is, as of when its files were listed last.
+    ///
+    /// # Errors
+    /// If libvirt cannot tell.
+    pub(crate) fn free_space(&self, lab: &Lab) -> Result<u64> {
+        let doing = || format!("looking at storage pool `{}`", lab.pool_name());
+        Ok(self.require_pool(lab)?.info().doing(doing)?.available)
+    }
+
+    fn download(
+        &self,
+        volume: &StorageVol,
+        offset: u64,
+        length: u64,
+        doing: impl Fn() -> String,
+    ) -> Result<Vec<u8>> {
+        // libvirt takes 0 for all that there is.
+        if length == 0 {
+            return Ok(Vec::new());
+        }
+        let stream = Stream::new(&self.connection()?, 0).doing(&doing)?;
+        volume.download(&stream, offset, length, 0).doing(&doing)?;
+        let content = receive_all(&stream).with_context(&doing)?;
+        stream.finish().doing(&doing)?;
+        Ok(content)
     }
 
     /// Deletes the lab's pool with everything in it.

@@ -14,6 +14,7 @@ pub mod options;
 pub mod plan;
 pub mod readiness;
 pub mod size;
+pub mod snapshot;
 pub mod spec;
 
 use std::net::Ipv4Addr;

@@ -9,6 +9,7 @@ use fs_err as fs;
 use super::drift::Drift;
 use super::prepare::{BootFile, NetworkXml, Prepared};
 use super::shutdown::Shutdown;
+use super::snapshot::shot::Shot;
 use super::{leaving, merging};
 use crate::boot_server::client::Client;
 use crate::boot_server::process;
@@ -34,6 +35,8 @@ pub(crate) struct Applier<'a> {
     pub(crate) state: StateDir,
     /// What is done with a node that is to shut down.
     pub(crate) shutdown: Shutdown,
+    /// The snapshot that is made or brought back.
+    pub(crate) snapshot: Option<&'a Shot>,
 }
 
 impl<'a> Applier<'a> {
@@ -44,7 +47,8 @@ impl<'a> Applier<'a> {
         prepared: Option<&'a Prepared>,
     ) -> Result<Self> {
         let state = StateDir::of(lab)?;
-        Ok(Self { session, hypervisor, lab, prepared, state, shutdown: Shutdown::default() })
+        let shutdown = Shutdown::default();
+        Ok(Self { session, hypervisor, lab, prepared, state, shutdown, snapshot: None })
     }
 
     /// What there is of the lab.
@@ -180,6 +184,7 @@ impl<'a> Applier<'a> {
                 merging::report(self.session.printer, Claims::host().release(lab.uuid));
                 Ok(())
             }
+            LabStep::WriteManifest => self.snapshot()?.write_manifest(hypervisor, lab),
         }
     }
 
@@ -222,6 +227,10 @@ impl<'a> Applier<'a> {
                 Hypervisor::delete_volumes(connection, lab, &lab.node(index))
             }
             NodeStep::LeaveCluster => leaving::leave(self.session, self.hypervisor, lab, &[index]),
+            NodeStep::SaveMemory => self.snapshot()?.save(connection, lab, index),
+            NodeStep::RestoreMemory(power) => {
+                self.snapshot()?.restore(connection, lab, index, power)
+            }
             NodeStep::Mark(power) => {
                 // First, since the mark says that all of it is done.
                 if let Some(xml) = self.prepared.and_then(|it| it.domains.get(index as usize - 1)) {
@@ -316,6 +325,10 @@ impl<'a> Applier<'a> {
 
     fn network(&self) -> Result<&NetworkXml> {
         self.prepared()?.network.as_ref().context("the lab has no network of its own")
+    }
+
+    fn snapshot(&self) -> Result<&'a Shot> {
+        self.snapshot.context("there is no snapshot")
     }
 
     fn prepared(&self) -> Result<&'a Prepared> {

@@ -136,7 +136,8 @@ fn of_lab(lab: &Lab, step: LabStep, observed: &Observed, drift: &Drift) -> Optio
         | LabStep::DeletePool
         | LabStep::RemoveNetwork
         | LabStep::RemoveState
-        | LabStep::ReleaseKsm => None,
+        | LabStep::ReleaseKsm
+        | LabStep::WriteManifest => None,
     }
 }
 
@@ -168,7 +169,9 @@ fn of_node(
         | NodeStep::Resume
         | NodeStep::Stop
         | NodeStep::DeleteVolumes
-        | NodeStep::LeaveCluster => None,
+        | NodeStep::LeaveCluster
+        | NodeStep::SaveMemory
+        | NodeStep::RestoreMemory(_) => None,
     }
 }
 

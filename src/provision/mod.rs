@@ -18,6 +18,7 @@ pub(crate) mod pxe_tree;
 mod rejoining;
 pub(crate) mod scaling;
 pub(crate) mod shutdown;
+pub(crate) mod snapshot;
 pub(crate) mod survey;
 pub(crate) mod teardown;
 pub(crate) mod wire;

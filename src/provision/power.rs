@@ -107,7 +107,7 @@ impl PowerChange<'_> {
     }
 
     /// What nodes need to boot is checked, prepared and brought back as `create` does it.
-    fn bring_up(&self, chosen: &Chosen) -> Result<Booted> {
+    pub(super) fn bring_up(&self, chosen: &Chosen) -> Result<Booted> {
         let (session, hypervisor) = (self.session, self.hypervisor);
         draft::refuse_remote(hypervisor, &chosen.lab)?;
         let options = LabOptions { name: Some(chosen.lab.clone()), ..LabOptions::default() };

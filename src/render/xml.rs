@@ -164,6 +164,19 @@ pub fn volume(name: &str, bytes: u64) -> String {
     )
 }
 
+/// The XML of a volume of `bytes` bytes that nobody but libvirt's own processes may read.
+pub(crate) fn private_volume(name: &str, bytes: u64) -> String {
+    volume(name, bytes).replace("<mode>0644</mode>", "<mode>0600</mode>")
+}
+
+/// The XML of a snapshot of a domain's memory in a file at `path`. <https://libvirt.org/formatsnapshot.html>
+pub(crate) fn memory_snapshot(path: &str) -> String {
+    format!(
+        "<domainsnapshot><memory snapshot='external' file='{}'/></domainsnapshot>",
+        quick_xml::escape::escape(path)
+    )
+}
+
 /// The XML of an empty disk of `bytes` bytes, which takes room on libvirt's host as it is filled.
 pub fn disk(name: &str, bytes: u64) -> String {
     format!(

@@ -20,6 +20,7 @@ mod past;
 mod plans;
 mod power;
 mod refusals;
+mod saved;
 mod served;
 #[path = "../shared/snapshots.rs"]
 mod snapshots;

@@ -91,6 +91,9 @@ const CHANGING: &[&[&str]] = &[
     &["restart", "demo", "--force", "--no-wait"],
     &["stop", "demo", "--force"],
     &["start", "demo", "--no-wait"],
+    &["snapshot", "save", "demo", "one"],
+    &["snapshot", "restore", "demo", "one", "--no-wait"],
+    &["snapshot", "rm", "demo", "one"],
     &["create", "demo", "--image", "IMAGE", "--nodes=1", "--recreate", "--no-wait"],
 ];
 
@@ -106,6 +109,7 @@ const LOOKING: &[&[&str]] = &[
     &["open", "demo", "--print"],
     &["events", "demo"],
     &["timeline", "demo"],
+    &["snapshot", "list", "demo"],
     &["logs", "demo"],
     &["render", "demo", "--image", "IMAGE"],
 ];

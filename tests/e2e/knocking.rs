@@ -78,17 +78,17 @@ fn console() -> String {
 }
 
 /// What libvirtd writes down of what it sends to QEMU.
-struct Log<'a>(&'a Path);
+pub(crate) struct Log<'a>(&'a Path);
 
 impl<'a> Log<'a> {
-    fn new(path: &'a Path) -> Self {
+    pub(crate) fn new(path: &'a Path) -> Self {
         admin("daemon-log-filters", "2:qemu.qemu_monitor");
         admin("daemon-log-outputs", &format!("2:file:{}", path.display()));
         Self(path)
     }
 
     /// When it sent a key to somebody, each time, in milliseconds since the epoch, but for those that are sent by hand.
-    fn keys(&self) -> Vec<u64> {
+    pub(crate) fn keys(&self) -> Vec<u64> {
         let text = read(self.0);
         let space = |line: &&str| {
             line.contains("QEMU_MONITOR_SEND_MSG")

@@ -38,4 +38,5 @@ mod scale;
 mod screen;
 mod servers_killed;
 mod session;
+mod snapshot;
 mod two_libvirts;

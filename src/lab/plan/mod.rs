@@ -4,6 +4,7 @@
 
 mod autostart;
 mod power;
+mod snapshot;
 mod steps;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use self::autostart::plan_autostart;
 pub use self::autostart::{Autostart, ServerUnit};
 use self::power::{Switch, plan_restart, plan_switch};
+use self::snapshot::{plan_restored, plan_saved};
 pub use self::steps::{LabStep, NodeStep, Step};
 use super::metadata::Power;
 use super::{Lab, Network};
@@ -133,6 +135,10 @@ pub enum Goal {
     Paused(BTreeSet<u32>),
     /// Those of these nodes that are paused run from now on; nothing else is changed.
     Resumed(BTreeSet<u32>),
+    /// There is a snapshot of its nodes, and they are as they are wanted again.
+    Saved,
+    /// Those nodes that a snapshot has the memory of are as they were then, with this power; the others are off.
+    Restored(BTreeMap<u32, Power>),
     /// What there is of it comes back with the host, or does not, as its specification says; nothing is made,
     /// started or stopped.
     Autostart,
@@ -167,6 +173,8 @@ pub fn plan(lab: &Lab, goal: Goal, observed: &Observed) -> Vec<Step> {
         Goal::Stopped(nodes, how) => plan_switch(lab, &nodes, Switch::Off(how), observed),
         Goal::Paused(nodes) => plan_switch(lab, &nodes, Switch::Paused, observed),
         Goal::Resumed(nodes) => plan_switch(lab, &nodes, Switch::Resumed, observed),
+        Goal::Saved => plan_saved(observed),
+        Goal::Restored(powers) => plan_restored(lab, &powers, observed),
         Goal::Autostart => plan_autostart(lab, observed),
         Goal::Grown(nodes) => {
             plan_up(lab, &|index| (index <= nodes).then_some(Power::On), observed)

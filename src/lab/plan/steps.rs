@@ -55,6 +55,8 @@ pub enum LabStep {
     RemoveState,
     /// Put the host's kernel samepage merging back as it was, if no other lab has a claim on it.
     ReleaseKsm,
+    /// Write the manifest that makes a snapshot of what was saved of the nodes.
+    WriteManifest,
 }
 
 /// What is done for a node.
@@ -85,6 +87,10 @@ pub enum NodeStep {
     DeleteVolumes,
     /// Take it out of the etcd cluster that it may be a member of.
     LeaveCluster,
+    /// Save its memory for a snapshot; its processors stand still.
+    SaveMemory,
+    /// Start it, with its processors stopped, where it was when its memory was saved. This power is wanted of it then.
+    RestoreMemory(Power),
 }
 
 impl Step {
@@ -150,6 +156,7 @@ impl LabStep {
             Self::RemoveNetwork => format!("remove network `{}`", lab.name),
             Self::RemoveState => "remove configs and logs".to_owned(),
             Self::ReleaseKsm => "give up kernel samepage merging".to_owned(),
+            Self::WriteManifest => "write the snapshot's manifest".to_owned(),
         }
     }
 }
@@ -181,6 +188,8 @@ impl NodeStep {
             Self::Undefine => format!("undefine domain `{domain}`"),
             Self::DeleteVolumes => format!("delete disk and console log of `{domain}`"),
             Self::LeaveCluster => format!("take `{domain}` out of its etcd cluster"),
+            Self::SaveMemory => format!("save the memory of domain `{domain}`"),
+            Self::RestoreMemory(_) => format!("restore the memory of domain `{domain}`, paused"),
         }
     }
 }

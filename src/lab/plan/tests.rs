@@ -585,3 +585,55 @@ fn a_lab_that_is_gone_comes_back_no_more() {
     let starting = Observed { boot_server: false, ..whole };
     assert_eq!(said(&lab, Goal::Gone, &starting), steps);
 }
+
+#[test]
+fn a_snapshot_stops_all_nodes_before_it_saves_one_and_leaves_each_as_it_is_wanted() {
+    let mut observed = complete(4);
+    observed.domains.insert(2, DomainState::Off);
+    observed.domains.insert(3, DomainState::Paused);
+    // Left so by a run that was killed.
+    observed.domains.insert(4, DomainState::Paused);
+    for (index, power) in [(2, Power::Off), (3, Power::Paused)] {
+        observed.marks.nodes.insert(index, DomainMark { generation: 1, power });
+    }
+    assert_eq!(
+        plan(&lab(4), Goal::Saved, &observed),
+        [
+            NodeStep::Suspend.of(1),
+            NodeStep::SaveMemory.of(1),
+            NodeStep::SaveMemory.of(3),
+            NodeStep::SaveMemory.of(4),
+            NodeStep::Resume.of(1),
+            NodeStep::Resume.of(4),
+            LabStep::WriteManifest.into(),
+        ]
+    );
+}
+
+#[test]
+fn a_restored_lab_runs_together_and_has_the_power_of_that_time() {
+    let powers = BTreeMap::from([(1, Power::On), (2, Power::Off), (3, Power::Paused)]);
+    let mut observed = complete(3);
+    let restored = [
+        NodeStep::RestoreMemory(Power::On).of(1),
+        NodeStep::RestoreMemory(Power::Paused).of(3),
+        NodeStep::Resume.of(1),
+    ];
+    let before = [
+        NodeStep::Mark(Power::Off).of(2),
+        NodeStep::Mark(Power::Paused).of(3),
+        NodeStep::Stop.of(1),
+        NodeStep::Stop.of(2),
+        NodeStep::Stop.of(3),
+    ];
+    assert_eq!(
+        plan(&lab(3), Goal::Restored(powers.clone()), &observed),
+        [&before[..], &restored].concat()
+    );
+    // A run that was killed has stopped them, and has written the marks before.
+    observed.domains.values_mut().for_each(|state| *state = DomainState::Off);
+    for (index, power) in &powers {
+        observed.marks.nodes.insert(*index, DomainMark { generation: 1, power: *power });
+    }
+    assert_eq!(plan(&lab(3), Goal::Restored(powers), &observed), restored);
+}
