@@ -31,10 +31,12 @@ one() {
 # A boot of each until its etcd is healthy; the one that is done does not take the other's time.
 picture() {
     local lab=(--nodes 1 --memory 512MiB --image micro --virt-type qemu)
-    "$virtlab" -q create stock "${lab[@]}" --template-dir scripts/bench/stock --no-knock
-    "$virtlab" -q pause stock
-    "$virtlab" -q create virtlab "${lab[@]}"
-    "$virtlab" -q resume stock
+    {
+        "$virtlab" -q create stock "${lab[@]}" --template-dir scripts/bench/stock --no-knock
+        "$virtlab" -q pause stock
+        "$virtlab" -q create virtlab "${lab[@]}"
+        "$virtlab" -q resume stock
+    } >/dev/null
     "$virtlab" timeline stock --beside virtlab --svg "$1"
     "$virtlab" -q destroy stock virtlab
 }

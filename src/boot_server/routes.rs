@@ -66,7 +66,7 @@ async fn own_config(State(server): State<Arc<Server>>, asking: Asking) -> Respon
             server.answered(&asking, &node, Stage::Config, &text);
             ([(header::CONTENT_TYPE, node.content.config_type.clone())], text).into_response()
         }
-        Err(why) => later(why),
+        Err(why) => later(&server, &node, why),
     }
 }
 
@@ -109,8 +109,9 @@ fn peer((_, endpoint): &(u32, Endpoint)) -> Peer {
 }
 
 /// Who asks again in a moment may be answered then.
-fn later(why: String) -> Response {
-    tracing::warn!("{}", why.trim_end());
+fn later(server: &Server, node: &Claimed, why: String) -> Response {
+    tracing::warn!("{}: {}", node.name, why.trim_end());
+    server.recorder().held(node.index, why.trim_end());
     (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "2")], why).into_response()
 }
 
@@ -125,7 +126,7 @@ async fn nocloud(
     let text = match file.as_str() {
         "user-data" => match filled_config(&server, &asking, &node).await {
             Ok(text) => text,
-            Err(why) => return later(why),
+            Err(why) => return later(&server, &node, why),
         },
         "meta-data" => meta_data(&node),
         // cloud-init retries a 404 ten times; an empty file avoids that.

@@ -8,8 +8,8 @@ use anyhow::{Result, bail};
 use crate::boot_server::client::{Client, Heard};
 use crate::boot_server::message::{Message, Status};
 use crate::boot_server::recorder::event::{
-    AddressFound, ClusterHealth, Event, Happening, NodeIdentity, PowerChanged, StageReached,
-    WantedChanged,
+    AddressFound, ClusterHealth, Event, Happening, NodeHeld, NodeIdentity, PowerChanged,
+    StageReached, WantedChanged,
 };
 use crate::boot_server::recorder::now_ms;
 use crate::boot_server::recorder::timeline::NodeTimeline;
@@ -123,6 +123,9 @@ impl<'a> Teller<'a> {
             }
             Happening::Wanted(WantedChanged { node, wanted }) => {
                 format!("{}: wanted {}", name(*node), wanted.name())
+            }
+            Happening::Held(NodeHeld { node, held }) => {
+                format!("{}: gets no config: {held}", name(*node))
             }
             Happening::Address(AddressFound { node, ip }) => format!("{}: has {ip}", name(*node)),
             Happening::Etcd(change) => change.etcd.summary(),

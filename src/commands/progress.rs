@@ -35,6 +35,7 @@ pub(super) fn until_ready(
         News::Known(known) => progress.show(known),
         News::Silent(lab) => session.printer.warn(silence(lab)),
         News::Unheard(unheard) => session.printer.warn(unheard),
+        News::Held(held) => session.printer.warn(held),
     };
     let waited = wait::until_ready(session, hypervisor, found, awaited, timeout, &mut show);
     progress.finish();

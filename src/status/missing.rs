@@ -1,6 +1,6 @@
 //! What a lab lacks to be ready, as values: what a node did last, and what it has not done yet.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
@@ -10,6 +10,7 @@ use crate::images::Readiness;
 use crate::lab::boot::Transport;
 use crate::lab::readiness::{LastSeen, ReadyWhen};
 use crate::lab::{Lab, Node};
+use crate::output::sanitize;
 
 /// Why a lab is not ready.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,6 +102,22 @@ pub(crate) fn of_nodes(lab: &Lab, awaited: &Awaited, known: &Timeline) -> Vec<Pr
     nodes.filter_map(of_node).collect()
 }
 
+/// Why nodes that are waited for do not get their configs: for each reason a line with the nodes.
+pub(crate) fn held(awaited: &Awaited, known: &Timeline) -> BTreeMap<String, String> {
+    let mut reasons: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for node in known.nodes.iter().filter(|node| awaited.has(node.index)) {
+        if let Some(reason) = &node.held {
+            reasons.entry(reason).or_default().push(&node.name);
+        }
+    }
+    let line = |(reason, names): (&str, Vec<&str>)| {
+        let get = if names.len() == 1 { "gets" } else { "get" };
+        let line = sanitize(&format!("{} {get} no config: {reason}", names.join(", ")));
+        (reason.to_owned(), line)
+    };
+    reasons.into_iter().map(line).collect()
+}
+
 /// What the lab's cluster lacks as a whole, as far as the boot server knows.
 pub(crate) fn of_cluster(lab: &Lab, known: &Timeline) -> Vec<Problem> {
     if lab.spec.ready != Readiness::Etcd {
@@ -188,8 +205,9 @@ impl fmt::Display for Done {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::boot_server::recorder::event::NodeIdentity;
-    use crate::boot_server::recorder::event::{ClusterHealth, Event, Happening, StageReached};
+    use crate::boot_server::recorder::event::{
+        ClusterHealth, Event, Happening, NodeHeld, NodeIdentity, StageReached,
+    };
     use crate::lab::Network;
     use crate::lab::spec::ConfigSource;
     use crate::lab::tests::lab;
@@ -228,6 +246,25 @@ mod tests {
         assert_eq!(said(&first), Vec::<String>::new());
         first.since_ms = 2;
         assert_eq!(said(&first), ["demo-1: not powered on"]);
+    }
+
+    #[test]
+    fn nodes_that_get_no_config_are_told_with_the_reason_until_they_get_it() {
+        let lab = lab(2);
+        let mut known = known(&lab, &[Stage::PowerOn, Stage::Script]);
+        let awaited = Awaited::whenever_booted(lab.nodes());
+        let mut hold = |node, what: Option<&str>| {
+            let what = match what {
+                Some(why) => Happening::Held(NodeHeld { node, held: why.to_owned() }),
+                None => Happening::Stage(StageReached::unasked(node, Stage::Config)),
+            };
+            known.apply(&Event { id: 1, at_ms: 1, what });
+            held(&awaited, &known).into_values().collect::<Vec<_>>()
+        };
+        assert_eq!(hold(2, Some("no majority")), ["demo-2 gets no config: no majority"]);
+        assert_eq!(hold(1, Some("no majority")), ["demo-1, demo-2 get no config: no majority"]);
+        assert_eq!(hold(2, None), ["demo-1 gets no config: no majority"]);
+        assert_eq!(hold(1, None), Vec::<String>::new());
     }
 
     #[test]

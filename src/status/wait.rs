@@ -1,6 +1,7 @@
 //! Waits until a lab is ready. It listens to the boot server, which knows, and calls back with what is known each time it
 //! changes.
 
+use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
@@ -33,6 +34,8 @@ pub(crate) enum News<'a> {
     Silent(&'a Lab),
     /// Why nothing may be heard of a node.
     Unheard(&'a Unheard),
+    /// Why a node does not get its config.
+    Held(&'a str),
 }
 
 /// Waits until the nodes are ready and their etcd is healthy, and tells what it hears. Nodes that are wanted off or
@@ -53,7 +56,7 @@ pub(crate) fn until_ready(
     let (mut reported, mut is_silent) = (None, false);
     let mut ear = Ear::new(session, hypervisor, lab, awaited.nodes.clone())?;
     let mut cluster = Cluster::of(found, awaited);
-    let mut problems = Vec::new();
+    let (mut problems, mut held) = (Vec::new(), Held::default());
     let ready = Deadline::after(timeout).wait_for(Duration::ZERO, || {
         ear.listen(tell)?;
         if !is_silent && ear.is_silent_for(SILENCE) {
@@ -65,6 +68,9 @@ pub(crate) fn until_ready(
                 tell(News::Unheard(&report));
                 reported = Some(report);
             }
+        }
+        if let Some(known) = &ear.known {
+            held.look(missing::held(awaited, known), tell);
         }
         let known = ear.known.as_ref().filter(|_| reported.is_none());
         if let Some(report) = known.and_then(|known| patience.look(hypervisor, lab, known)) {
@@ -80,7 +86,8 @@ pub(crate) fn until_ready(
     if ready.is_some() {
         return Ok(());
     }
-    let lines = ear.explain(&problems).join("\n");
+    let held = held.lines.iter().map(|line| format!("  {line}"));
+    let lines = held.chain(ear.explain(&problems)).collect::<Vec<_>>().join("\n");
     let message = format!("lab `{}` is not ready after {}\n{lines}", lab.name, seconds(timeout));
     let hint = reported.map(|it| it.hint).or_else(|| hint(lab, ear.known.as_ref()));
     Err(TimedOut { message, hint }.into())
@@ -119,6 +126,30 @@ pub(crate) fn until_configured(
     let lines = ear.explain(&problems(&ear)).join("\n");
     let message = format!("node `{}` is not up after {}\n{lines}", node.name, seconds(timeout));
     Err(TimedOut { message, hint: None }.into())
+}
+
+/// Why nodes do not get their configs, which is told where it lasts.
+#[derive(Default)]
+struct Held {
+    /// Since when, and whether it was told.
+    reasons: BTreeMap<String, (Instant, bool)>,
+    lines: Vec<String>,
+}
+
+impl Held {
+    /// `now` has a line for each reason.
+    fn look(&mut self, now: BTreeMap<String, String>, tell: &mut dyn FnMut(News)) {
+        self.reasons.retain(|reason, _| now.contains_key(reason));
+        for (reason, line) in &now {
+            let known = self.reasons.entry(reason.clone());
+            let (since, is_told) = known.or_insert_with(|| (Instant::now(), false));
+            if !*is_told && since.elapsed() >= HELD_FOR {
+                *is_told = true;
+                tell(News::Held(line));
+            }
+        }
+        self.lines = now.into_values().collect();
+    }
 }
 
 /// Listens to the boot server of a lab for some of its nodes.
@@ -320,5 +351,7 @@ const MOMENT: Duration = Duration::from_millis(100);
 const SILENCE: Duration = Duration::from_secs(5);
 /// How long something suspicious may last before libvirt is asked.
 const SECOND_LOOK: Duration = Duration::from_secs(2);
+/// How long a node may have to ask again for its config: etcd takes no member in right after it has lost one.
+const HELD_FOR: Duration = Duration::from_secs(10);
 const CONSOLE_TAIL: u64 = 4096;
 const CONSOLE_LINES: usize = 5;

@@ -156,6 +156,7 @@ function sentence(event) {
     return `${name}: ${event.stage}${file}${event.bytes ? `, ${bytesOf(event.bytes)}` : ""}`;
   }
   if (event.power) return `${name}: ${event.power}${event.new_boot ? ", boots" : ""}`;
+  if (event.held) return `${name}: gets no config: ${event.held}`;
   if (event.wanted) return `${name}: wanted ${event.wanted}`;
   if (event.ip) return `${name}: has ${event.ip}`;
   if (event.etcd) return etcdSentence(event.etcd);

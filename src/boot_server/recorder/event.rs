@@ -34,6 +34,8 @@ pub enum Happening {
     Power(PowerChanged),
     /// Another power is wanted of a node: somebody starts, stops or pauses it.
     Wanted(WantedChanged),
+    /// A node does not get its config for now.
+    Held(NodeHeld),
     /// Somebody else's DHCP server gave a node an address.
     Address(AddressFound),
     /// The etcd cluster became healthy, ceased to be, or has another leader.
@@ -82,6 +84,15 @@ pub struct WantedChanged {
     pub node: u32,
     /// The power that is wanted of it.
     pub wanted: Power,
+}
+
+/// A node asked for its config and is to ask again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeHeld {
+    /// The node's index.
+    pub node: u32,
+    /// Why it does not get it.
+    pub held: String,
 }
 
 /// Where a node is.
@@ -193,6 +204,7 @@ mod tests {
                 ..PowerChanged::to(2, DomainState::Paused)
             }),
             Happening::Wanted(WantedChanged { node: 1, wanted: Power::Off }),
+            Happening::Held(NodeHeld { node: 1, held: "no majority".to_owned() }),
             Happening::Address(AddressFound { node: 3, ip: "10.0.0.9".parse().unwrap() }),
             Happening::Etcd(EtcdChanged {
                 etcd: ClusterHealth {
@@ -218,6 +230,7 @@ mod tests {
             r#"{"id":7,"at_ms":9,"node":1,"power":"paused","new_boot":true}"#,
             r#"{"id":7,"at_ms":9,"node":2,"power":"paused","new_boot":false,"restored":true}"#,
             r#"{"id":7,"at_ms":9,"node":1,"wanted":"off"}"#,
+            r#"{"id":7,"at_ms":9,"node":1,"held":"no majority"}"#,
             r#"{"id":7,"at_ms":9,"node":3,"ip":"10.0.0.9"}"#,
             r#"{"id":7,"at_ms":9,"etcd":{"healthy":false,"members":2,"leader":null,"problems":["x"]}}"#,
             r#"{"id":7,"at_ms":9,"nodes":[{"index":1,"name":"demo-1","mac":"52:54:00:12:34:01","ip":null}]}"#,

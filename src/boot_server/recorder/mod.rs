@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::Result;
 use tokio::sync::watch;
 
-use self::event::{Event, Happening, NodeIdentity, NodesChanged, WantedChanged};
+use self::event::{Event, Happening, NodeHeld, NodeIdentity, NodesChanged, WantedChanged};
 use self::journal::{Checkpoint, Journal, Kept};
 use self::timeline::Timeline;
 use crate::lab::metadata::Power;
@@ -76,6 +76,16 @@ impl Recorder {
             let changed = timeline.nodes.iter().filter(|node| node.wanted != wanted(node.index));
             let change = changed.map(|node| (node.index, wanted(node.index)));
             change.map(|(node, wanted)| Happening::Wanted(WantedChanged { node, wanted })).collect()
+        });
+    }
+
+    /// Notes why a node does not get its config, if that is news.
+    pub(super) fn held(&self, node: u32, held: &str) {
+        self.record_all(now_ms(), |timeline| {
+            let is_known =
+                timeline.node(node).is_some_and(|node| node.held.as_deref() == Some(held));
+            let news = Happening::Held(NodeHeld { node, held: held.to_owned() });
+            if is_known { Vec::new() } else { vec![news] }
         });
     }
 

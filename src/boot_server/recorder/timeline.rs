@@ -41,6 +41,9 @@ pub struct NodeTimeline {
     /// It goes on where it was when its memory was saved; the stages of its boot before that are not known.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub restored: bool,
+    /// Why it does not get its config, for which it asks again and again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<String>,
     /// The stages that it reached.
     pub stages: BTreeMap<Stage, Reached>,
     /// How much it has of each file that belongs to a stage, in bytes.
@@ -95,6 +98,11 @@ impl Timeline {
                     node.wanted = change.wanted;
                 }
             }
+            Happening::Held(held) => {
+                if let Some(node) = self.node_mut(held.node) {
+                    node.held = Some(held.held.clone());
+                }
+            }
             Happening::Address(found) => {
                 if let Some(node) = self.node_mut(found.node) {
                     node.ip = Some(found.ip);
@@ -125,6 +133,7 @@ impl NodeTimeline {
             power: None,
             wanted: Power::On,
             restored: false,
+            held: None,
             stages: BTreeMap::new(),
             files: BTreeMap::new(),
         }
@@ -144,6 +153,9 @@ impl NodeTimeline {
         }
         if *stage == Stage::Script {
             self.restored = false;
+        }
+        if matches!(stage, Stage::PowerOn | Stage::Script | Stage::Config | Stage::Ready) {
+            self.held = None;
         }
         // virtlab 0.1 noted its own address where nobody had asked.
         if !matches!(stage, Stage::PowerOn | Stage::Ready) {
@@ -165,6 +177,7 @@ impl NodeTimeline {
             self.stages.clear();
             self.files.clear();
             self.restored = change.restored;
+            self.held = None;
         }
     }
 

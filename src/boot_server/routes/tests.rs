@@ -414,4 +414,11 @@ async fn without_a_new_discovery_url_a_node_is_told_to_ask_again() {
     let expected = "asking `http://127.0.0.92:1/discovery/new?size=1` for a discovery URL: ";
     assert!(text.starts_with(expected), "{text}");
     assert_eq!(bench.stages(0), []);
+    // Who waits for the node learns why, once for each reason.
+    bench.ask("127.0.0.92", "GET /config", &[]).await;
+    let (id, timeline) = bench.server.recorder().snapshot();
+    assert_eq!(timeline.nodes[0].held.as_deref(), Some(text.trim_end()));
+    assert!(
+        matches!(&bench.server.recorder().until(id, 9)[..], [one] if matches!(one.what, Happening::Held(_)))
+    );
 }
