@@ -9,9 +9,10 @@ set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
 readonly here
-# What the guests that libvirt makes need: a network card, entropy, and the
-# power button with what lets acpid read it. Dependencies are added to these.
-readonly modules="virtio_pci virtio_net virtio_rng button evdev"
+# What the guests that libvirt makes need: a network card, entropy, the balloon
+# that gives back memory nobody uses, and the power button with what lets acpid
+# read it. Dependencies are added to these.
+readonly modules="virtio_pci virtio_net virtio_rng virtio_balloon button evdev"
 # Guests may be emulated: unpacking costs them more than loading over the local network.
 readonly compress=${MICRO_COMPRESS:-lz4 -q -l -9}
 readonly packages="busybox-static etcd-server ignition libc6 libblkid1"
