@@ -13,14 +13,14 @@ use super::snapshot::shot::Shot;
 use super::{leaving, merging};
 use crate::boot_server::client::Client;
 use crate::boot_server::process;
-use crate::error::all_errors;
+use crate::error::{all_errors, hinted};
 use crate::host::systemd::BootUnit;
-use crate::host::{self, dnsmasq};
-use crate::hypervisor::{Connection, Found, Hypervisor, is_ipv6_refused};
+use crate::host::{self, bridge, dnsmasq};
+use crate::hypervisor::{Connection, Found, Hypervisor, is_connection_lost, is_ipv6_refused};
 use crate::ksm::Settings;
 use crate::ksm::claims::Claims;
-use crate::lab::Lab;
 use crate::lab::plan::{LabStep, NodeStep, Observed, ServerUnit, Step};
+use crate::lab::{Lab, address};
 use crate::render::xml;
 use crate::session::Session;
 use crate::state::{Origin, StateDir};
@@ -257,7 +257,7 @@ impl<'a> Applier<'a> {
     /// it, since the host's own route comes from router advertisements, and where the kernel has none. Any other
     /// error has nothing to do with it.
     fn start_network(&self) -> Result<()> {
-        let Err(error) = self.hypervisor.start_network(self.lab) else { return Ok(()) };
+        let Err(error) = self.start_network_or_again() else { return Ok(()) };
         if !is_ipv6_refused(&error) && host::has_ipv6() {
             return Err(error);
         }
@@ -268,6 +268,26 @@ impl<'a> Applier<'a> {
             error.root_cause()
         ));
         Ok(())
+    }
+
+    /// A libvirtd that is killed while it starts a network leaves its bridge, and cannot start the network as long as that
+    /// is there. Newer ones (11.3, not 9.0) remove a bridge that they fail on, so the next time goes well.
+    fn start_network_or_again(&self) -> Result<()> {
+        let bridge = address::bridge_name(self.lab.uuid);
+        let is_left = bridge::exists(&bridge);
+        let again = |error: &anyhow::Error| {
+            is_left && !is_connection_lost(error) && !is_ipv6_refused(error)
+        };
+        let start = || self.hypervisor.start_network(self.lab);
+        match start() {
+            Err(error) if again(&error) => start().map_err(|error| {
+                let hint = format!(
+                    "a libvirtd that was killed may have left the bridge: `sudo ip link delete {bridge}` removes it"
+                );
+                if again(&error) { hinted(format!("{error:#}"), hint) } else { error }
+            }),
+            other => other,
+        }
     }
 
     fn redefine_network(&self) -> Result<()> {
