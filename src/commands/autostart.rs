@@ -7,7 +7,7 @@ use crate::host::systemd::{BootUnit, Lack};
 use crate::lab::Lab;
 use crate::lab::plan::{self, Goal};
 use crate::output::Printer;
-use crate::provision::apply::Applier;
+use crate::provision::apply::{Applier, print_steps};
 use crate::provision::draft;
 use crate::provision::lab_lock::LabLock;
 use crate::session::Session;
@@ -29,9 +29,7 @@ pub(super) fn run(session: &Session, args: &AutostartArgs) -> Result<()> {
     observed.server_unit = applier.server_unit();
     let steps = plan::plan(&lab, Goal::Autostart, &observed);
     if args.dry_run {
-        for step in &steps {
-            session.printer.data(step.describe(&lab));
-        }
+        print_steps(session.printer, &lab, &steps);
     } else {
         session.catch_signals()?;
         applier.apply(&steps)?;

@@ -11,7 +11,7 @@ use crate::hypervisor::{Found, Hypervisor};
 use crate::images::Readiness;
 use crate::lab::Lab;
 use crate::lab::plan::{self, Goal, LabStep, Observed, Step};
-use crate::provision::apply::Applier;
+use crate::provision::apply::{Applier, print_steps};
 use crate::provision::discovery_url;
 use crate::provision::draft::{self, Draft};
 use crate::provision::drift::Drift;
@@ -65,7 +65,7 @@ pub(super) fn make(session: &Session, args: &CreateArgs, resize: Option<&Resize>
         if args.recreate {
             destroy(session, &hypervisor, &name, args.dry_run)?;
         }
-        return print_steps(session, &hypervisor, &draft);
+        return print_plan(session, &hypervisor, &draft);
     }
     warn_of_lack(session.printer, &draft.prepared.lab);
     let discovery_url = discovery_url::outside(&options, &draft.prepared)?;
@@ -171,7 +171,7 @@ fn next_steps(found: &Found) -> String {
 }
 
 /// What is to be done, for people to read.
-fn print_steps(session: &Session, hypervisor: &Hypervisor, draft: &Draft) -> Result<()> {
+fn print_plan(session: &Session, hypervisor: &Hypervisor, draft: &Draft) -> Result<()> {
     let Draft { prepared, found, .. } = draft;
     let lab = &prepared.lab;
     let applier = Applier::new(session, hypervisor, lab, Some(prepared))?;
@@ -183,8 +183,6 @@ fn print_steps(session: &Session, hypervisor: &Hypervisor, draft: &Draft) -> Res
     if draft.lacks_image {
         session.printer.data(format!("get image `{}`", lab.spec.image.name));
     }
-    for step in plan::plan(lab, Goal::Up, &observed) {
-        session.printer.data(step.describe(lab));
-    }
+    print_steps(session.printer, lab, &plan::plan(lab, Goal::Up, &observed));
     Ok(())
 }

@@ -21,9 +21,17 @@ use crate::ksm::Settings;
 use crate::ksm::claims::Claims;
 use crate::lab::plan::{LabStep, NodeStep, Observed, ServerUnit, Step};
 use crate::lab::{Lab, address};
+use crate::output::Printer;
 use crate::render::xml;
 use crate::session::Session;
 use crate::state::{Origin, StateDir};
+
+/// Prints the steps that would be done, one a line: `--dry-run`.
+pub(crate) fn print_steps(printer: &Printer, lab: &Lab, steps: &[Step]) {
+    for step in steps {
+        printer.data(step.describe(lab));
+    }
+}
 
 /// What applying steps needs.
 pub(crate) struct Applier<'a> {

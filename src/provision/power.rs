@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use uuid::Uuid;
 
-use super::apply::Applier;
+use super::apply::{Applier, print_steps};
 use super::discovery_url;
 use super::draft::{self, Draft};
 use super::lab_lock::LabLock;
@@ -18,9 +18,9 @@ use crate::boot_server::recorder::now_ms;
 use crate::error::hinted;
 use crate::hypervisor::{Found, Hypervisor};
 use crate::images::Readiness;
+use crate::lab::LabName;
 use crate::lab::options::LabOptions;
 use crate::lab::plan::{self, DomainState, Goal, NodeStep, Observed, PowerOff, Step};
-use crate::lab::{Lab, LabName};
 use crate::session::Session;
 
 /// What is done with nodes.
@@ -148,7 +148,7 @@ impl PowerChange<'_> {
             session.printer.warn(news);
         }
         if self.dry_run {
-            print(session, lab, &steps);
+            print_steps(session.printer, lab, &steps);
             return Ok(Booted::default());
         }
         let since_ms = now_ms();
@@ -183,7 +183,7 @@ impl PowerChange<'_> {
             session.printer.warn(lost);
         }
         if self.dry_run {
-            print(session, lab, &steps);
+            print_steps(session.printer, lab, &steps);
             return Ok(());
         }
         let applier =
@@ -227,10 +227,4 @@ fn is_new_cluster(found: &Found, started: &BTreeSet<u32>) -> bool {
 
 fn removed(chosen: &Chosen) -> String {
     format!("lab `{}` was removed meanwhile", chosen.lab)
-}
-
-fn print(session: &Session, lab: &Lab, steps: &[Step]) {
-    for step in steps {
-        session.printer.data(step.describe(lab));
-    }
 }

@@ -3,7 +3,7 @@
 
 use anyhow::Result;
 
-use super::apply::Applier;
+use super::apply::{Applier, print_steps};
 use super::merging;
 use crate::boot_server::client::Client;
 use crate::boot_server::process;
@@ -38,9 +38,7 @@ pub(crate) fn destroy(
     let applier = Applier::new(session, hypervisor, lab, None)?;
     let steps = plan::plan(lab, Goal::Gone, &applier.observed(Some(found))?);
     if dry_run {
-        for step in &steps {
-            session.printer.data(step.describe(lab));
-        }
+        print_steps(session.printer, lab, &steps);
         return Ok(true);
     }
     applier.apply_all(&steps)?;

@@ -92,6 +92,26 @@ pub(crate) fn virsh(args: &[&str]) -> String {
     run("virsh", args).ok()
 }
 
+/// Writes a key into a lab's etcd, by the node with this index.
+#[track_caller]
+pub(crate) fn etcd_put(lab: &str, node: usize, key: &str, value: &str) {
+    etcdctl(lab, node, &["put", key, value]);
+}
+
+/// What a lab's etcd holds for a key, asked of the node with this index; nothing if it does not have it.
+#[track_caller]
+pub(crate) fn etcd_get(lab: &str, node: usize, key: &str) -> String {
+    etcdctl(lab, node, &["get", key, "--print-value-only"]).trim().to_owned()
+}
+
+#[track_caller]
+fn etcdctl(lab: &str, node: usize, args: &[&str]) -> String {
+    let status = virtlab(&["status", lab, "-o", "json"]).json();
+    let ip = status["nodes"][node - 1]["ip"].as_str().unwrap();
+    let endpoint = format!("--endpoints=http://{ip}:2379");
+    run("env", &[&["ETCDCTL_API=3", "etcdctl", &endpoint], args].concat()).ok()
+}
+
 /// Kills a process, and waits until it is gone with all that it held: its port is free then.
 #[track_caller]
 pub(crate) fn kill(pid: &str) {

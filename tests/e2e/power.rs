@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::harness::{LabGuard, Said, read, run, virsh, virtlab, wait_until};
+use crate::harness::{LabGuard, Said, etcd_get, etcd_put, read, virsh, virtlab, wait_until};
 use crate::killing::{Change, killed_at_each_call};
 
 const LONG: Duration = Duration::from_secs(300);
@@ -17,38 +17,38 @@ const LAB: &str = "again";
 fn power_of_nodes_that_boot_anew_join_their_cluster_and_a_lab_that_was_off_founds_a_new_one() {
     let _guard = LabGuard(LAB);
     virtlab(&["create", LAB, "--nodes", "3", "--memory", "512MiB"]).ok();
-    put("again-1", "kept");
+    etcd_put(LAB, 1, "testing", "kept");
 
     let said = timed("restart again-2", || virtlab(&["restart", "again-2"]));
     assert_eq!(said.stdout, "NODE     STATE\nagain-2  ready\n", "{}", said.stderr);
     // Its system answered the power button.
     assert!(!said.stderr.contains("loses its power"), "{}", said.stderr);
-    assert_whole("again-2");
+    assert_whole(2);
 
     timed("virsh reset again-1", || {
         virsh(&["reset", "again-1"]);
         wait_until("a lost node is noticed", LONG, || !is_healthy());
         wait_until("three members again after a reset", LONG, is_healthy);
     });
-    assert_whole("again-1");
+    assert_whole(1);
 
     timed("reboot inside again-3", || {
         reboot_inside("again-3");
         wait_until("a lost node is noticed", LONG, || !is_healthy());
         wait_until("three members again after a reboot", LONG, is_healthy);
     });
-    assert_whole("again-3");
+    assert_whole(3);
 
     // The power is taken away and comes back.
     virsh(&["destroy", "again-2"]);
     let said = timed("virsh destroy again-2; virtlab start again", || virtlab(&["start", LAB]));
     assert_eq!(said.code, Some(0), "{}", said.stderr);
-    assert_whole("again-2");
+    assert_whole(2);
 
     a_stopped_node_is_wanted_stopped();
-    assert_whole("again-3");
+    assert_whole(3);
     a_paused_node_is_wanted_paused();
-    assert_whole("again-2");
+    assert_whole(2);
 
     virtlab(&["stop", LAB]).ok();
     assert_eq!(states(), ["stopped", "stopped", "stopped"]);
@@ -57,7 +57,7 @@ fn power_of_nodes_that_boot_anew_join_their_cluster_and_a_lab_that_was_off_found
     assert_eq!(said.code, Some(0), "{}", said.stderr);
     assert!(said.stderr.contains("its etcd is a new cluster"), "{}", said.stderr);
     assert!(is_healthy());
-    assert_eq!(get("again-1"), "");
+    assert_eq!(etcd_get(LAB, 1, "testing"), "");
 }
 
 fn a_stopped_node_is_wanted_stopped() {
@@ -148,12 +148,12 @@ fn reboot_inside(node: &str) {
     let _ = terminal.wait();
 }
 
-/// Three healthy members, and what was written before anything happened.
-fn assert_whole(node: &str) {
+/// Three healthy members, and what was written before anything happened; asked of the node with this index.
+fn assert_whole(node: usize) {
     let status: Value = virtlab(&["status", LAB, "-o", "json"]).json();
     assert_eq!(status["etcd"]["healthy"], true, "{status:#}");
     assert_eq!(status["etcd"]["members"].as_array().unwrap().len(), 3, "{status:#}");
-    assert_eq!(get(node), "kept");
+    assert_eq!(etcd_get(LAB, node, "testing"), "kept");
 }
 
 fn is_healthy() -> bool {
@@ -165,25 +165,4 @@ fn states() -> Vec<String> {
     let status: Value = virtlab(&["status", LAB, "-o", "json"]).json();
     let state = |node: &Value| node["state"].as_str().unwrap().to_owned();
     status["nodes"].as_array().unwrap().iter().map(state).collect()
-}
-
-fn ip(node: &str) -> String {
-    let status: Value = virtlab(&["status", LAB, "-o", "json"]).json();
-    let nodes = status["nodes"].as_array().unwrap();
-    let found = nodes.iter().find(|it| it["name"] == node).unwrap();
-    found["ip"].as_str().unwrap().to_owned()
-}
-
-fn put(node: &str, value: &str) {
-    etcdctl(node, &["put", "testing", value]);
-}
-
-fn get(node: &str) -> String {
-    etcdctl(node, &["get", "testing", "--print-value-only"]).trim().to_owned()
-}
-
-fn etcdctl(node: &str, args: &[&str]) -> String {
-    let endpoint = format!("--endpoints=http://{}:2379", ip(node));
-    let args = [&["ETCDCTL_API=3", "etcdctl", &endpoint], args].concat();
-    run("env", &args).ok()
 }

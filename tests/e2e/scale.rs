@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::harness::{LabGuard, Said, everything_there, run, virsh, virtlab, wait_until};
+use crate::harness::{
+    LabGuard, Said, etcd_get, etcd_put, everything_there, virsh, virtlab, wait_until,
+};
 use crate::killing::{Change, killed_at_each_call};
 
 const LONG: Duration = Duration::from_secs(120);
@@ -13,12 +15,12 @@ const LONG: Duration = Duration::from_secs(120);
 fn a_lab_grows_and_shrinks_while_it_runs_and_keeps_what_was_written() {
     let _guard = LabGuard("sizes");
     virtlab(&["create", "sizes", "--nodes", "3", "--memory", "512MiB"]).ok();
-    etcdctl("sizes", 1, &["put", "testing", "kept"]);
+    etcd_put("sizes", 1, "testing", "kept");
     for nodes in [5_u32, 3, 1, 3] {
         let number = nodes.to_string();
         virtlab(&["scale", "sizes", &number]).ok();
         wait_until("a healthy cluster of that size", LONG, || is_healthy("sizes", nodes as usize));
-        assert_eq!(etcdctl("sizes", 1, &["get", "testing", "--print-value-only"]).trim(), "kept");
+        assert_eq!(etcd_get("sizes", 1, "testing"), "kept");
         assert_agrees("sizes", nodes);
         let again = virtlab(&["scale", "sizes", &number]);
         assert!(again.stderr.contains("nothing to do"), "{nodes}: {}", again.stderr);
@@ -35,14 +37,14 @@ fn nodes_beyond_the_voters_are_clients_of_the_cluster_and_come_back_and_go_as_su
     assert!(is_healthy("clients", 2));
     let table = virtlab(&["verify", "clients"]).ok();
     assert_eq!(words(&table, "clients-3"), ["clients-3", "yes", "client", "no", "-"]);
-    etcdctl("clients", 3, &["put", "testing", "kept"]);
-    let read = |node: usize| etcdctl("clients", node, &["get", "testing", "--print-value-only"]);
-    assert_eq!(read(1).trim(), "kept");
+    etcd_put("clients", 3, "testing", "kept");
+    let read = |node: usize| etcd_get("clients", node, "testing");
+    assert_eq!(read(1), "kept");
 
     virsh(&["reset", "clients-3"]);
     wait_until("a lost client is noticed", LONG, || !is_healthy("clients", 2));
     wait_until("a client that boots anew", LONG, || is_healthy("clients", 2));
-    assert_eq!(read(3).trim(), "kept");
+    assert_eq!(read(3), "kept");
 
     // The client and a member go; then a member and a client come.
     for (nodes, members) in [(1, 1), (3, 2)] {
@@ -130,12 +132,4 @@ pub(crate) fn is_healthy(lab: &str, members: usize) -> bool {
     let status: Value = virtlab(&["status", lab, "-o", "json"]).json();
     let there = status["etcd"]["members"].as_array().map_or(0, Vec::len);
     status["etcd"]["healthy"] == true && there == members
-}
-
-/// Asks the etcd of the node with this index.
-fn etcdctl(lab: &str, node: usize, args: &[&str]) -> String {
-    let status = virtlab(&["status", lab, "-o", "json"]).json();
-    let ip = status["nodes"][node - 1]["ip"].as_str().unwrap();
-    let endpoint = format!("--endpoints=http://{ip}:2379");
-    run("env", &[&["ETCDCTL_API=3", "etcdctl", &endpoint], args].concat()).ok()
 }

@@ -9,7 +9,7 @@ use std::time::Instant;
 use serde_json::Value;
 
 use crate::behind::tiny_image;
-use crate::harness::{LabGuard, Said, everything_there, run, virsh, virtlab};
+use crate::harness::{LabGuard, Said, etcd_get, etcd_put, everything_there, run, virsh, virtlab};
 use crate::killing::{Change, killed_at_each_call};
 use crate::knocking::Log;
 
@@ -20,12 +20,12 @@ fn a_restored_cluster_has_what_it_held_and_gets_no_key() {
     let before = everything_there();
     let guard = LabGuard(LAB);
     virtlab(&["create", LAB, "--nodes", "3", "--memory", "512MiB"]).ok();
-    put("old", "1");
+    etcd_put(LAB, 1, "old", "1");
     let saved = virtlab(&["snapshot", "save", LAB, "base", "-o", "json"]).json();
     let bytes = saved["snapshots"][0]["bytes"].as_u64().unwrap();
     assert!((30 << 20..1536 << 20).contains(&bytes), "{saved:#}");
-    put("old", "2");
-    put("new", "1");
+    etcd_put(LAB, 1, "old", "2");
+    etcd_put(LAB, 1, "new", "1");
     nobody_else_reads_it();
     let again = virtlab(&["snapshot", "save", LAB, "base"]).refused();
     assert!(again.contains("has a snapshot `base` already"), "{again}");
@@ -40,8 +40,8 @@ fn a_restored_cluster_has_what_it_held_and_gets_no_key() {
         println!("restored and healthy after {:.1} s", begun.elapsed().as_secs_f64());
         assert_eq!(restored.code, Some(0), "{}", restored.stderr);
         assert_eq!(restored.stdout.matches("ready").count(), 3, "{}", restored.stdout);
-        assert_eq!((get("old").as_str(), get("new").as_str()), ("1", ""));
-        put("old", "3");
+        assert_eq!((etcd_get(LAB, 1, "old").as_str(), etcd_get(LAB, 1, "new").as_str()), ("1", ""));
+        etcd_put(LAB, 1, "old", "3");
     }
     assert_eq!(log.keys(), Vec::<u64>::new(), "keys were typed into systems that run");
     drop(log);
@@ -76,7 +76,7 @@ fn a_restored_cluster_has_what_it_held_and_gets_no_key() {
     virtlab(&["snapshot", "restore", LAB, "base"]).ok();
     let status: Value = virtlab(&["status", LAB, "-o", "json"]).json();
     assert_eq!(status["etcd"]["members"].as_array().unwrap().len(), 3, "{status:#}");
-    assert_eq!((get("old").as_str(), get("new").as_str()), ("1", ""));
+    assert_eq!((etcd_get(LAB, 1, "old").as_str(), etcd_get(LAB, 1, "new").as_str()), ("1", ""));
     assert_eq!(virtlab(&["create", LAB, "--dry-run"]).ok(), "");
 
     virtlab(&["snapshot", "rm", LAB, "1"]).ok();
@@ -152,19 +152,4 @@ fn files(lab: &str) -> Vec<String> {
     let mut names: Vec<String> = names.filter(|name| name.starts_with("snapshot.")).collect();
     names.sort();
     names
-}
-
-fn put(key: &str, value: &str) {
-    etcdctl(&["put", key, value]);
-}
-
-fn get(key: &str) -> String {
-    etcdctl(&["get", key, "--print-value-only"]).trim().to_owned()
-}
-
-fn etcdctl(args: &[&str]) -> String {
-    let status: Value = virtlab(&["status", LAB, "-o", "json"]).json();
-    let endpoint =
-        format!("--endpoints=http://{}:2379", status["nodes"][0]["ip"].as_str().unwrap());
-    run("env", &[&["ETCDCTL_API=3", "etcdctl", &endpoint], args].concat()).ok()
 }

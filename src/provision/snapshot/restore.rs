@@ -15,7 +15,7 @@ use crate::lab::plan::{self, Activity, Goal};
 use crate::lab::snapshot::{Manifest, SnapshotName};
 use crate::lab::spec::VirtType;
 use crate::lab::{Lab, LabName};
-use crate::provision::apply::Applier;
+use crate::provision::apply::{Applier, print_steps};
 use crate::provision::lab_lock::LabLock;
 use crate::provision::power::{Booted, Chosen, PowerChange, PowerVerb};
 use crate::provision::shutdown::Shutdown;
@@ -72,9 +72,7 @@ impl Restore<'_> {
         let goal = Goal::Restored(shot.manifest.powers());
         let steps = plan::plan(lab, goal, &applier.observed(Some(&found))?);
         if self.dry_run {
-            for step in &steps {
-                session.printer.data(step.describe(lab));
-            }
+            print_steps(session.printer, lab, &steps);
             return Ok(None);
         }
         let since_ms = now_ms();

@@ -14,7 +14,7 @@ use crate::lab::metadata::Power;
 use crate::lab::plan::{self, DomainState, Goal, LabStep, NodeStep, Observed, Step};
 use crate::lab::snapshot::{FORMAT, Manifest, SavedNode, SnapshotName};
 use crate::lab::{Lab, LabName};
-use crate::provision::apply::Applier;
+use crate::provision::apply::{Applier, print_steps};
 use crate::provision::lab_lock::LabLock;
 use crate::session::Session;
 use crate::status::no_lab;
@@ -62,9 +62,7 @@ impl Save<'_> {
         };
         let steps = plan::plan(lab, Goal::Saved, &observed);
         if self.dry_run {
-            for step in &steps {
-                session.printer.data(step.describe(lab));
-            }
+            print_steps(session.printer, lab, &steps);
             return Ok(None);
         }
         let shot = Shot { manifest: self.manifest(found, name)?, domains: BTreeMap::new() };
