@@ -248,7 +248,7 @@ fn a_domain_without_our_mark_is_left_alone_whatever_its_name() {
         NodeStep::Undefine.of(1),
         NodeStep::Start.of(1),
         NodeStep::Resume.of(1),
-        NodeStep::Mark(Power::Off).of(1),
+        NodeStep::Mark(Power::Off.into()).of(1),
     ] {
         assert_eq!(libvirt.apply(&lab, step).unwrap_err().to_string(), refusal, "{step:?}");
     }
@@ -326,8 +326,8 @@ fn whatever_objects_carry_an_older_mark_the_next_run_brings_them_up_to_date() {
     let new = old.with_nodes(2).unwrap();
     let steps = [
         Step::Lab(LabStep::MarkNetwork),
-        NodeStep::Mark(Power::On).of(1),
-        NodeStep::Mark(Power::Off).of(2),
+        NodeStep::Mark(Power::On.into()).of(1),
+        NodeStep::Mark(Power::Off.into()).of(2),
     ];
     // A run that was killed has written some of the marks, in whatever order.
     for bits in 1_u32..8 {
@@ -350,7 +350,8 @@ fn whatever_objects_carry_an_older_mark_the_next_run_brings_them_up_to_date() {
         assert_eq!(plan::plan(&found.lab, Goal::Up, &ready(found)), [], "{bits:03b}");
         let power = if bits & 4 == 0 { Power::On } else { Power::Off };
         let marks = [(1, Power::On), (2, power)];
-        let marks = marks.map(|(index, power)| (index, DomainMark { generation: 2, power }));
+        let marks = marks
+            .map(|(index, power)| (index, DomainMark { generation: 2, desired: power.into() }));
         assert_eq!(found.marks, Marks { network: Some(2), nodes: BTreeMap::from(marks) });
         assert_eq!(inventory.foreign.unreadable, Vec::<String>::new());
     }
@@ -386,7 +387,7 @@ fn an_object_that_is_defined_again_keeps_who_it_is_and_what_others_say_of_it() {
     // The driver shows what it keeps of a network only if that does not run.
     let stop = |c: &virt::connect::Connect| Ok(c.lookup_network_by_name("demo")?.destroy()?);
     libvirt.node(0, stop).unwrap();
-    libvirt.apply(&lab, NodeStep::Redefine(Power::On).of(1)).unwrap();
+    libvirt.apply(&lab, NodeStep::Redefine(Power::On.into()).of(1)).unwrap();
     libvirt.apply(&lab, LabStep::RedefineNetwork).unwrap();
     let read = |c: &virt::connect::Connect, (): &()| {
         let domain = c.lookup_domain_by_name("demo-1")?;
@@ -402,7 +403,7 @@ fn an_object_that_is_defined_again_keeps_who_it_is_and_what_others_say_of_it() {
         assert_eq!(xml.matches("<virtlab:lab ").count(), 1, "{xml}");
     }
     assert!(network.contains("localOnly='yes'"), "{network}");
-    let error = libvirt.apply(&lab, NodeStep::Redefine(Power::On).of(2)).unwrap_err();
+    let error = libvirt.apply(&lab, NodeStep::Redefine(Power::On.into()).of(2)).unwrap_err();
     assert_eq!(error.to_string(), "defining domain `demo-2`: it is not there any more");
 }
 
@@ -520,7 +521,7 @@ fn what_happens_to_a_domain_is_told_after_what_there_was() {
     }
 
     // That it is wanted off is told before it is, and that it is not wanted any more though it stays as it is.
-    libvirt.apply(&lab, NodeStep::Mark(Power::Off).of(2)).unwrap();
+    libvirt.apply(&lab, NodeStep::Mark(Power::Off.into()).of(2)).unwrap();
     libvirt.apply(&lab, NodeStep::Stop.of(2)).unwrap();
     // Now and then all of them are looked at.
     let next =
@@ -528,7 +529,7 @@ fn what_happens_to_a_domain_is_told_after_what_there_was() {
     assert_eq!(next(), DomainNews::Wanted(BTreeMap::from([(2, Power::Off)])));
     let DomainNews::One { name, change, .. } = next() else { panic!("not an event") };
     assert_eq!((name, change), (lab.name.node(2), DomainChange::Is(DomainState::Off)));
-    libvirt.apply(&lab, NodeStep::Mark(Power::On).of(2)).unwrap();
+    libvirt.apply(&lab, NodeStep::Mark(Power::On.into()).of(2)).unwrap();
     assert_eq!(next(), DomainNews::Wanted(BTreeMap::new()));
     libvirt.take_down(&lab).unwrap();
 }
@@ -667,7 +668,9 @@ impl Libvirt {
                 NodeStep::Undefine => Hypervisor::undefine_domain(c, lab, index),
                 NodeStep::DeleteVolumes => Hypervisor::delete_volumes(c, lab, &lab.node(index)),
                 NodeStep::LeaveCluster => Ok(()),
-                NodeStep::Mark(power) => Hypervisor::mark_domain(c, lab, index, power),
+                NodeStep::Mark(desired) => Hypervisor::mark_domain(c, lab, index, desired),
+                NodeStep::CutLink => Hypervisor::set_link(c, lab, index, false),
+                NodeStep::RestoreLink => Hypervisor::set_link(c, lab, index, true),
                 NodeStep::SaveMemory | NodeStep::RestoreMemory(_) => {
                     panic!("the driver saves no memory beside a domain that goes on")
                 }
@@ -709,6 +712,7 @@ fn observed(found: &Found) -> Observed {
         domains: found.domains.clone(),
         marks: found.marks.clone(),
         reserved: found.reserved,
+        links: found.links.clone(),
         autostart: found.autostart.clone(),
         ..Observed::default()
     }

@@ -1,6 +1,7 @@
 //! The command line: types only. What they do is in [`crate::commands`].
 
 mod deferred;
+pub mod fault;
 pub mod image;
 pub mod ksm;
 pub mod login;
@@ -19,6 +20,7 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::env::Shells;
 
 pub use self::deferred::Deferred;
+use self::fault::{FaultCommand, HealArgs};
 use self::image::ImageCommand;
 use self::ksm::KsmCommand;
 use self::login::{CpArgs, ExecArgs, InventoryArgs, SshArgs, SshConfigArgs};
@@ -121,6 +123,13 @@ pub enum Command {
 
     /// Let nodes that are paused run
     Resume(Deferred<PowerArgs>),
+
+    /// Break nodes on purpose, to see what their cluster makes of it
+    #[command(subcommand)]
+    Fault(Deferred<FaultCommand>),
+
+    /// Take the faults of nodes away
+    Heal(Deferred<HealArgs>),
 
     /// Save all nodes of a lab at one moment, and bring them back to it
     #[command(subcommand)]

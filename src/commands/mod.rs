@@ -11,6 +11,7 @@ mod doctor;
 mod events;
 mod exec;
 mod explain;
+mod fault;
 pub mod image;
 mod inventory;
 pub mod ksm;
@@ -78,6 +79,8 @@ pub fn run(cli: Cli, printer: &Printer) -> Result<()> {
         Command::Restart(args) => power::restart(&session, &args),
         Command::Pause(args) => power::pause(&session, &args),
         Command::Resume(args) => power::resume(&session, &args),
+        Command::Fault(command) => fault::run(&session, &command),
+        Command::Heal(args) => fault::heal(&session, &args),
         Command::Snapshot(command) => snapshot::run(&session, &command),
         Command::Diff(args) => diff::run(&session, &args),
         Command::Explain(args) => explain::run(&session, &args),

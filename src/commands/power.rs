@@ -70,15 +70,8 @@ impl<'a> How<'a> {
     fn run(&self, session: &Session, verb: PowerVerb) -> Result<()> {
         let hypervisor = session.hypervisor()?;
         let inventory = session.observe(&hypervisor)?;
-        let chosen: Vec<Chosen> = targets(&inventory, &self.power.names)?
-            .iter()
-            .map(|target| Chosen {
-                lab: target.lab().name.clone(),
-                uuid: target.lab().uuid,
-                nodes: target.nodes.iter().map(|node| node.index).collect(),
-                is_whole: target.is_whole,
-            })
-            .collect();
+        let targets = targets(&inventory, &self.power.names)?;
+        let chosen: Vec<Chosen> = targets.iter().map(Chosen::from).collect();
         let change = PowerChange {
             session,
             hypervisor: &hypervisor,

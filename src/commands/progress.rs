@@ -35,7 +35,7 @@ pub(super) fn until_ready(
         News::Known(known) => progress.show(known),
         News::Silent(lab) => session.printer.warn(silence(lab)),
         News::Unheard(unheard) => session.printer.warn(unheard),
-        News::Held(held) => session.printer.warn(held),
+        News::Held(line) | News::Faulty(line) => session.printer.warn(line),
     };
     let waited = wait::until_ready(session, hypervisor, found, awaited, timeout, &mut show);
     progress.finish();

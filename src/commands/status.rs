@@ -15,7 +15,7 @@ use crate::provision::differences::{self, Difference};
 use crate::provision::drift::Drift;
 use crate::provision::merging;
 use crate::session::Session;
-use crate::status::{self, Asking, NodeStatus, no_lab};
+use crate::status::{self, Asking, NodeStatus, faults, no_lab};
 
 /// Shows the lab of this name.
 pub(super) fn run(session: &Session, args: &StatusArgs) -> Result<()> {
@@ -65,6 +65,9 @@ pub(super) fn print(
              `virtlab create {0}` brings it back",
             lab.name
         ));
+    }
+    for line in faults::lines(found) {
+        session.printer.warn(line);
     }
     let names: Vec<String> = status.nodes.iter().map(|node| node.name.clone()).collect();
     session.printer.listing(&status, &names, &table(&status.nodes))?;

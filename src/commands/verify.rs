@@ -17,7 +17,7 @@ use crate::output::Table;
 use crate::session::Session;
 use crate::status::discovery::DiscoveryStatus;
 use crate::status::readiness::{away, endpoints};
-use crate::status::{self, Asking, addresses, no_lab};
+use crate::status::{self, Asking, addresses, faults, no_lab};
 
 /// What `-o json` prints.
 #[derive(Serialize)]
@@ -40,6 +40,9 @@ pub(super) fn run(session: &Session, args: &ClusterArgs) -> Result<()> {
     let hypervisor = session.hypervisor()?;
     let inventory = session.observe(&hypervisor)?;
     let Some(found) = inventory.lab(&args.lab) else { return Err(no_lab(&inventory, &args.lab)) };
+    for line in faults::lines(found) {
+        session.printer.warn(line);
+    }
     let verdict = verify(&hypervisor, found, args.client_port)?;
     print(session, &verdict)?;
     if !verdict.healthy {

@@ -8,7 +8,8 @@ use virt::error::{Error, ErrorNumber};
 use virt::sys;
 
 use super::domains::own_domain;
-use super::error::{Already, Doing, is_any};
+use super::error::{Already, Doing};
+use super::kept::kept_or_only;
 use super::{Found, Hypervisor};
 use crate::lab::Lab;
 use crate::render::element::Element;
@@ -125,17 +126,6 @@ fn domain_definition(connection: &Connect, lab: &Lab, index: u32) -> Result<Opti
         Ok(Definition { kept, running })
     };
     read().already(&[ErrorNumber::NoDomain]).doing(doing)
-}
-
-/// What is kept; a driver may have one XML only.
-fn kept_or_only(
-    read: impl Fn(u32) -> Result<String, Error>,
-    inactive: u32,
-) -> Result<String, Error> {
-    match read(inactive) {
-        Err(error) if is_any(&error, &[ErrorNumber::InvalidArg, ErrorNumber::NoSupport]) => read(0),
-        other => other,
-    }
 }
 
 /// `xml` with what others keep in the metadata of `there`.

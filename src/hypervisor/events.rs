@@ -151,7 +151,7 @@ impl Looks {
 
 /// The nodes that are not wanted to run.
 fn not_on(found: &Found) -> BTreeMap<u32, Power> {
-    let powers = found.marks.nodes.iter().map(|(index, mark)| (*index, mark.power));
+    let powers = found.marks.nodes.iter().map(|(index, mark)| (*index, mark.desired.power));
     powers.filter(|(_, power)| *power != Power::On).collect()
 }
 
@@ -195,7 +195,7 @@ impl Hypervisor {
         let Some((_, xml)) = self.domain_named(name)? else { return Ok(None) };
         // A mark that cannot be read is somebody else's.
         let mark = Mark::from_object_xml(&xml).ok().flatten().filter(|mark| mark.lab.uuid == lab);
-        Ok(mark.and_then(|mark| mark.node).map(|node| (node.index, node.power)))
+        Ok(mark.and_then(|mark| mark.node).map(|node| (node.index, node.desired.power)))
     }
 
     /// The event does not say whether a domain was started paused.

@@ -11,7 +11,7 @@ use virt::sys;
 use super::domains::own_domain;
 use super::error::{Already, Doing};
 use super::{Hypervisor, raw};
-use crate::lab::metadata::{Mark, NAMESPACE, Power};
+use crate::lab::metadata::{Desired, Mark, NAMESPACE};
 use crate::lab::{Lab, MacAddr, Node};
 
 impl Hypervisor {
@@ -19,11 +19,16 @@ impl Hypervisor {
     ///
     /// # Errors
     /// If libvirt cannot, or the domain is not there any more.
-    pub fn mark_domain(connection: &Connect, lab: &Lab, index: u32, power: Power) -> Result<()> {
+    pub fn mark_domain(
+        connection: &Connect,
+        lab: &Lab,
+        index: u32,
+        desired: Desired,
+    ) -> Result<()> {
         let name = lab.name.node(index);
         let doing = || format!("writing the mark of domain `{name}`");
         let (domain, flags) = described_domain(connection, lab, index, doing)?;
-        let mark = Mark::of_node(lab, index, power).to_plain_xml()?;
+        let mark = Mark::of_node(lab, index, desired).to_plain_xml()?;
         let kind = sys::VIR_DOMAIN_METADATA_ELEMENT.cast_signed();
         domain.set_metadata(kind, Some(&mark), Some(KEY), Some(NAMESPACE), flags).doing(doing)?;
         Ok(())

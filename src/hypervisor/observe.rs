@@ -13,6 +13,8 @@ use virt::network::Network;
 use super::Hypervisor;
 use super::attachments::{Attachment, SeenNetwork, parse_cards, parse_network};
 use super::error::{Already, Doing};
+use super::links::link_of;
+use crate::lab::fault::{Faults, Link};
 use crate::lab::metadata::{Mark, Power};
 use crate::lab::plan::{Activity, Autostart, DomainMark, DomainState, Marks};
 use crate::lab::{Lab, LabName, Node};
@@ -46,6 +48,8 @@ pub struct Found {
     pub renamed: BTreeMap<u32, String>,
     /// What the marks of its objects say where they differ.
     pub marks: Marks,
+    /// The links of its domains, by node index; one that is missing is up.
+    pub links: BTreeMap<u32, Link>,
     /// For how many nodes, from the first on, its network has an address reserved; `None` if for none.
     pub reserved: Option<u32>,
     /// What of it libvirt starts with the host.
@@ -55,7 +59,18 @@ pub struct Found {
 impl Found {
     /// The power that is wanted of a node; a new one is to run.
     pub fn wanted(&self, index: u32) -> Power {
-        self.marks.nodes.get(&index).map(|mark| mark.power).unwrap_or_default()
+        self.marks.nodes.get(&index).map(|mark| mark.desired.power).unwrap_or_default()
+    }
+
+    /// The nodes that are to have a fault.
+    pub fn faulty(&self) -> impl Iterator<Item = u32> {
+        let nodes = self.marks.nodes.iter();
+        nodes.filter(|(_, mark)| !mark.desired.faults.is_empty()).map(|(index, _)| *index)
+    }
+
+    /// The faults that are wanted of a node.
+    pub fn faults(&self, index: u32) -> Faults {
+        self.marks.nodes.get(&index).map(|mark| mark.desired.faults).unwrap_or_default()
     }
 
     /// The nodes that are wanted to run.
@@ -128,6 +143,7 @@ impl Inventory {
             domains: BTreeMap::new(),
             renamed: BTreeMap::new(),
             marks: Marks::default(),
+            links: BTreeMap::new(),
             reserved: None,
             autostart: Autostart::default(),
         });
@@ -236,9 +252,11 @@ fn observe_domain(inventory: &mut Inventory, domain: &Domain) -> Result<()> {
                 inventory.foreign.domains.push(name);
                 return Ok(());
             }
-            let mark = DomainMark { generation: lab.generation, power: node.power };
+            let mark = DomainMark { generation: lab.generation, desired: node.desired };
+            let link = link_of(domain, &xml, node.desired.faults.cut.is_some())?;
             let found = inventory.found(lab);
             found.domains.insert(node.index, state);
+            found.links.extend(link.map(|link| (node.index, link)));
             if starts_with_host(domain.autostart()).doing(doing)? {
                 found.autostart.nodes.insert(node.index);
             }

@@ -9,13 +9,17 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::Lab;
+use super::fault::Faults;
 
 /// The XML namespace of our metadata element.
 pub const NAMESPACE: &str = "https://virtlab.dev/xmlns/lab/1";
 
-/// The format of the marks that this virtlab writes. It grows when a mark could be misunderstood by the
+/// The newest format of the marks that this virtlab writes, that of nodes with faults. It grows when a mark could be misunderstood by the
 /// virtlab before; marks of virtlab 0.1, which have no format, count as 1.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
+
+/// That of marks without faults, which the virtlab before reads as well.
+const WITHOUT_FAULTS: u32 = 2;
 
 /// What an object of ours says about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,8 +35,23 @@ pub struct Mark {
 pub struct NodeMark {
     /// The node's index.
     pub index: u32,
-    /// The power that is wanted of it: who stops a node wants it stopped.
+    /// What is wanted of it: who stops a node wants it stopped.
+    pub desired: Desired,
+}
+
+/// What is wanted of a node beside the specification.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Desired {
+    /// Its power.
     pub power: Power,
+    /// What is to be wrong with it.
+    pub faults: Faults,
+}
+
+impl From<Power> for Desired {
+    fn from(power: Power) -> Self {
+        Self { power, faults: Faults::default() }
+    }
 }
 
 /// Whether a node is wanted to run.
@@ -66,8 +85,8 @@ impl Mark {
     }
 
     /// The mark of a node's domain.
-    pub fn of_node(lab: &Lab, index: u32, power: Power) -> Self {
-        Self { lab: lab.clone(), node: Some(NodeMark { index, power }) }
+    pub fn of_node(lab: &Lab, index: u32, desired: impl Into<Desired>) -> Self {
+        Self { lab: lab.clone(), node: Some(NodeMark { index, desired: desired.into() }) }
     }
 
     /// The `<virtlab:lab>` element, as it stands in an object's XML.
@@ -88,14 +107,16 @@ impl Mark {
 
     fn element(&self, root: &str, xmlns: Option<&str>) -> Result<String> {
         let Self { lab, node } = self;
+        let Desired { power, faults } = node.map(|node| node.desired).unwrap_or_default();
         let element = ElementOut {
             xmlns,
             name: lab.name.as_str(),
             uuid: lab.uuid,
-            format: FORMAT,
+            format: if faults.is_empty() { WITHOUT_FAULTS } else { FORMAT },
             generation: lab.generation,
             node: node.map(|node| node.index),
-            power: node.map(|node| node.power).filter(|power| *power != Power::On),
+            power: Some(power).filter(|power| *power != Power::On),
+            faults: Some(faults).filter(|faults| !faults.is_empty()).map(|it| it.to_string()),
             image: lab.spec.image.to_string(),
             version: env!("CARGO_PKG_VERSION"),
             spec: serde_json::to_string(&lab.spec).context("writing the lab's specification")?,
@@ -153,6 +174,8 @@ struct ElementOut<'a> {
     node: Option<u32>,
     #[serde(rename = "@power", skip_serializing_if = "Option::is_none")]
     power: Option<Power>,
+    #[serde(rename = "@faults", skip_serializing_if = "Option::is_none")]
+    faults: Option<String>,
     #[serde(rename = "@image")]
     image: String,
     #[serde(rename = "@version")]
@@ -187,6 +210,8 @@ struct ElementIn {
     node: Option<u32>,
     #[serde(rename = "@power", default)]
     power: String,
+    #[serde(rename = "@faults", default)]
+    faults: String,
     #[serde(rename = "@version", default)]
     version: String,
     #[serde(rename = "$text", default)]
@@ -212,7 +237,8 @@ impl ElementIn {
             "paused" => Power::Paused,
             other => bail!("`{other}` is no power that a node can have"),
         };
-        Ok(Mark { lab, node: self.node.map(|index| NodeMark { index, power }) })
+        let desired = Desired { power, faults: self.faults.parse()? };
+        Ok(Mark { lab, node: self.node.map(|index| NodeMark { index, desired }) })
     }
 }
 
@@ -223,6 +249,7 @@ fn first_format() -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lab::fault::FaultKind;
     use crate::lab::tests::lab;
 
     fn object(metadata: &str) -> String {
@@ -243,10 +270,30 @@ mod tests {
             Mark::of_node(&lab, 2, Power::On),
             Mark::of_node(&lab, 2, Power::Off),
             Mark::of_node(&lab, 2, Power::Paused),
+            Mark::of_node(&lab, 2, Desired { power: Power::Off, faults: cut() }),
         ] {
             let xml = object(&mark.to_xml().unwrap());
             assert_eq!(Mark::from_object_xml(&xml).unwrap(), Some(mark));
         }
+    }
+
+    fn cut() -> Faults {
+        Faults::default().with(FaultKind::Cut, 1_764_541_234_567)
+    }
+
+    #[test]
+    fn only_a_mark_with_faults_has_a_format_that_the_virtlab_before_does_not_read() {
+        let mark = |faults| Mark::of_node(&lab(3), 2, Desired { power: Power::On, faults });
+        let whole = mark(Faults::default()).to_xml().unwrap();
+        assert!(whole.contains("format=\"2\"") && !whole.contains("faults"), "{whole}");
+        let cut = mark(cut()).to_xml().unwrap();
+        assert!(cut.contains("format=\"3\""), "{cut}");
+        assert!(cut.contains("node=\"2\" faults=\"cut=1764541234567\""), "{cut}");
+        let error = Mark::from_object_xml(&object(&cut.replace("cut=", "burnt="))).unwrap_err();
+        assert_eq!(
+            error.root_cause().to_string(),
+            "`burnt=1764541234567` is no fault that a node can have"
+        );
     }
 
     #[test]
@@ -260,7 +307,7 @@ mod tests {
     fn a_mark_of_virtlab_0_1_is_read_and_is_older_than_every_other() {
         let xml = include_str!("../../tests/fixtures/v0.1/domain-2.xml");
         let Mark { lab, node } = Mark::from_object_xml(xml).unwrap().unwrap();
-        assert_eq!(node, Some(NodeMark { index: 2, power: Power::On }));
+        assert_eq!(node, Some(NodeMark { index: 2, desired: Power::On.into() }));
         assert_eq!((lab.name.as_str(), lab.generation, lab.spec.nodes), ("old", 0, 2));
         assert_eq!(lab.node(2).mac.to_string(), "52:54:00:cb:00:02");
         assert_eq!(lab.spec.config.name(), "config-templates/etcd-micro.ign.j2");
@@ -276,7 +323,7 @@ mod tests {
         let error = Mark::from_object_xml(&object(&mark)).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "the metadata of lab `demo` has format 9, written by virtlab 9.0.0; this one reads formats up to 2"
+            "the metadata of lab `demo` has format 9, written by virtlab 9.0.0; this one reads formats up to 3"
         );
     }
 

@@ -6,6 +6,7 @@
 
 pub mod address;
 pub mod boot;
+pub mod fault;
 pub mod hardware;
 mod libvirt;
 pub mod metadata;

@@ -2,18 +2,19 @@
 
 use anyhow::Result;
 
-use super::wrong::{CUT_OFF, Watch};
+use super::wrong::Watch;
 use crate::boot_server::page::insight::{EtcdMember, EtcdNow, Look, MemoryNow, NodeNow, Wrong};
 use crate::boot_server::recorder::now_ms;
 use crate::boot_server::recorder::timeline::Timeline;
 use crate::cluster::etcd::{self, Report};
 use crate::hypervisor::{Found, Hypervisor};
 use crate::ksm::KsmStatus;
+use crate::lab::fault::Link;
 use crate::lab::plan::DomainState;
 use crate::memory::LabMemory;
 use crate::output::sanitize;
-use crate::render::element::Element;
-use crate::status::{self, Asking, LabStatus};
+use crate::render::links;
+use crate::status::{self, Asking, CUT_OFF, LabStatus};
 
 /// Looks.
 pub(super) fn look(
@@ -62,22 +63,11 @@ fn mark_cut_off(hypervisor: &Hypervisor, found: &Found, status: &mut LabStatus) 
     let definitions = hypervisor.definitions(found)?;
     for node in status.nodes.iter_mut().filter(|node| is_silent(node)) {
         let running = definitions.domains.get(&node.index).and_then(|it| it.running.as_deref());
-        if running.is_some_and(has_no_link) {
+        if running.is_some_and(|xml| links::of(xml) == Link::Down) {
             CUT_OFF.clone_into(&mut node.state);
         }
     }
     Ok(())
-}
-
-/// Whether none of a running domain's cards has a link.
-fn has_no_link(xml: &str) -> bool {
-    let Ok(domain) = Element::parse(xml) else { return false };
-    let devices = domain.child("devices").into_iter().flat_map(|devices| &devices.children);
-    let mut cards = devices.filter(|device| device.name == "interface").peekable();
-    let is_down = |card: &Element| {
-        card.child("link").and_then(|link| link.attribute("state")) == Some("down")
-    };
-    cards.peek().is_some() && cards.all(is_down)
 }
 
 /// The members, with those nodes that should be some and are none.
@@ -113,21 +103,5 @@ fn memory_now(at_ms: u64, memory: &LabMemory) -> MemoryNow {
         merged_bytes: memory.merged_bytes,
         saved_bytes: memory.ksm.as_ref().map(KsmStatus::saved_bytes),
         ksm_runs: memory.ksm.as_ref().map(KsmStatus::is_running),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_domain_without_a_link_is_told_from_one_with_a_link() {
-        let domain = |cards: &str| format!("<domain><devices>{cards}</devices></domain>");
-        let card = |link: &str| format!("<interface type='network'>{link}</interface>");
-        let (down, up) = (card("<link state='down'/>"), card("<link state='up'/>"));
-        assert!(has_no_link(&domain(&down)));
-        for cards in [&up, &card(""), "", &format!("{down}{up}")] {
-            assert!(!has_no_link(&domain(cards)), "{cards}");
-        }
     }
 }

@@ -10,7 +10,7 @@ use crate::lab::metadata::Power;
 use crate::lab::plan::DomainState;
 use crate::output::sanitize;
 use crate::status::unheard::{self, Unheard};
-use crate::status::{LabStatus, NodeStatus, first_steps, missing};
+use crate::status::{CUT_OFF, LabStatus, NodeStatus, faults, first_steps, missing};
 
 /// Looks for what keeps nodes from the boot server, which takes several looks.
 pub(super) struct Watch {
@@ -47,11 +47,16 @@ impl Watch {
             self.found = Some(news);
         }
         // That the server has ended is told already.
-        let found = self.found.as_ref().filter(|_| status.dhcp_running != Some(false));
-        if let Some(unheard) = found {
+        let unheard = self.found.as_ref().filter(|_| status.dhcp_running != Some(false));
+        if let Some(unheard) = unheard {
             all.push(Wrong { text: sanitize(&unheard.to_string()), command: None });
         }
         for node in &status.nodes {
+            let runs = node.domain == Some(DomainState::Running);
+            if let Some(faults) = faults::describe(found, node.index).filter(|_| runs) {
+                all.push(wrong(&format!("{}: it is {faults}", node.name), faults::heal(found)));
+                continue;
+            }
             let seen = known.node(node.index);
             all.extend(of_node(node, status.etcd.as_ref(), |long| {
                 let seen = seen?;
@@ -135,8 +140,6 @@ fn lab_of(node: &str) -> &str {
     node.rsplit_once('-').map_or(node, |(lab, _)| lab)
 }
 
-/// The state of a node whose cards have no link.
-pub(super) const CUT_OFF: &str = "cut off";
 /// What `status` calls a node that was ready before.
 const NOT_READY: &str = "not ready";
 /// A node under emulation takes its time for a stage, but not as long.
@@ -156,6 +159,7 @@ mod tests {
             wanted,
             state: state.to_owned(),
             ready,
+            faults: Vec::new(),
             seconds: std::collections::BTreeMap::new(),
             bytes: std::collections::BTreeMap::new(),
         };

@@ -80,6 +80,7 @@ impl<'a> Applier<'a> {
                 || Client::new(self.lab)?.status().is_some(),
             domains: found.map(|found| found.domains.clone()).unwrap_or_default(),
             marks: found.map(|found| found.marks.clone()).unwrap_or_default(),
+            links: found.map(|found| found.links.clone()).unwrap_or_default(),
             changed: drift.changed(),
             reserved: found.and_then(|found| found.reserved),
             configs: self.state.keeps(self.lab),
@@ -209,10 +210,10 @@ impl<'a> Applier<'a> {
                 let xml = xml.context("the lab has no such node")?;
                 Hypervisor::define_domain(connection, lab, index, xml)
             }
-            NodeStep::Redefine(power) => {
+            NodeStep::Redefine(desired) => {
                 let xml = self.prepared()?.domains.get(index as usize - 1);
                 let xml = xml.context("the lab has no such node")?;
-                let xml = xml::with_power(xml, lab, index, power)?;
+                let xml = xml::with_desired(xml, lab, index, desired)?;
                 Hypervisor::redefine_domain(connection, lab, index, &xml)
             }
             NodeStep::Autostart(autostart) => {
@@ -235,16 +236,18 @@ impl<'a> Applier<'a> {
                 Hypervisor::delete_volumes(connection, lab, &lab.node(index))
             }
             NodeStep::LeaveCluster => leaving::leave(self.session, self.hypervisor, lab, &[index]),
+            NodeStep::CutLink => Hypervisor::set_link(connection, lab, index, false),
+            NodeStep::RestoreLink => Hypervisor::set_link(connection, lab, index, true),
             NodeStep::SaveMemory => self.snapshot()?.save(connection, lab, index),
             NodeStep::RestoreMemory(power) => {
                 self.snapshot()?.restore(connection, lab, index, power)
             }
-            NodeStep::Mark(power) => {
+            NodeStep::Mark(desired) => {
                 // First, since the mark says that all of it is done.
                 if let Some(xml) = self.prepared.and_then(|it| it.domains.get(index as usize - 1)) {
                     Hypervisor::title_domain(connection, lab, index, xml)?;
                 }
-                Hypervisor::mark_domain(connection, lab, index, power)
+                Hypervisor::mark_domain(connection, lab, index, desired)
             }
         }
     }

@@ -78,6 +78,7 @@ pub(crate) fn of_definitions(found: &Found, drift: &Drift) -> Vec<Difference> {
         pool: found.pool,
         changed: drift.changed(),
         domains: found.domains.clone(),
+        marks: found.marks.clone(),
         ..Observed::default()
     };
     let managed = matches!(lab.spec.network, Network::Managed(_));
@@ -91,7 +92,7 @@ pub(crate) fn of_definitions(found: &Found, drift: &Drift) -> Vec<Difference> {
     let mut all: Vec<Difference> =
         needed.filter_map(|(_, step)| of_lab(lab, step, &observed, drift)).collect();
     let changed = observed.changed.nodes.iter();
-    let step = |index: &u32| NodeStep::Redefine(observed.marked(*index));
+    let step = |index: &u32| NodeStep::Redefine(observed.desired(*index));
     all.extend(changed.filter_map(|index| of_node(lab, *index, step(index), &observed, drift)));
     all.extend(outdated(lab, drift));
     all
@@ -163,6 +164,8 @@ fn of_node(
         NodeStep::Resume if state == Some(&DomainState::Paused) => domain("is paused"),
         NodeStep::Suspend => domain("runs, and is to be paused"),
         NodeStep::Shutdown => domain("runs, and is to be off"),
+        NodeStep::CutLink => domain("has a link, and is to be cut off"),
+        NodeStep::RestoreLink => domain("has no link, and is to have one"),
         NodeStep::Undefine => domain("is none of the lab's nodes any more"),
         // The steps beside these say it.
         NodeStep::Start

@@ -11,7 +11,7 @@ use crate::lab::plan::Changed;
 use crate::lab::{Lab, MacAddr};
 use crate::render::comparison::{self, View};
 use crate::render::element::Element;
-use crate::render::xml;
+use crate::render::{links, xml};
 use crate::session::Session;
 use crate::state::StateDir;
 
@@ -77,7 +77,12 @@ impl Drift {
                 cut_off.insert(*index);
             }
             let Some(wanted) = wanted.domains.get(*index as usize - 1) else { continue };
-            let differences = Differences::of(wanted, there)?;
+            let is_to_be_cut = found.faults(*index).cut.is_some();
+            let differences = if is_to_be_cut {
+                Differences::whatever_the_link(wanted, there)?
+            } else {
+                Differences::of(wanted, there)?
+            };
             if differences != Differences::default() {
                 nodes.insert(*index, differences);
             }
@@ -125,6 +130,16 @@ impl Drift {
 }
 
 impl Differences {
+    /// Where the link goes by a fault, the plan looks at it.
+    fn whatever_the_link(wanted: &str, there: &Definition) -> Result<Self> {
+        let linked = |xml: &str| {
+            Ok::<_, anyhow::Error>(links::with_links(Element::parse(xml)?, true).to_string())
+        };
+        let running = there.running.as_deref().map(linked).transpose()?;
+        let there = Definition { kept: linked(&there.kept)?, running };
+        Self::of(&linked(wanted)?, &there)
+    }
+
     fn of(wanted: &str, there: &Definition) -> Result<Self> {
         let running = there.running.as_ref();
         let running = running.map(|xml| comparison::difference(wanted, xml, View::Running));

@@ -6,6 +6,7 @@ pub(crate) mod discovery_url;
 pub(crate) mod draft;
 pub(crate) mod drift;
 pub(crate) mod facts;
+pub(crate) mod faults;
 pub(crate) mod growing;
 pub(crate) mod knocking;
 pub(crate) mod lab_lock;

@@ -22,6 +22,7 @@ use crate::lab::LabName;
 use crate::lab::options::LabOptions;
 use crate::lab::plan::{self, DomainState, Goal, NodeStep, Observed, PowerOff, Step};
 use crate::session::Session;
+use crate::status::targets::Target;
 
 /// What is done with nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +43,14 @@ pub(crate) struct Chosen {
     pub(crate) nodes: BTreeSet<u32>,
     /// Whether the lab was named, and not only nodes of it.
     pub(crate) is_whole: bool,
+}
+
+impl From<&Target<'_>> for Chosen {
+    fn from(target: &Target) -> Self {
+        let lab = target.lab();
+        let nodes = target.nodes.iter().map(|node| node.index).collect();
+        Self { lab: lab.name.clone(), uuid: lab.uuid, nodes, is_whole: target.is_whole }
+    }
 }
 
 /// How the power of nodes is changed.
@@ -225,6 +234,6 @@ fn is_new_cluster(found: &Found, started: &BTreeSet<u32>) -> bool {
     found.lab.spec.ready == Readiness::Etcd && starts_one && domains.all(is_lost)
 }
 
-fn removed(chosen: &Chosen) -> String {
+pub(super) fn removed(chosen: &Chosen) -> String {
     format!("lab `{}` was removed meanwhile", chosen.lab)
 }

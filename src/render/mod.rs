@@ -6,6 +6,7 @@ pub(crate) mod comparison;
 pub mod config;
 pub(crate) mod element;
 pub(crate) mod inventory;
+pub(crate) mod links;
 pub mod pxe;
 pub(crate) mod secrets;
 pub(crate) mod ssh_config;

@@ -7,10 +7,11 @@ use minijinja::Value;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{LabContext, NodeContext, all_nodes, reserved_nodes};
+use super::element::Element;
+use super::{LabContext, NodeContext, all_nodes, links, reserved_nodes};
 use crate::lab::boot::{Firmware, Loader};
 use crate::lab::hardware::{Graphics, ModelName, Nic};
-use crate::lab::metadata::{Mark, Power};
+use crate::lab::metadata::{Desired, Mark, Power};
 use crate::lab::spec::ManagedNetwork;
 use crate::lab::{Lab, LibvirtVersion, MacAddr, Network, Node, address};
 use crate::template::Templates;
@@ -70,13 +71,17 @@ pub fn domain(templates: &Templates, lab: &Lab, node: &Node) -> Result<String> {
     Ok(if named.uuid.is_some() { xml } else { with_uuid(&xml, node.uuid) })
 }
 
-/// A domain's XML with this power in its mark.
+/// A domain's XML as it is for a node of which this is wanted, with that in its mark.
 ///
 /// # Errors
-/// If the mark cannot be written, which is a bug.
-pub(crate) fn with_power(xml: &str, lab: &Lab, index: u32, power: Power) -> Result<String> {
+/// If the mark cannot be written, which is a bug, or the XML is not well-formed.
+pub(crate) fn with_desired(xml: &str, lab: &Lab, index: u32, desired: Desired) -> Result<String> {
     let as_rendered = Mark::of_node(lab, index, Power::On).to_xml()?;
-    Ok(xml.replace(&as_rendered, &Mark::of_node(lab, index, power).to_xml()?))
+    let marked = xml.replace(&as_rendered, &Mark::of_node(lab, index, desired).to_xml()?);
+    if desired.faults.cut.is_none() {
+        return Ok(marked);
+    }
+    Ok(links::with_links(Element::parse(&marked)?, false).to_string())
 }
 
 /// The same with a UUID as the domain's last element; libvirt reads them in any order.

@@ -5,6 +5,7 @@ pub(crate) mod behind;
 mod cluster;
 pub(crate) mod console_log;
 pub(crate) mod discovery;
+pub(crate) mod faults;
 pub(crate) mod first_steps;
 pub(crate) mod logins;
 pub(crate) mod memory;
@@ -24,6 +25,7 @@ use anyhow::Result;
 use serde::{Serialize, Serializer};
 
 use self::discovery::DiscoveryStatus;
+use self::faults::FaultNow;
 pub(crate) use self::now::Asking;
 use crate::boot_server::recorder::timeline::NodeTimeline;
 use crate::boot_server::stage::Stage;
@@ -73,6 +75,9 @@ pub(crate) struct NodeStatus {
     pub(crate) domain: Option<DomainState>,
     /// The power that is wanted of it.
     pub(crate) wanted: Power,
+    /// What is wrong with it on purpose.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) faults: Vec<FaultNow>,
     pub(crate) state: String,
     pub(crate) ready: bool,
     /// Seconds from power-on to each stage.
@@ -116,6 +121,7 @@ pub(crate) fn look(
                 mac: node.mac,
                 domain,
                 wanted: found.wanted(node.index),
+                faults: faults::of(found, node.index),
                 state: String::new(),
                 ready: false,
                 seconds: stages
@@ -129,11 +135,14 @@ pub(crate) fn look(
             }
         })
         .collect();
-    let report = now::ask(lab, &mut nodes, timeline, client_port, asking)?;
+    let report = now::ask(found, &mut nodes, timeline, client_port, asking)?;
     for node in &mut nodes {
         let stage = seen(node.index).and_then(NodeTimeline::stage);
         let is_restored = seen(node.index).is_some_and(|seen| seen.restored);
         node.state = match (node.domain, node.ready, stage) {
+            (Some(DomainState::Running), false, _) if found.faults(node.index).cut.is_some() => {
+                CUT_OFF.to_owned()
+            }
             (Some(DomainState::Running), true, _) => "ready".to_owned(),
             (Some(DomainState::Running), false, Some(Stage::Ready)) => "not ready".to_owned(),
             (Some(DomainState::Running), false, Some(Stage::PowerOn)) if is_restored => {
@@ -184,5 +193,7 @@ pub(crate) fn serialize_domain<S: Serializer>(
     serializer.serialize_str(domain_word(*state))
 }
 
+/// The state of a node whose network cards have no link.
+pub(crate) const CUT_OFF: &str = "cut off";
 /// How long a discovery service may take; who looks at a lab is not to wait for it.
 const PATIENCE: Duration = Duration::from_secs(3);

@@ -5,13 +5,13 @@ use std::net::IpAddr;
 
 use anyhow::Result;
 
-use super::NodeStatus;
 use super::readiness::{are_ready, away, endpoint, endpoints};
+use super::{NodeStatus, faults};
 use crate::boot_server::recorder::timeline::NodeTimeline;
 use crate::boot_server::stage::Stage;
 use crate::cluster::etcd::{self, Report};
+use crate::hypervisor::Found;
 use crate::images::Readiness;
-use crate::lab::Lab;
 use crate::lab::metadata::Power;
 use crate::lab::plan::DomainState;
 
@@ -26,16 +26,17 @@ pub(crate) enum Asking {
 
 /// Marks the nodes that are ready, and looks at their etcd. `known` is what the boot server knows, if it runs.
 pub(super) fn ask(
-    lab: &Lab,
+    found: &Found,
     nodes: &mut [NodeStatus],
     known: Option<&[NodeTimeline]>,
     client_port: u16,
     asking: Asking,
 ) -> Result<Option<Report>> {
+    let lab = &found.lab;
     // The boot server asks etcd at its usual port only.
     let is_elsewhere = lab.spec.ready == Readiness::Etcd && client_port != etcd::CLIENT_PORT;
     let known = known.filter(|_| !is_elsewhere);
-    let silent = |node: &NodeStatus| why_silent(lab, node, known);
+    let silent = |node: &NodeStatus| why_silent(found, node, known);
     let may_answer = |node: &&NodeStatus| silent(node).is_none();
     let (ready, report): (Vec<u32>, _) = if lab.spec.ready == Readiness::Etcd {
         let wanted = || nodes.iter().filter(|node| node.wanted == Power::On);
@@ -70,12 +71,16 @@ pub(super) fn ask(
 }
 
 /// Why it is of no use to ask a node, if it is known.
-fn why_silent(lab: &Lab, node: &NodeStatus, known: Option<&[NodeTimeline]>) -> Option<String> {
+fn why_silent(found: &Found, node: &NodeStatus, known: Option<&[NodeTimeline]>) -> Option<String> {
+    let lab = &found.lab;
     match node.domain {
         None => return Some("the node is missing".to_owned()),
         Some(DomainState::Off) => return Some("the node is off".to_owned()),
         Some(DomainState::Paused) => return Some("the node is paused".to_owned()),
         Some(DomainState::Running) => {}
+    }
+    if found.faults(node.index).cut.is_some() {
+        return faults::describe(found, node.index).map(|faults| format!("the node is {faults}"));
     }
     let is_up = |seen: &NodeTimeline| match lab.spec.ready {
         Readiness::Config => seen.has(Stage::Ready),

@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 
 use super::missing;
 use super::readiness::endpoints;
-use super::{addresses, domain_word};
+use super::{addresses, domain_word, faults};
 use crate::boot_server::client::Client;
 use crate::boot_server::stage::Stage;
 use crate::cluster::{etcd, ssh};
@@ -44,7 +44,7 @@ pub(crate) fn until(
     condition: Until,
     timeout: Duration,
 ) -> Result<()> {
-    let mut lacking = Vec::new();
+    let (mut lacking, mut faulty) = (Vec::new(), Vec::new());
     let met = Deadline::after(timeout).wait_for(PAUSE, || {
         session.refuse_interrupt()?;
         let inventory = match hypervisor.observe() {
@@ -63,12 +63,14 @@ pub(crate) fn until(
             bail!("lab `{}` was removed while it was waited for", lab.name);
         };
         lacking = look(hypervisor, found, nodes, condition)?;
+        faulty = faults::lines(found);
         Ok(lacking.is_empty().then_some(()))
     })?;
     if met.is_some() {
         return Ok(());
     }
-    let lines: Vec<String> = lacking.iter().map(|line| format!("  {}", sanitize(line))).collect();
+    let all = faulty.iter().chain(&lacking);
+    let lines: Vec<String> = all.map(|line| format!("  {}", sanitize(line))).collect();
     let message = format!(
         "nodes of lab `{}` did not get there within {} (--timeout)\n{}",
         lab.name,

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 use super::cluster::Cluster;
+use super::faults;
 use super::first_steps;
 use super::missing::{self, Awaited, Problem};
 use super::unheard::{self, Unheard};
@@ -36,6 +37,8 @@ pub(crate) enum News<'a> {
     Unheard(&'a Unheard),
     /// Why a node does not get its config.
     Held(&'a str),
+    /// What is wrong with a node on purpose.
+    Faulty(&'a str),
 }
 
 /// Waits until the nodes are ready and their etcd is healthy, and tells what it hears. Nodes that are wanted off or
@@ -57,6 +60,8 @@ pub(crate) fn until_ready(
     let mut ear = Ear::new(session, hypervisor, lab, awaited.nodes.clone())?;
     let mut cluster = Cluster::of(found, awaited);
     let (mut problems, mut held) = (Vec::new(), Held::default());
+    let mut faulty = Faulty::new(hypervisor, found, awaited);
+    faulty.lines.iter().for_each(|line| tell(News::Faulty(line)));
     let ready = Deadline::after(timeout).wait_for(Duration::ZERO, || {
         ear.listen(tell)?;
         if !is_silent && ear.is_silent_for(SILENCE) {
@@ -81,15 +86,16 @@ pub(crate) fn until_ready(
         if let Some(known) = ear.known.as_ref().filter(|_| problems.is_empty()) {
             problems = cluster.problems(known)?;
         }
-        Ok(problems.is_empty().then_some(()))
+        Ok((!faulty.is_in_the_way(problems.is_empty())? && problems.is_empty()).then_some(()))
     })?;
     if ready.is_some() {
         return Ok(());
     }
-    let held = held.lines.iter().map(|line| format!("  {line}"));
-    let lines = held.chain(ear.explain(&problems)).collect::<Vec<_>>().join("\n");
+    let known = faulty.lines.iter().chain(&held.lines).map(|line| format!("  {line}"));
+    let lines = known.chain(ear.explain(&problems)).collect::<Vec<_>>().join("\n");
     let message = format!("lab `{}` is not ready after {}\n{lines}", lab.name, seconds(timeout));
     let hint = reported.map(|it| it.hint).or_else(|| hint(lab, ear.known.as_ref()));
+    let hint = hint.filter(|_| faulty.lines.is_empty());
     Err(TimedOut { message, hint }.into())
 }
 
@@ -149,6 +155,56 @@ impl Held {
             }
         }
         self.lines = now.into_values().collect();
+    }
+}
+
+/// What is wrong with a lab's nodes on purpose, which libvirt alone knows. It may come and go while one waits.
+struct Faulty<'a> {
+    hypervisor: &'a Hypervisor,
+    lab: &'a Lab,
+    awaited: &'a Awaited,
+    looked: Option<Instant>,
+    /// For each node that has faults.
+    lines: Vec<String>,
+    /// Whether one of them is waited for.
+    keeps: bool,
+}
+
+impl<'a> Faulty<'a> {
+    fn new(hypervisor: &'a Hypervisor, found: &'a Found, awaited: &'a Awaited) -> Self {
+        let mut faulty = Self {
+            hypervisor,
+            lab: &found.lab,
+            awaited,
+            looked: None,
+            lines: vec![],
+            keeps: false,
+        };
+        faulty.take_in(found);
+        faulty
+    }
+
+    fn take_in(&mut self, found: &Found) {
+        self.lines = faults::lines(found);
+        self.keeps = found.faulty().any(|index| self.awaited.has(index));
+    }
+
+    /// Whether a node that is waited for has a fault. It is looked at again where there was one, and before all is well.
+    fn is_in_the_way(&mut self, is_rest_ready: bool) -> Result<bool> {
+        let is_old = self.looked.is_none_or(|looked| looked.elapsed() >= SECOND_LOOK);
+        if is_old && (is_rest_ready || !self.lines.is_empty()) {
+            self.looked = Some(Instant::now());
+            match self.hypervisor.observe() {
+                // The next look tells.
+                Err(error) if is_connection_lost(&error) => return Ok(true),
+                other => {
+                    if let Some(found) = other?.labs.get(&self.lab.uuid) {
+                        self.take_in(found);
+                    }
+                }
+            }
+        }
+        Ok(self.keeps)
     }
 }
 

@@ -7,6 +7,7 @@ mod autostart;
 mod completion;
 mod diff;
 mod doctor;
+mod faults;
 mod help;
 mod images;
 mod listings;

@@ -68,6 +68,11 @@ impl User {
         lab.replace(&format!("node=\"{node}\" "), &format!("node=\"{node}\" power=\"{power}\" "))
     }
 
+    /// The same lab with one of its nodes cut off since long ago, as its mark says it.
+    pub(crate) fn cut(lab: &str, node: u32) -> String {
+        lab.replace(&format!("node=\"{node}\" "), &format!("node=\"{node}\" faults=\"cut=1000\" "))
+    }
+
     /// Gives libvirt these objects and no others.
     pub(crate) fn seed(&self, objects: &str) {
         self.write("node.xml", &format!("<node>{objects}</node>"));

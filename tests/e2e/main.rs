@@ -18,6 +18,7 @@ mod debian_installer;
 mod discovery;
 mod events;
 mod external_pxe;
+mod fault;
 mod foreign;
 mod killing;
 mod knocking;

@@ -3,6 +3,7 @@
 //! are the same machinery.
 
 mod autostart;
+mod faults;
 mod power;
 mod snapshot;
 mod steps;
@@ -15,10 +16,12 @@ use serde::{Deserialize, Serialize};
 
 use self::autostart::plan_autostart;
 pub use self::autostart::{Autostart, ServerUnit};
+use self::faults::{plan_faults, plan_kept};
 use self::power::{Switch, plan_restart, plan_switch};
 use self::snapshot::{plan_restored, plan_saved};
 pub use self::steps::{LabStep, NodeStep, Step};
-use super::metadata::Power;
+use super::fault::{Faults, Link};
+use super::metadata::{Desired, Power};
 use super::{Lab, Network};
 
 /// What was found of a lab.
@@ -39,6 +42,8 @@ pub struct Observed {
     pub domains: BTreeMap<u32, DomainState>,
     /// What the marks of its objects say.
     pub marks: Marks,
+    /// The links of its domains, by node index; one that is missing is up.
+    pub links: BTreeMap<u32, Link>,
     /// What is defined otherwise than the specification wants it.
     pub changed: Changed,
     /// For how many nodes, from the first on, its network has an address reserved; `None` if for none,
@@ -82,8 +87,8 @@ pub struct Marks {
 pub struct DomainMark {
     /// The generation of the specification that it carries.
     pub generation: u32,
-    /// The power that is wanted of the node.
-    pub power: Power,
+    /// What is wanted of the node.
+    pub desired: Desired,
 }
 
 /// Whether an object of libvirt's is only defined or also active.
@@ -135,6 +140,8 @@ pub enum Goal {
     Paused(BTreeSet<u32>),
     /// Those of these nodes that are paused run from now on; nothing else is changed.
     Resumed(BTreeSet<u32>),
+    /// These nodes have these faults from now on, and no others; nothing else is changed.
+    Faulted(BTreeMap<u32, Faults>),
     /// There is a snapshot of its nodes, and they are as they are wanted again.
     Saved,
     /// Those nodes that a snapshot has the memory of are as they were then, with this power; the others are off.
@@ -173,6 +180,7 @@ pub fn plan(lab: &Lab, goal: Goal, observed: &Observed) -> Vec<Step> {
         Goal::Stopped(nodes, how) => plan_switch(lab, &nodes, Switch::Off(how), observed),
         Goal::Paused(nodes) => plan_switch(lab, &nodes, Switch::Paused, observed),
         Goal::Resumed(nodes) => plan_switch(lab, &nodes, Switch::Resumed, observed),
+        Goal::Faulted(faults) => plan_faults(lab, &faults, observed),
         Goal::Saved => plan_saved(observed),
         Goal::Restored(powers) => plan_restored(lab, &powers, observed),
         Goal::Autostart => plan_autostart(lab, observed),
@@ -186,7 +194,17 @@ pub fn plan(lab: &Lab, goal: Goal, observed: &Observed) -> Vec<Step> {
 impl Observed {
     /// The power that the mark of a node says is wanted; a new node is to run.
     pub fn marked(&self, index: u32) -> Power {
-        self.marks.nodes.get(&index).map(|mark| mark.power).unwrap_or_default()
+        self.desired(index).power
+    }
+
+    /// All that the mark of a node says is wanted of it.
+    pub fn desired(&self, index: u32) -> Desired {
+        self.marks.nodes.get(&index).map(|mark| mark.desired).unwrap_or_default()
+    }
+
+    /// What is wanted of a node that is to have this power now.
+    fn desired_with(&self, index: u32, power: Power) -> Desired {
+        Desired { power, ..self.desired(index) }
     }
 }
 
@@ -256,9 +274,11 @@ fn plan_changes(lab: &Lab, power: &dyn Fn(u32) -> Option<Power>, observed: &Obse
     for (index, _) in &members {
         if observed.changed.nodes.contains(index) {
             let wanted = power(**index).unwrap_or_else(|| observed.marked(**index));
-            steps.push(NodeStep::Redefine(wanted).of(**index));
+            let desired = observed.desired_with(**index, wanted);
+            steps.push(NodeStep::Redefine(desired).of(**index));
         }
     }
+    steps.extend(plan_kept(lab, observed));
     for (index, state) in &members {
         // A run that was killed has not done yet what the mark says.
         match (power(**index), state) {
@@ -292,7 +312,7 @@ fn marks(lab: &Lab, power: &dyn Fn(u32) -> Power, observed: &Observed) -> Vec<St
         let mark = observed.marks.nodes.get(index);
         let wanted = power(*index);
         if mark.map(|mark| mark.generation) < generation || observed.marked(*index) != wanted {
-            steps.push(NodeStep::Mark(wanted).of(*index));
+            steps.push(NodeStep::Mark(observed.desired_with(*index, wanted)).of(*index));
         }
     }
     steps

@@ -55,7 +55,7 @@ pub(super) fn plan_switch(
     };
     let is_outdated = |index: u32| {
         let mark = observed.marks.nodes.get(&index);
-        mark.is_none_or(|mark| mark.power != wanted || mark.generation < lab.generation)
+        mark.is_none_or(|mark| mark.desired.power != wanted || mark.generation < lab.generation)
     };
     let step = |state: DomainState| match (switch, state) {
         (Switch::Off(how), DomainState::Running | DomainState::Paused) => Some(step_off(how)),
@@ -66,7 +66,8 @@ pub(super) fn plan_switch(
     let (mut marks, mut flags, mut steps) = (Vec::new(), Vec::new(), Vec::new());
     for (index, state) in &observed.domains {
         if is_meant(*index, *state) {
-            marks.extend(is_outdated(*index).then(|| NodeStep::Mark(wanted).of(*index)));
+            let mark = || NodeStep::Mark(observed.desired_with(*index, wanted)).of(*index);
+            marks.extend(is_outdated(*index).then(mark));
             flags.extend(autostart::node(lab, *index, wanted, observed));
             steps.extend(step(*state).map(|step| step.of(*index)));
         }

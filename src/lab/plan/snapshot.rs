@@ -37,14 +37,14 @@ pub(super) fn plan_restored(
     };
     let is_outdated = |index: u32, power: Power| {
         let mark = observed.marks.nodes.get(&index);
-        mark.is_none_or(|mark| mark.power != power || mark.generation < lab.generation)
+        mark.is_none_or(|mark| mark.desired != power.into() || mark.generation < lab.generation)
     };
     let is_active = |index: u32, _| {
         observed.domains.get(&index).is_some_and(|state| *state != DomainState::Off)
     };
     let flags = powers.iter().filter_map(|(index, it)| autostart::node(lab, *index, *it, observed));
     [
-        of(&is_outdated, &NodeStep::Mark),
+        of(&is_outdated, &|power| NodeStep::Mark(power.into())),
         flags.collect(),
         of(&is_active, &|_| NodeStep::Stop),
         of(&|_, power| power != Power::Off, &NodeStep::RestoreMemory),

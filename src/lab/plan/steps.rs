@@ -1,7 +1,7 @@
 //! The steps that a plan consists of, and how they are said.
 
 use crate::lab::Lab;
-use crate::lab::metadata::Power;
+use crate::lab::metadata::{Desired, Power};
 
 /// One thing to do. Each is idempotent: it succeeds where it was done already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,11 +64,15 @@ pub enum LabStep {
 pub enum NodeStep {
     /// Define its domain.
     Define,
-    /// Define its domain again as it is wanted, with this power in its mark. One that runs goes on as it was
+    /// Define its domain again as it is wanted, with this in its mark. One that runs goes on as it was
     /// started.
-    Redefine(Power),
-    /// Write the lab's specification and the power that is wanted into its domain's mark.
-    Mark(Power),
+    Redefine(Desired),
+    /// Write the lab's specification and what is wanted of the node into its domain's mark.
+    Mark(Desired),
+    /// Take the link of its network cards away, also for its next start.
+    CutLink,
+    /// Give its network cards their link again.
+    RestoreLink,
     /// Make libvirt start it with the host, or no more.
     Autostart(bool),
     /// Start it with its processors stopped.
@@ -171,13 +175,11 @@ impl NodeStep {
         match self {
             Self::Define => format!("define domain `{domain}`"),
             Self::Redefine(_) => format!("define domain `{domain}` anew"),
-            Self::Mark(Power::On) => format!("bring the mark of domain `{domain}` up to date"),
-            Self::Mark(Power::Off) => {
-                format!("bring the mark of domain `{domain}` up to date: it is to be off")
+            Self::Mark(desired) => {
+                format!("bring the mark of domain `{domain}` up to date{}", wish(desired))
             }
-            Self::Mark(Power::Paused) => {
-                format!("bring the mark of domain `{domain}` up to date: it is to be paused")
-            }
+            Self::CutLink => format!("take the link of domain `{domain}` away"),
+            Self::RestoreLink => format!("give domain `{domain}` its link again"),
             Self::Autostart(true) => format!("let domain `{domain}` start with the host"),
             Self::Autostart(false) => format!("let domain `{domain}` start with the host no more"),
             Self::Start => format!("start domain `{domain}` paused"),
@@ -192,4 +194,12 @@ impl NodeStep {
             Self::RestoreMemory(_) => format!("restore the memory of domain `{domain}`, paused"),
         }
     }
+}
+
+/// What is wanted of a node, if that is anything else than that it runs.
+fn wish(Desired { power, faults }: Desired) -> String {
+    let power = (power != Power::On).then(|| power.name());
+    let faults = faults.iter().map(|fault| fault.kind.describe());
+    let all: Vec<&str> = power.into_iter().chain(faults).collect();
+    if all.is_empty() { String::new() } else { format!(": it is to be {}", all.join(" and ")) }
 }

@@ -10,6 +10,7 @@ pub(crate) fn complete(nodes: u32) -> Observed {
         boot_server: true,
         domains: (1..=nodes).map(|index| (index, DomainState::Running)).collect(),
         marks: marks(1, nodes),
+        links: BTreeMap::new(),
         changed: Changed::default(),
         reserved: Some(253),
         configs: true,
@@ -22,7 +23,7 @@ pub(crate) fn complete(nodes: u32) -> Observed {
 
 /// The marks of a whole lab, all of this generation.
 fn marks(generation: u32, nodes: u32) -> Marks {
-    let mark = DomainMark { generation, power: Power::On };
+    let mark = DomainMark { generation, desired: Power::On.into() };
     Marks { network: Some(generation), nodes: (1..=nodes).map(|index| (index, mark)).collect() }
 }
 
@@ -223,8 +224,9 @@ fn every_mark_that_is_older_is_brought_up_to_date_and_no_other() {
             mark.generation = generation(*index);
         }
         let network = is_old(0).then_some(Step::Lab(LabStep::MarkNetwork));
-        let nodes =
-            (1..=3).filter(|index| is_old(*index)).map(|index| NodeStep::Mark(Power::On).of(index));
+        let nodes = (1..=3)
+            .filter(|index| is_old(*index))
+            .map(|index| NodeStep::Mark(Power::On.into()).of(index));
         let expected: Vec<Step> = network.into_iter().chain(nodes).collect();
         assert_eq!(plan(&lab, Goal::Up, &observed), expected, "{bits:04b}");
     }
@@ -298,7 +300,7 @@ fn a_node_has_the_power_that_its_mark_says() {
         assert_eq!(said(&lab, stop(how), &observed), [marked, step]);
     }
     // Killed in between, or done.
-    observed.marks.nodes.get_mut(&2).unwrap().power = Power::Off;
+    observed.marks.nodes.get_mut(&2).unwrap().desired.power = Power::Off;
     assert_eq!(said(&lab, Goal::Up, &observed), ["shut down domain `demo-2`"]);
     observed.domains.insert(2, DomainState::Off);
     assert_eq!(said(&lab, Goal::Up, &observed), Vec::<String>::new());
@@ -338,7 +340,7 @@ fn starting_a_node_brings_back_what_it_needs_and_leaves_the_other_nodes_alone() 
     for index in [1, 2, 3] {
         observed.domains.insert(index, DomainState::Off);
     }
-    observed.marks.nodes.get_mut(&3).unwrap().power = Power::Off;
+    observed.marks.nodes.get_mut(&3).unwrap().desired.power = Power::Off;
     let start =
         |nodes: &[u32]| said(&lab(3), Goal::Started(nodes.iter().copied().collect()), &observed);
     let server = "start boot server at http://192.168.150.1:8470";
@@ -361,7 +363,7 @@ fn a_restart_stops_what_runs_when_everything_is_there_to_start_it_again() {
     let mut observed = complete(3);
     observed.boot_server = false;
     observed.domains.insert(1, DomainState::Off);
-    observed.marks.nodes.get_mut(&1).unwrap().power = Power::Off;
+    observed.marks.nodes.get_mut(&1).unwrap().desired.power = Power::Off;
     let nodes = BTreeSet::from([1, 2]);
     let expected = [
         "bring the mark of domain `demo-1` up to date",
@@ -391,8 +393,8 @@ fn a_node_that_is_paused_stays_so_until_it_is_resumed_or_started() {
     let suspend = "suspend domain `demo-2`";
     assert_eq!(said(&lab, Goal::Paused(all()), &observed), [marked, suspend]);
     // Killed in between, or done.
-    observed.marks.nodes.get_mut(&2).unwrap().power = Power::Paused;
-    observed.marks.nodes.get_mut(&3).unwrap().power = Power::Off;
+    observed.marks.nodes.get_mut(&2).unwrap().desired.power = Power::Paused;
+    observed.marks.nodes.get_mut(&3).unwrap().desired.power = Power::Off;
     assert_eq!(said(&lab, Goal::Up, &observed), [suspend]);
     observed.domains.insert(2, DomainState::Paused);
     for goal in [Goal::Up, Goal::Paused(all())] {
@@ -411,12 +413,12 @@ fn what_somebody_edited_is_defined_again_and_what_runs_goes_on() {
     let nodes = BTreeSet::from([1, 2, 4]);
     let changed = Changed { network: true, pool: true, nodes };
     let mut observed = Observed { changed, ..complete(3) };
-    observed.marks.nodes.get_mut(&2).unwrap().power = Power::Off;
+    observed.marks.nodes.get_mut(&2).unwrap().desired.power = Power::Off;
     observed.domains.insert(2, DomainState::Off);
     let expected = [
         LabStep::RedefineNetwork.into(),
-        NodeStep::Redefine(Power::On).of(1),
-        NodeStep::Redefine(Power::Off).of(2),
+        NodeStep::Redefine(Power::On.into()).of(1),
+        NodeStep::Redefine(Power::Off.into()).of(2),
         LabStep::MakePool.into(),
     ];
     assert_eq!(plan(&lab(3), Goal::Up, &observed), expected);
@@ -426,7 +428,7 @@ fn what_somebody_edited_is_defined_again_and_what_runs_goes_on() {
     let steps = plan(&lab(3), Goal::Up, &observed);
     let place = |step: Step| steps.iter().position(|it| *it == step).unwrap();
     assert!(place(LabStep::RedefineNetwork.into()) < place(LabStep::StartNetwork.into()));
-    assert!(place(NodeStep::Redefine(Power::On).of(1)) < place(NodeStep::Start.of(1)));
+    assert!(place(NodeStep::Redefine(Power::On.into()).of(1)) < place(NodeStep::Start.of(1)));
 }
 
 #[test]
@@ -561,7 +563,7 @@ fn a_node_that_is_to_be_off_does_not_come_back() {
             "destroy domain `demo-2`",
         ]
     );
-    observed.marks.nodes.get_mut(&2).unwrap().power = Power::Off;
+    observed.marks.nodes.get_mut(&2).unwrap().desired.power = Power::Off;
     observed.domains.insert(2, DomainState::Off);
     observed.autostart.nodes.remove(&2);
     assert_eq!(said(&lab, Goal::Up, &observed), Vec::<String>::new());
@@ -594,7 +596,7 @@ fn a_snapshot_stops_all_nodes_before_it_saves_one_and_leaves_each_as_it_is_wante
     // Left so by a run that was killed.
     observed.domains.insert(4, DomainState::Paused);
     for (index, power) in [(2, Power::Off), (3, Power::Paused)] {
-        observed.marks.nodes.insert(index, DomainMark { generation: 1, power });
+        observed.marks.nodes.insert(index, DomainMark { generation: 1, desired: power.into() });
     }
     assert_eq!(
         plan(&lab(4), Goal::Saved, &observed),
@@ -620,8 +622,8 @@ fn a_restored_lab_runs_together_and_has_the_power_of_that_time() {
         NodeStep::Resume.of(1),
     ];
     let before = [
-        NodeStep::Mark(Power::Off).of(2),
-        NodeStep::Mark(Power::Paused).of(3),
+        NodeStep::Mark(Power::Off.into()).of(2),
+        NodeStep::Mark(Power::Paused.into()).of(3),
         NodeStep::Stop.of(1),
         NodeStep::Stop.of(2),
         NodeStep::Stop.of(3),
@@ -633,7 +635,7 @@ fn a_restored_lab_runs_together_and_has_the_power_of_that_time() {
     // A run that was killed has stopped them, and has written the marks before.
     observed.domains.values_mut().for_each(|state| *state = DomainState::Off);
     for (index, power) in &powers {
-        observed.marks.nodes.insert(*index, DomainMark { generation: 1, power: *power });
+        observed.marks.nodes.insert(*index, DomainMark { generation: 1, desired: (*power).into() });
     }
     assert_eq!(plan(&lab(3), Goal::Restored(powers), &observed), restored);
 }

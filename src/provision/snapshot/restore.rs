@@ -54,6 +54,7 @@ impl Restore<'_> {
             || LabLock::take(session, hypervisor, self.lab, "snapshot restore", self.patience);
         let _alone = if self.dry_run { None } else { Some(take_lock()?) };
         let mut found = self.look()?;
+        super::refuse_faults(&found)?;
         let shelf = Shelf::look(session, hypervisor, &found)?;
         let kept = shelf.find(&found.lab, self.name)?;
         self.refuse(&found.lab, kept)?;

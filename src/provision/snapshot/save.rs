@@ -47,6 +47,7 @@ impl Save<'_> {
             return Err(no_lab(&inventory, self.lab));
         };
         let lab = &found.lab;
+        super::refuse_faults(found)?;
         refuse_incomplete(found)?;
         let shelf = Shelf::look(session, hypervisor, found)?;
         let name = self.free_name(lab, &shelf)?;

@@ -1,0 +1,55 @@
+//! `virtlab fault` and `virtlab heal`.
+
+use clap::{Args, Subcommand};
+
+use super::LockArgs;
+
+/// What to do to nodes
+#[derive(Clone, Debug, Subcommand)]
+pub enum FaultCommand {
+    /// Take the link of nodes' network cards away, as if somebody pulled the cable
+    Cut(FaultArgs),
+    /// List the faults of nodes
+    #[command(visible_alias = "ls")]
+    List(FaultListArgs),
+}
+
+/// What all faults take.
+#[derive(Clone, Debug, Args)]
+pub struct FaultArgs {
+    /// Names of nodes, or of labs for all of their nodes
+    #[arg(value_name = "NODE|LAB", required = true)]
+    pub names: Vec<String>,
+
+    /// Print the steps and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// How long others may be waited for.
+    #[command(flatten)]
+    pub lock: LockArgs,
+}
+
+/// Arguments of `fault list`.
+#[derive(Clone, Debug, Args)]
+pub struct FaultListArgs {
+    /// Names of nodes, or of labs for all of their nodes [default: all labs]
+    #[arg(value_name = "NODE|LAB")]
+    pub names: Vec<String>,
+}
+
+/// Arguments of `heal`.
+#[derive(Clone, Debug, Args)]
+pub struct HealArgs {
+    /// Names of labs, or of nodes [default: all labs]
+    #[arg(value_name = "NODE|LAB")]
+    pub names: Vec<String>,
+
+    /// Print the steps and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// How long others may be waited for.
+    #[command(flatten)]
+    pub lock: LockArgs,
+}

@@ -1,0 +1,138 @@
+//! `virtlab fault` and `virtlab heal`: what is broken on purpose.
+
+use std::thread;
+
+use anyhow::Result;
+use serde::Serialize;
+
+use crate::boot_server::recorder::now_ms;
+use crate::cli::fault::{FaultArgs, FaultCommand, FaultListArgs, HealArgs};
+use crate::error::all_errors;
+use crate::hypervisor::{Found, Hypervisor, Inventory};
+use crate::lab::fault::FaultKind;
+use crate::output::{Format, Printer, Table};
+use crate::provision::faults::{FaultChange, FaultVerb};
+use crate::provision::power::Chosen;
+use crate::session::Session;
+use crate::status::faults::{self, FaultNow};
+use crate::status::targets::{lab_names, targets};
+
+/// `fault`.
+pub(super) fn run(session: &Session, command: &FaultCommand) -> Result<()> {
+    match command {
+        FaultCommand::Cut(args) => break_nodes(session, args, FaultKind::Cut),
+        FaultCommand::List(args) => list(session, args),
+    }
+}
+
+/// `heal`.
+pub(super) fn heal(session: &Session, args: &HealArgs) -> Result<()> {
+    let HealArgs { names, dry_run, lock } = args;
+    let hypervisor = session.hypervisor()?;
+    let inventory = session.observe(&hypervisor)?;
+    let verb = FaultVerb::Heal;
+    let patience = lock.patience();
+    let change =
+        FaultChange { session, hypervisor: &hypervisor, verb, dry_run: *dry_run, patience };
+    change_all(&change, &inventory, &or_all_labs(&inventory, names))
+}
+
+fn break_nodes(session: &Session, args: &FaultArgs, kind: FaultKind) -> Result<()> {
+    let FaultArgs { names, dry_run, lock } = args;
+    let hypervisor = session.hypervisor()?;
+    let inventory = session.observe(&hypervisor)?;
+    let verb = FaultVerb::Break(kind);
+    let patience = lock.patience();
+    let change =
+        FaultChange { session, hypervisor: &hypervisor, verb, dry_run: *dry_run, patience };
+    change_all(&change, &inventory, names)
+}
+
+/// Labs are worked on at the same time, and so are the nodes of each. What goes wrong in one keeps no other.
+fn change_all(change: &FaultChange, inventory: &Inventory, names: &[String]) -> Result<()> {
+    let FaultChange { session, hypervisor, .. } = change;
+    let targets = targets(inventory, names)?;
+    let chosen: Vec<Chosen> = targets.iter().map(Chosen::from).collect();
+    if change.dry_run {
+        return all_errors(chosen.iter().map(|it| change.apply(it)).collect());
+    }
+    session.catch_signals()?;
+    let results = thread::scope(|scope| {
+        let threads: Vec<_> =
+            chosen.iter().map(|chosen| scope.spawn(|| change.apply(chosen))).collect();
+        threads.into_iter().map(|it| it.join().expect("no lab's thread panics")).collect()
+    });
+    print_chosen(session, hypervisor, &chosen)?;
+    all_errors(results)
+}
+
+/// Only nodes that have faults are listed.
+fn list(session: &Session, args: &FaultListArgs) -> Result<()> {
+    let hypervisor = session.hypervisor()?;
+    let inventory = session.observe(&hypervisor)?;
+    let targets = targets(&inventory, &or_all_labs(&inventory, &args.names))?;
+    let nodes = targets.iter().flat_map(|target| {
+        target.nodes.iter().map(|node| NodeFaults::of(target.found, node.index))
+    });
+    let nodes: Vec<NodeFaults> = nodes.filter(|node| !node.faults.is_empty()).collect();
+    if nodes.is_empty() && session.printer.format() == Format::Table {
+        session.printer.note("no node has a fault; `virtlab fault cut NODE` gives it one");
+        return Ok(());
+    }
+    print(session.printer, nodes)
+}
+
+fn or_all_labs(inventory: &Inventory, names: &[String]) -> Vec<String> {
+    if names.is_empty() { lab_names(inventory) } else { names.to_owned() }
+}
+
+/// A node and what is wrong with it.
+#[derive(Serialize)]
+struct NodeFaults {
+    name: String,
+    lab: String,
+    faults: Vec<FaultNow>,
+}
+
+/// What `-o json` prints, see docs/faults.md.
+#[derive(Serialize)]
+struct Document {
+    schema_version: u32,
+    nodes: Vec<NodeFaults>,
+}
+
+impl NodeFaults {
+    fn of(found: &Found, index: u32) -> Self {
+        let name = &found.lab.name;
+        let faults = faults::of(found, index);
+        Self { name: name.node(index), lab: name.to_string(), faults }
+    }
+}
+
+fn print_chosen(session: &Session, hypervisor: &Hypervisor, chosen: &[Chosen]) -> Result<()> {
+    let inventory = session.observe(hypervisor)?;
+    let nodes = chosen.iter().filter_map(|chosen| {
+        let found = inventory.labs.get(&chosen.uuid)?;
+        Some(chosen.nodes.iter().map(|index| NodeFaults::of(found, *index)).collect::<Vec<_>>())
+    });
+    print(session.printer, nodes.flatten().collect())
+}
+
+/// A row for each fault, and one for each node without.
+fn print(printer: &Printer, nodes: Vec<NodeFaults>) -> Result<()> {
+    let now_ms = now_ms();
+    let mut table = Table::new(&["node", "fault", "since"]);
+    for node in &nodes {
+        for FaultNow { fault, since_ms } in &node.faults {
+            let seconds = now_ms.saturating_sub(*since_ms) / 1000;
+            table.row([node.name.clone(), (*fault).to_owned(), format!("{seconds} s")]);
+        }
+        if node.faults.is_empty() {
+            table.row([node.name.as_str(), "-", "-"].map(str::to_owned));
+        }
+    }
+    let names: Vec<String> = nodes.iter().map(|node| node.name.clone()).collect();
+    printer.listing(&Document { schema_version: SCHEMA_VERSION, nodes }, &names, &table)
+}
+
+const SCHEMA_VERSION: u32 = 1;

@@ -1,0 +1,16 @@
+//! What libvirt keeps of an object, beside what of it runs.
+
+use virt::error::{Error, ErrorNumber};
+
+use super::error::is_any;
+
+/// What is kept; a driver may have one XML only.
+pub(super) fn kept_or_only(
+    read: impl Fn(u32) -> Result<String, Error>,
+    inactive: u32,
+) -> Result<String, Error> {
+    match read(inactive) {
+        Err(error) if is_any(&error, &[ErrorNumber::InvalidArg, ErrorNumber::NoSupport]) => read(0),
+        other => other,
+    }
+}

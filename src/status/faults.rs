@@ -1,0 +1,49 @@
+//! What of a lab is broken on purpose, and what undoes that.
+
+use serde::Serialize;
+
+use crate::boot_server::recorder::now_ms;
+use crate::hypervisor::Found;
+use crate::lab::fault::Fault;
+
+/// A fault, as `-o json` has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct FaultNow {
+    /// Its word on the command line.
+    pub(crate) fault: &'static str,
+    /// Since when, in milliseconds since the epoch.
+    pub(crate) since_ms: u64,
+}
+
+impl From<Fault> for FaultNow {
+    fn from(Fault { kind, since_ms }: Fault) -> Self {
+        Self { fault: kind.name(), since_ms }
+    }
+}
+
+/// The faults of a node.
+pub(crate) fn of(found: &Found, index: u32) -> Vec<FaultNow> {
+    found.faults(index).iter().map(FaultNow::from).collect()
+}
+
+/// What is wrong with a node by its faults: "cut off by a fault since 12 s".
+pub(crate) fn describe(found: &Found, index: u32) -> Option<String> {
+    let now_ms = now_ms();
+    let all: Vec<String> = found.faults(index).iter().map(|fault| fault.describe(now_ms)).collect();
+    (!all.is_empty()).then(|| all.join(", "))
+}
+
+/// A line for each node of a lab that has faults.
+pub(crate) fn lines(found: &Found) -> Vec<String> {
+    let lab = &found.lab;
+    let line = |index: u32| {
+        let faults = describe(found, index)?;
+        Some(format!("{} is {faults}; `{}` undoes it", lab.name.node(index), heal(found)))
+    };
+    (1..=lab.spec.nodes).filter_map(line).collect()
+}
+
+/// The command that takes all faults of a lab away.
+pub(crate) fn heal(found: &Found) -> String {
+    format!("virtlab heal {}", found.lab.name)
+}

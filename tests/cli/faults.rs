@@ -1,0 +1,52 @@
+//! What is broken on purpose, as it is typed and as it is told.
+
+use crate::support::{PAUSED, RUNNING, SHUT_OFF, User, assert_transcript};
+
+/// The second node is cut off, and the third is to be.
+fn user() -> User {
+    let user = User::new();
+    let lab = user.lab("demo", &[RUNNING, RUNNING, SHUT_OFF, PAUSED]);
+    let (before, after) = lab.split_once("<name>demo-2</name>").unwrap();
+    let after = after.replacen("</interface>", "<link state='down'/></interface>", 1);
+    let lab = format!("{before}<name>demo-2</name>{after}");
+    let lab = User::cut(&User::cut(&lab, 2), 3);
+    user.seed(&format!("{lab}{}", user.lab("web", &[RUNNING]).replace("10.201", "10.202")));
+    user
+}
+
+#[test]
+fn faults_are_planned_and_listed() {
+    let user = user();
+    assert_transcript!(
+        "faults",
+        user.session(&[
+            &["fault", "cut", "demo-1", "--dry-run"],
+            &["fault", "cut", "demo-2", "--dry-run"],
+            &["fault", "cut", "demo", "web-1", "--dry-run"],
+            &["fault", "list", "-o", "json"],
+            &["fault", "list", "demo-1", "web"],
+            &["fault", "list", "-o", "name"],
+            &["heal", "--dry-run"],
+            &["heal", "demo-3", "web", "--dry-run"],
+            &["heal", "web"],
+        ])
+    );
+}
+
+#[test]
+fn a_fault_that_cannot_be_is_one_clear_error() {
+    let user = user();
+    assert_transcript!(
+        "faults-refused",
+        user.session(&[
+            &["fault"],
+            &["fault", "cut"],
+            &["fault", "cut", "demo-9"],
+            &["fault", "melt", "demo-1"],
+            &["fault", "list", "nope"],
+            &["heal", "demo", "nope"],
+            &["snapshot", "save", "demo"],
+            &["snapshot", "restore", "demo"],
+        ])
+    );
+}

@@ -1,0 +1,161 @@
+//! Nodes that are broken on purpose: the others see it, everything that virtlab does keeps it, and nothing is left of it when it
+//! is healed.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::harness::{LabGuard, Said, read, virsh, virtlab, wait_until};
+use crate::killing::{Change, killed_at_each_call};
+
+const LONG: Duration = Duration::from_secs(120);
+const LAB: &str = "broken";
+const NODES: [&str; 3] = ["broken-1", "broken-2", "broken-3"];
+
+#[test]
+fn fault_of_a_node_is_seen_by_the_others_and_kept_until_it_is_healed() {
+    let _guard = LabGuard(LAB);
+    virtlab(&["create", LAB, "--nodes", "3", "--memory", "512MiB"]).ok();
+    let before = everything_of_the_lab();
+    let begun = Instant::now();
+    a_node_that_is_cut_off();
+    assert_same(&before, &everything_of_the_lab());
+    println!("cut and healed: {:.1} s", begun.elapsed().as_secs_f64());
+    killed_while_it_cuts_and_heals();
+    assert_same(&before, &everything_of_the_lab());
+    println!("with all of the killing: {:.1} s", begun.elapsed().as_secs_f64());
+}
+
+fn a_node_that_is_cut_off() {
+    let second = ip("broken-2");
+    assert!(pings("broken-1", &second));
+    let said = virtlab(&["fault", "cut", "broken-2"]).ok();
+    assert!(said.starts_with("NODE      FAULT  SINCE\nbroken-2  cut    0 s\n"), "{said}");
+    assert!(!pings("broken-1", &second));
+    assert_eq!(inside("broken-2", "cat /sys/class/net/eth0/carrier"), "0");
+
+    // Everybody knows why, and nobody repairs it or calls it a difference.
+    let status = virtlab(&["status", LAB, "-o", "json"]);
+    let why = "broken-2 is cut off by a fault since ";
+    let undo = "`virtlab heal broken` undoes it";
+    assert!(status.stderr.contains(why) && status.stderr.contains(undo), "{}", status.stderr);
+    let status: Value = status.json();
+    assert_eq!(status["nodes"][1]["state"], "cut off", "{status:#}");
+    assert_eq!(status["nodes"][1]["faults"][0]["fault"], "cut", "{status:#}");
+    assert_eq!(status["differences"], Value::Array(Vec::new()), "{status:#}");
+    assert_eq!(virtlab(&["create", LAB, "--dry-run"]).ok(), "");
+    let waited = virtlab(&["wait", LAB, "--timeout", "5s"]);
+    assert!(waited.code == Some(3) && waited.stderr.contains(why), "{}", waited.stderr);
+
+    // The link is gone after a start as well.
+    virtlab(&["restart", "broken-2", "--force", "--no-wait"]).ok();
+    assert_eq!(links("broken-2"), ["down", "down"]);
+
+    virtlab(&["heal", LAB]).ok();
+    virtlab(&["heal", LAB]).ok();
+    virtlab(&["wait", LAB]).ok();
+    assert!(pings("broken-1", &second));
+    wait_until("three members again", LONG, is_healthy);
+    let said = virtlab(&["fault", "list", LAB]);
+    assert!(said.stderr.contains("no node has a fault"), "{}", said.stderr);
+}
+
+fn killed_while_it_cuts_and_heals() {
+    let is_cut = |said: &Said, when: &str| {
+        assert_eq!(said.code, Some(0), "{when}: {}", said.stderr);
+        assert_eq!(links("broken-3"), ["down", "down"], "{when}");
+        assert_eq!(virtlab(&["fault", "list", "-o", "name"]).ok(), "broken-3\n", "{when}");
+    };
+    let is_whole = |said: &Said, when: &str| {
+        assert_eq!(said.code, Some(0), "{when}: {}", said.stderr);
+        assert_eq!(links("broken-3"), ["up", "up"], "{when}");
+        assert_eq!(virtlab(&["fault", "list", "-o", "name"]).ok(), "", "{when}");
+    };
+    killed_at_each_call(
+        &Change { args: &["fault", "cut", "broken-3"], check: &is_cut },
+        &Change { args: &["heal", "broken-3"], check: &is_whole },
+    );
+}
+
+/// The lines in which they differ are told.
+#[track_caller]
+fn assert_same(before: &str, after: &str) {
+    let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
+    let (before, after) = (lines(before), lines(after));
+    let gone: Vec<&String> = before.iter().filter(|line| !after.contains(line)).collect();
+    let new: Vec<&String> = after.iter().filter(|line| !before.contains(line)).collect();
+    assert!(gone.is_empty() && new.is_empty(), "gone: {gone:#?}\nnew: {new:#?}");
+    assert_eq!(before.len(), after.len());
+}
+
+/// What libvirt has of the lab that a fault may change, of what runs and of what it keeps.
+fn everything_of_the_lab() -> String {
+    let xml = |node: &&str| {
+        let (running, kept) = (virsh(&["dumpxml", node]), virsh(&["dumpxml", "--inactive", node]));
+        // Of what runs, each start has its own.
+        let is_fixed = |line: &&str| {
+            !["<domain ", "<target dev='vnet", "<source path='/dev/pts", "tty='", "portid='"]
+                .iter()
+                .any(|word| line.contains(word))
+        };
+        let fixed: Vec<&str> = running.lines().filter(is_fixed).collect();
+        format!("{}\n{kept}", fixed.join("\n"))
+    };
+    NODES.iter().map(xml).collect()
+}
+
+/// The link of a node's card in what runs, and in what libvirt keeps.
+fn links(node: &str) -> [&'static str; 2] {
+    let link = |xml: String| if xml.contains("<link state='down'/>") { "down" } else { "up" };
+    [link(virsh(&["dumpxml", node])), link(virsh(&["dumpxml", "--inactive", node]))]
+}
+
+fn is_healthy() -> bool {
+    let status: Value = virtlab(&["status", LAB, "-o", "json"]).json();
+    status["etcd"]["healthy"] == true
+}
+
+fn ip(node: &str) -> String {
+    let status: Value = virtlab(&["status", LAB, "-o", "json"]).json();
+    let nodes = status["nodes"].as_array().unwrap();
+    let found = nodes.iter().find(|it| it["name"] == node).unwrap();
+    found["ip"].as_str().unwrap().to_owned()
+}
+
+/// Whether a node hears another one.
+fn pings(node: &str, ip: &str) -> bool {
+    inside(node, &format!("ping -c 2 -W 1 {ip} >/dev/null; echo $?")) == "0"
+}
+
+/// What a command prints that is typed on a node's serial console.
+fn inside(node: &str, command: &str) -> String {
+    let shown = tempfile::NamedTempFile::new().unwrap();
+    let console = format!("{} console {node}", env!("CARGO_BIN_EXE_virtlab"));
+    let mut terminal = Command::new("script")
+        .args(["-qec", &console, "/dev/null"])
+        .stdin(Stdio::piped())
+        .stdout(shown.reopen().unwrap())
+        .spawn()
+        .expect("script(1) runs");
+    let mut keys = terminal.stdin.take().unwrap();
+    wait_until("a shell on the console", LONG, || {
+        let _ = keys.write_all(b"\r");
+        read(shown.path()).contains(":/# ") || read(shown.path()).contains(":~# ")
+    });
+    // What is typed is shown as well, so the words that frame the answer are put together by the shell.
+    let typed = format!("echo beg''in \"$({command})\" e''nd\r");
+    keys.write_all(typed.as_bytes()).unwrap();
+    let answer = || {
+        let text = read(shown.path());
+        let (_, rest) = text.split_once("begin ")?;
+        rest.split_once(" end").map(|(answer, _)| answer.trim().to_owned())
+    };
+    wait_until("an answer on the console", LONG, || answer().is_some());
+    // Ctrl-]
+    let _ = keys.write_all(b"\x1d");
+    drop(keys);
+    let _ = terminal.wait();
+    answer().unwrap()
+}
