@@ -670,6 +670,8 @@ impl Libvirt {
                 NodeStep::LeaveCluster => Ok(()),
                 NodeStep::Mark(desired) => Hypervisor::mark_domain(c, lab, index, desired),
                 NodeStep::CutLink => Hypervisor::set_link(c, lab, index, false),
+                NodeStep::Part(from) => Hypervisor::part(c, lab, index, from),
+                NodeStep::Join => Hypervisor::join(c, lab, index),
                 NodeStep::RestoreLink => Hypervisor::set_link(c, lab, index, true),
                 NodeStep::SaveMemory | NodeStep::RestoreMemory(_) => {
                     panic!("the driver saves no memory beside a domain that goes on")
@@ -713,6 +715,7 @@ fn observed(found: &Found) -> Observed {
         marks: found.marks.clone(),
         reserved: found.reserved,
         links: found.links.clone(),
+        filters: found.filters.clone(),
         autostart: found.autostart.clone(),
         ..Observed::default()
     }

@@ -22,7 +22,7 @@ use virtlab::lab::spec::VirtType;
 use virtlab::lab::{Lab, LibvirtVersion};
 use virtlab::render::boot::{self, BootFiles, Entry};
 use virtlab::render::config::{self, ConfigInput};
-use virtlab::render::xml;
+use virtlab::render::{filters, xml};
 use virtlab::template::Templates;
 
 use crate::schemas::{validate, validate_all_old_and_new, validate_old_and_new};
@@ -62,6 +62,15 @@ fn domains_are_what_libvirt_calls_a_domain() {
             assert_snapshot(&format!("domain-{virt_type}-{name}"), &xml);
         }
     }
+}
+
+#[test]
+fn filters_that_keep_nodes_apart_are_what_libvirt_calls_a_filter() {
+    let lab = lab(&format!("nodes = 4\n{SUBNET}\nnics = ['lan']"), VirtType::Qemu);
+    let xml = filters::xml(&lab, 1, [2, 4].into_iter().collect());
+    validate_old_and_new("nwfilter", &xml);
+    // Two nodes with two cards each, there and back.
+    assert_eq!(xml.matches("<rule ").count(), 8);
 }
 
 #[test]

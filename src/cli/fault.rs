@@ -3,12 +3,17 @@
 use clap::{Args, Subcommand};
 
 use super::LockArgs;
+use crate::lab::LabName;
 
 /// What to do to nodes
 #[derive(Clone, Debug, Subcommand)]
 pub enum FaultCommand {
     /// Take the link of nodes' network cards away, as if somebody pulled the cable
     Cut(FaultArgs),
+    /// Keep groups of nodes apart: those of different groups do not hear each other
+    Partition(PartitionArgs),
+    /// Keep nodes apart from all other nodes of their lab
+    Isolate(FaultArgs),
     /// List the faults of nodes
     #[command(visible_alias = "ls")]
     List(FaultListArgs),
@@ -20,6 +25,27 @@ pub struct FaultArgs {
     /// Names of nodes, or of labs for all of their nodes
     #[arg(value_name = "NODE|LAB", required = true)]
     pub names: Vec<String>,
+
+    /// Print the steps and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// How long others may be waited for.
+    #[command(flatten)]
+    pub lock: LockArgs,
+}
+
+/// Arguments of `fault partition`.
+#[derive(Clone, Debug, Args)]
+pub struct PartitionArgs {
+    /// Name of the lab
+    #[arg(value_name = "LAB")]
+    pub lab: LabName,
+
+    /// Names of nodes with commas between them; nodes that are in no group hear
+    /// all others
+    #[arg(value_name = "GROUP", num_args = 2.., required = true)]
+    pub groups: Vec<String>,
 
     /// Print the steps and do nothing
     #[arg(long)]

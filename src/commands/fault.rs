@@ -2,25 +2,28 @@
 
 use std::thread;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use serde::Serialize;
 
 use crate::boot_server::recorder::now_ms;
-use crate::cli::fault::{FaultArgs, FaultCommand, FaultListArgs, HealArgs};
-use crate::error::all_errors;
+use crate::cli::fault::{FaultArgs, FaultCommand, FaultListArgs, HealArgs, PartitionArgs};
+use crate::error::{all_errors, did_you_mean, hinted};
 use crate::hypervisor::{Found, Hypervisor, Inventory};
-use crate::lab::fault::FaultKind;
+use crate::lab::node_set::NodeSet;
 use crate::output::{Format, Printer, Table};
 use crate::provision::faults::{FaultChange, FaultVerb};
 use crate::provision::power::Chosen;
 use crate::session::Session;
 use crate::status::faults::{self, FaultNow};
+use crate::status::no_lab;
 use crate::status::targets::{lab_names, targets};
 
 /// `fault`.
 pub(super) fn run(session: &Session, command: &FaultCommand) -> Result<()> {
     match command {
-        FaultCommand::Cut(args) => break_nodes(session, args, FaultKind::Cut),
+        FaultCommand::Cut(args) => break_nodes(session, args, FaultVerb::Cut),
+        FaultCommand::Isolate(args) => break_nodes(session, args, FaultVerb::Isolate),
+        FaultCommand::Partition(args) => partition(session, args),
         FaultCommand::List(args) => list(session, args),
     }
 }
@@ -37,22 +40,67 @@ pub(super) fn heal(session: &Session, args: &HealArgs) -> Result<()> {
     change_all(&change, &inventory, &or_all_labs(&inventory, names))
 }
 
-fn break_nodes(session: &Session, args: &FaultArgs, kind: FaultKind) -> Result<()> {
+fn break_nodes(session: &Session, args: &FaultArgs, verb: FaultVerb) -> Result<()> {
     let FaultArgs { names, dry_run, lock } = args;
     let hypervisor = session.hypervisor()?;
     let inventory = session.observe(&hypervisor)?;
-    let verb = FaultVerb::Break(kind);
     let patience = lock.patience();
     let change =
         FaultChange { session, hypervisor: &hypervisor, verb, dry_run: *dry_run, patience };
     change_all(&change, &inventory, names)
 }
 
+fn partition(session: &Session, args: &PartitionArgs) -> Result<()> {
+    let PartitionArgs { lab, groups, dry_run, lock } = args;
+    let hypervisor = session.hypervisor()?;
+    let inventory = session.observe(&hypervisor)?;
+    let found = inventory.lab(lab).ok_or_else(|| no_lab(&inventory, lab))?;
+    let groups = groups_of(found, groups)?;
+    let nodes = groups.iter().flat_map(|group| group.iter()).collect();
+    let uuid = found.lab.uuid;
+    let chosen = Chosen { lab: lab.clone(), uuid, nodes, is_whole: false };
+    let verb = FaultVerb::Partition(groups);
+    let patience = lock.patience();
+    let change =
+        FaultChange { session, hypervisor: &hypervisor, verb, dry_run: *dry_run, patience };
+    change_chosen(&change, &[chosen])
+}
+
+/// The nodes of each group. Each node is in one at the most.
+fn groups_of(found: &Found, groups: &[String]) -> Result<Vec<NodeSet>> {
+    let nodes = found.lab.nodes();
+    let mut taken = NodeSet::default();
+    let mut sets = Vec::new();
+    for group in groups {
+        let mut set = NodeSet::default();
+        for name in group.split(',') {
+            let Some(node) = nodes.iter().find(|node| node.name == name) else {
+                let near = did_you_mean(name, nodes.iter().map(|node| node.name.as_str()));
+                let lab = &found.lab.name;
+                let hint = near.map(|near| format!("did you mean `{near}`?"));
+                let hint =
+                    hint.unwrap_or_else(|| format!("`virtlab status {lab}` shows its nodes"));
+                return Err(hinted(format!("lab `{lab}` has no node `{name}`"), hint));
+            };
+            let this = NodeSet::from_iter([node.index]);
+            if taken.contains(node.index) {
+                bail!("node `{name}` is named twice; a node is in one group");
+            }
+            (taken, set) = (taken.union(this), set.union(this));
+        }
+        sets.push(set);
+    }
+    Ok(sets)
+}
+
 /// Labs are worked on at the same time, and so are the nodes of each. What goes wrong in one keeps no other.
 fn change_all(change: &FaultChange, inventory: &Inventory, names: &[String]) -> Result<()> {
-    let FaultChange { session, hypervisor, .. } = change;
     let targets = targets(inventory, names)?;
-    let chosen: Vec<Chosen> = targets.iter().map(Chosen::from).collect();
+    change_chosen(change, &targets.iter().map(Chosen::from).collect::<Vec<_>>())
+}
+
+fn change_chosen(change: &FaultChange, chosen: &[Chosen]) -> Result<()> {
+    let FaultChange { session, hypervisor, .. } = change;
     if change.dry_run {
         return all_errors(chosen.iter().map(|it| change.apply(it)).collect());
     }
@@ -62,7 +110,7 @@ fn change_all(change: &FaultChange, inventory: &Inventory, names: &[String]) -> 
             chosen.iter().map(|chosen| scope.spawn(|| change.apply(chosen))).collect();
         threads.into_iter().map(|it| it.join().expect("no lab's thread panics")).collect()
     });
-    print_chosen(session, hypervisor, &chosen)?;
+    print_chosen(session, hypervisor, chosen)?;
     all_errors(results)
 }
 
@@ -123,9 +171,13 @@ fn print(printer: &Printer, nodes: Vec<NodeFaults>) -> Result<()> {
     let now_ms = now_ms();
     let mut table = Table::new(&["node", "fault", "since"]);
     for node in &nodes {
-        for FaultNow { fault, since_ms } in &node.faults {
+        for FaultNow { fault, since_ms, from } in &node.faults {
             let seconds = now_ms.saturating_sub(*since_ms) / 1000;
-            table.row([node.name.clone(), (*fault).to_owned(), format!("{seconds} s")]);
+            let what = match from.as_slice() {
+                [] => (*fault).to_owned(),
+                from => format!("{fault} from {}", from.join(", ")),
+            };
+            table.row([node.name.clone(), what, format!("{seconds} s")]);
         }
         if node.faults.is_empty() {
             table.row([node.name.as_str(), "-", "-"].map(str::to_owned));

@@ -138,6 +138,7 @@ mod tests {
                 marks: Marks::default(),
                 reserved: None,
                 links: BTreeMap::new(),
+                filters: BTreeMap::new(),
                 autostart: Autostart::default(),
             };
         let (active, inactive) = (Some(Activity::Active), Some(Activity::Inactive));

@@ -15,6 +15,7 @@ mod domains;
 mod error;
 mod event_loop;
 mod events;
+mod filters;
 mod kept;
 mod keyboard;
 mod links;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use ipnet::Ipv4Net;
 use uuid::Uuid;
+use virt::connect::Connect;
 use virt::domain::{Domain, DomainState as VirtState};
 use virt::enumutil::Enum;
 use virt::error::{Error, ErrorNumber};
@@ -13,8 +14,9 @@ use virt::network::Network;
 use super::Hypervisor;
 use super::attachments::{Attachment, SeenNetwork, parse_cards, parse_network};
 use super::error::{Already, Doing};
+use super::filters::filter_on;
 use super::links::link_of;
-use crate::lab::fault::{Faults, Link};
+use crate::lab::fault::{Faults, Filter, Link};
 use crate::lab::metadata::{Mark, Power};
 use crate::lab::plan::{Activity, Autostart, DomainMark, DomainState, Marks};
 use crate::lab::{Lab, LabName, Node};
@@ -50,6 +52,8 @@ pub struct Found {
     pub marks: Marks,
     /// The links of its domains, by node index; one that is missing is up.
     pub links: BTreeMap<u32, Link>,
+    /// What keeps its nodes apart, by node index; of one that is missing, nothing does.
+    pub filters: BTreeMap<u32, Filter>,
     /// For how many nodes, from the first on, its network has an address reserved; `None` if for none.
     pub reserved: Option<u32>,
     /// What of it libvirt starts with the host.
@@ -144,6 +148,7 @@ impl Inventory {
             renamed: BTreeMap::new(),
             marks: Marks::default(),
             links: BTreeMap::new(),
+            filters: BTreeMap::new(),
             reserved: None,
             autostart: Autostart::default(),
         });
@@ -166,7 +171,7 @@ impl Hypervisor {
         let domains =
             self.connection()?.list_all_domains(0).doing(|| "listing domains".to_owned())?;
         for domain in domains {
-            observe_domain(&mut inventory, &domain)?;
+            observe_domain(&mut inventory, &self.connection()?, &domain)?;
         }
         self.observe_pools(&mut inventory)?;
         for found in inventory.labs.values_mut() {
@@ -229,7 +234,7 @@ fn observe_network(inventory: &mut Inventory, network: &Network) -> Result<()> {
     Ok(())
 }
 
-fn observe_domain(inventory: &mut Inventory, domain: &Domain) -> Result<()> {
+fn observe_domain(inventory: &mut Inventory, connection: &Connect, domain: &Domain) -> Result<()> {
     let doing = || "reading a domain".to_owned();
     let gone = [ErrorNumber::NoDomain];
     let Some(xml) = domain.xml_desc(0).already(&gone).doing(doing)? else { return Ok(()) };
@@ -254,8 +259,11 @@ fn observe_domain(inventory: &mut Inventory, domain: &Domain) -> Result<()> {
             }
             let mark = DomainMark { generation: lab.generation, desired: node.desired };
             let link = link_of(domain, &xml, node.desired.faults.cut.is_some())?;
+            let is_parted = node.desired.faults.partition.is_some();
+            let filter = filter_on(connection, &lab, node.index, domain, &xml, is_parted)?;
             let found = inventory.found(lab);
             found.domains.insert(node.index, state);
+            found.filters.extend(filter.map(|filter| (node.index, filter)));
             found.links.extend(link.map(|link| (node.index, link)));
             if starts_with_host(domain.autostart()).doing(doing)? {
                 found.autostart.nodes.insert(node.index);

@@ -6,11 +6,25 @@ use std::str::FromStr;
 
 use anyhow::{Context, Error, Result, bail};
 
+use super::LabName;
+use super::node_set::NodeSet;
+
 /// The faults of a node; by default none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Faults {
     /// Its network cards have no link since this time, in milliseconds since the epoch.
     pub cut: Option<u64>,
+    /// It hears nothing of some other nodes.
+    pub partition: Option<Partition>,
+}
+
+/// That a node is kept apart from others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Partition {
+    /// From whom, who are kept apart from it as well.
+    pub from: NodeSet,
+    /// Since when, in milliseconds since the epoch.
+    pub since_ms: u64,
 }
 
 /// One fault of a node.
@@ -27,6 +41,8 @@ pub struct Fault {
 pub enum FaultKind {
     /// Its network cards have no link.
     Cut,
+    /// It and these nodes do not hear each other.
+    Partition(NodeSet),
 }
 
 impl Faults {
@@ -37,15 +53,33 @@ impl Faults {
 
     /// Each of them.
     pub fn iter(self) -> impl Iterator<Item = Fault> {
-        self.cut.map(|since_ms| Fault { kind: FaultKind::Cut, since_ms }).into_iter()
+        let cut = self.cut.map(|since_ms| Fault { kind: FaultKind::Cut, since_ms });
+        let partition = self.partition.map(|Partition { from, since_ms }| Fault {
+            kind: FaultKind::Partition(from),
+            since_ms,
+        });
+        cut.into_iter().chain(partition)
     }
 
     /// These and one more from this time on; one that is there already is as old as it is.
     #[must_use]
     pub fn with(self, kind: FaultKind, since_ms: u64) -> Self {
         match kind {
-            FaultKind::Cut => Self { cut: self.cut.or(Some(since_ms)) },
+            FaultKind::Cut => Self { cut: self.cut.or(Some(since_ms)), ..self },
+            FaultKind::Partition(from) => {
+                let there = self.partition.unwrap_or(Partition { from, since_ms });
+                let partition = Partition { from: there.from.union(from), ..there };
+                Self { partition: Some(partition).filter(|it| !it.from.is_empty()), ..self }
+            }
         }
+    }
+
+    /// The faults that are left when these nodes are healed.
+    #[must_use]
+    pub fn without(self, healed: NodeSet) -> Self {
+        let rest = |it: Partition| Partition { from: it.from.without(healed), ..it };
+        let partition = self.partition.map(rest).filter(|it| !it.from.is_empty());
+        Self { partition, ..self }
     }
 }
 
@@ -54,31 +88,43 @@ impl FaultKind {
     pub fn name(self) -> &'static str {
         match self {
             Self::Cut => "cut",
+            Self::Partition(_) => "partition",
         }
     }
 
     /// What the node is by it.
-    pub fn describe(self) -> &'static str {
+    pub fn state(self) -> &'static str {
         match self {
             Self::Cut => "cut off",
+            Self::Partition(_) => "kept apart from others",
         }
     }
 }
 
 impl Fault {
-    /// "cut off by a fault since 12 s".
-    pub fn describe(self, now_ms: u64) -> String {
+    /// "cut off by a fault since 12 s", of a node of this lab.
+    pub fn describe(self, lab: &LabName, now_ms: u64) -> String {
         let seconds = now_ms.saturating_sub(self.since_ms) / 1000;
-        format!("{} by a fault since {seconds} s", self.kind.describe())
+        let state = match self.kind {
+            FaultKind::Cut => self.kind.state().to_owned(),
+            FaultKind::Partition(from) => {
+                let from: Vec<String> = from.iter().map(|index| lab.node(index)).collect();
+                format!("kept apart from {}", from.join(", "))
+            }
+        };
+        format!("{state} by a fault since {seconds} s")
     }
 }
 
-/// As marks have it: `cut=1764541234567`, the next one after a space.
+/// As marks have it: `cut=1764541234567 partition=1764541234890:2,4-5`.
 impl fmt::Display for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (place, Fault { kind, since_ms }) in self.iter().enumerate() {
             let gap = if place == 0 { "" } else { " " };
             write!(f, "{gap}{}={since_ms}", kind.name())?;
+            if let FaultKind::Partition(from) = kind {
+                write!(f, ":{from}")?;
+            }
         }
         Ok(())
     }
@@ -92,11 +138,14 @@ impl FromStr for Faults {
         for word in text.split_whitespace() {
             let no_fault = || format!("`{word}` is no fault that a node can have");
             let (name, since) = word.split_once('=').with_context(no_fault)?;
+            let (since, from) = since.split_once(':').unwrap_or((since, ""));
             let since_ms = since.parse().with_context(no_fault)?;
-            match name {
-                "cut" => faults = faults.with(FaultKind::Cut, since_ms),
+            let kind = match name {
+                "cut" if from.is_empty() => FaultKind::Cut,
+                "partition" => FaultKind::Partition(from.parse().with_context(no_fault)?),
                 _ => bail!(no_fault()),
-            }
+            };
+            faults = faults.with(kind, since_ms);
         }
         Ok(faults)
     }
@@ -114,6 +163,19 @@ pub enum Link {
     Between,
 }
 
+/// What keeps a node apart from others, as it was found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Filter {
+    /// Nothing.
+    #[default]
+    Absent,
+    /// A filter that all of its cards have, in what runs and in what libvirt keeps, and that drops what is between these nodes
+    /// and it.
+    InForce(NodeSet),
+    /// Something of it: a run may have been killed in between.
+    Between,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,10 +184,22 @@ mod tests {
     fn faults_are_read_as_they_are_written() {
         let cut = Faults::default().with(FaultKind::Cut, 12);
         assert_eq!(cut.to_string(), "cut=12");
-        for faults in [cut, Faults::default()] {
+        let from = "2,4-5".parse().unwrap();
+        let both = cut.with(FaultKind::Partition(from), 34);
+        assert_eq!(both.to_string(), "cut=12 partition=34:2,4-5");
+        for faults in [cut, both, Faults::default()] {
             assert_eq!(faults.to_string().parse::<Faults>().unwrap(), faults);
         }
-        for text in ["cut", "cut=", "cut=x", "burnt=1", "cut=1 burnt=1"] {
+        for text in [
+            "cut",
+            "cut=",
+            "cut=x",
+            "cut=1:2",
+            "burnt=1",
+            "cut=1 burnt=1",
+            "partition=1",
+            "partition=1:0",
+        ] {
             assert!(text.parse::<Faults>().is_err(), "{text}");
         }
     }
@@ -134,8 +208,20 @@ mod tests {
     fn a_fault_that_is_there_is_no_younger_for_being_wanted_again() {
         let cut = Faults::default().with(FaultKind::Cut, 1000);
         assert_eq!(cut.with(FaultKind::Cut, 5000), cut);
-        let said: Vec<String> = cut.iter().map(|fault| fault.describe(13_999)).collect();
-        assert_eq!(said, ["cut off by a fault since 12 s"]);
+        let set = |text: &str| text.parse::<NodeSet>().unwrap();
+        let apart = cut.with(FaultKind::Partition(set("2")), 2000);
+        let more = apart.with(FaultKind::Partition(set("3")), 5000);
+        let name: LabName = "demo".parse().unwrap();
+        let said: Vec<String> = more.iter().map(|it| it.describe(&name, 13_999)).collect();
+        assert_eq!(
+            said,
+            [
+                "cut off by a fault since 12 s",
+                "kept apart from demo-2, demo-3 by a fault since 11 s"
+            ]
+        );
+        assert_eq!(more.without(set("3,7")), apart);
+        assert_eq!(more.without(set("2-3")), cut);
         assert!(Faults::default().is_empty() && !cut.is_empty());
     }
 }

@@ -11,6 +11,7 @@ pub mod hardware;
 mod libvirt;
 pub mod metadata;
 pub mod name;
+pub mod node_set;
 pub mod options;
 pub mod plan;
 pub mod readiness;
@@ -72,6 +73,23 @@ impl Lab {
             mac: self.spec.mac_prefix.mac(index),
             ip: self.spec.network.node_ip(index),
         }
+    }
+
+    /// The addresses of all network cards of the node with this index.
+    pub fn macs(&self, index: u32) -> Vec<MacAddr> {
+        let further = 0..self.spec.hardware.nics.len();
+        let further = further.map(|position| address::further_mac(self.uuid, index, position));
+        std::iter::once(self.node(index).mac).chain(further).collect()
+    }
+
+    /// The name of the filter that keeps the node with this index apart from others.
+    pub fn filter_name(&self, index: u32) -> String {
+        format!("virtlab-{}", self.name.node(index))
+    }
+
+    /// The UUID of that filter. libvirt keeps nothing with a filter that could say whose it is.
+    pub fn filter_uuid(&self, index: u32) -> Uuid {
+        Uuid::new_v5(&self.uuid, format!("filter {index}").as_bytes())
     }
 
     /// How many nodes are members of the lab's etcd cluster, with a vote each.

@@ -81,6 +81,7 @@ impl<'a> Applier<'a> {
             domains: found.map(|found| found.domains.clone()).unwrap_or_default(),
             marks: found.map(|found| found.marks.clone()).unwrap_or_default(),
             links: found.map(|found| found.links.clone()).unwrap_or_default(),
+            filters: found.map(|found| found.filters.clone()).unwrap_or_default(),
             changed: drift.changed(),
             reserved: found.and_then(|found| found.reserved),
             configs: self.state.keeps(self.lab),
@@ -238,6 +239,8 @@ impl<'a> Applier<'a> {
             NodeStep::LeaveCluster => leaving::leave(self.session, self.hypervisor, lab, &[index]),
             NodeStep::CutLink => Hypervisor::set_link(connection, lab, index, false),
             NodeStep::RestoreLink => Hypervisor::set_link(connection, lab, index, true),
+            NodeStep::Part(from) => Hypervisor::part(connection, lab, index, from),
+            NodeStep::Join => Hypervisor::join(connection, lab, index),
             NodeStep::SaveMemory => self.snapshot()?.save(connection, lab, index),
             NodeStep::RestoreMemory(power) => {
                 self.snapshot()?.restore(connection, lab, index, power)

@@ -165,10 +165,12 @@ fn of_node(
         NodeStep::Suspend => domain("runs, and is to be paused"),
         NodeStep::Shutdown => domain("runs, and is to be off"),
         NodeStep::CutLink => domain("has a link, and is to be cut off"),
+        NodeStep::Part(_) => domain("hears nodes that it is to be kept apart from"),
         NodeStep::RestoreLink => domain("has no link, and is to have one"),
         NodeStep::Undefine => domain("is none of the lab's nodes any more"),
         // The steps beside these say it.
         NodeStep::Start
+        | NodeStep::Join
         | NodeStep::Resume
         | NodeStep::Stop
         | NodeStep::DeleteVolumes

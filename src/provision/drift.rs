@@ -11,7 +11,7 @@ use crate::lab::plan::Changed;
 use crate::lab::{Lab, MacAddr};
 use crate::render::comparison::{self, View};
 use crate::render::element::Element;
-use crate::render::{links, xml};
+use crate::render::{filters, links, xml};
 use crate::session::Session;
 use crate::state::StateDir;
 
@@ -77,9 +77,9 @@ impl Drift {
                 cut_off.insert(*index);
             }
             let Some(wanted) = wanted.domains.get(*index as usize - 1) else { continue };
-            let is_to_be_cut = found.faults(*index).cut.is_some();
-            let differences = if is_to_be_cut {
-                Differences::whatever_the_link(wanted, there)?
+            let differences = if found.faulty().any(|faulty| faulty == *index) {
+                let filter = found.lab.filter_name(*index);
+                Differences::beside_faults(wanted, there, &filter)?
             } else {
                 Differences::of(wanted, there)?
             };
@@ -130,14 +130,15 @@ impl Drift {
 }
 
 impl Differences {
-    /// Where the link goes by a fault, the plan looks at it.
-    fn whatever_the_link(wanted: &str, there: &Definition) -> Result<Self> {
-        let linked = |xml: &str| {
-            Ok::<_, anyhow::Error>(links::with_links(Element::parse(xml)?, true).to_string())
+    /// The plan looks at links and filters where they are faults.
+    fn beside_faults(wanted: &str, there: &Definition, filter: &str) -> Result<Self> {
+        let healed = |xml: &str| {
+            let linked = links::with_links(Element::parse(xml)?, true);
+            Ok::<_, anyhow::Error>(filters::with_filters(linked, filter, false).to_string())
         };
-        let running = there.running.as_deref().map(linked).transpose()?;
-        let there = Definition { kept: linked(&there.kept)?, running };
-        Self::of(&linked(wanted)?, &there)
+        let running = there.running.as_deref().map(healed).transpose()?;
+        let there = Definition { kept: healed(&there.kept)?, running };
+        Self::of(&healed(wanted)?, &there)
     }
 
     fn of(wanted: &str, there: &Definition) -> Result<Self> {

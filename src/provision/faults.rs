@@ -6,20 +6,26 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::apply::{Applier, print_steps};
+use super::filters;
 use super::lab_lock::LabLock;
 use super::power::{Chosen, removed};
 use crate::boot_server::recorder::now_ms;
 use crate::error::hinted;
 use crate::hypervisor::{Found, Hypervisor};
 use crate::lab::fault::{FaultKind, Faults};
+use crate::lab::node_set::NodeSet;
 use crate::lab::plan::{self, Goal, Observed};
 use crate::session::Session;
 
 /// What is done to nodes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum FaultVerb {
-    /// They get this fault beside those that they have.
-    Break(FaultKind),
+    /// Their links go.
+    Cut,
+    /// Each hears no other node of its lab.
+    Isolate,
+    /// Nodes of different groups do not hear each other.
+    Partition(Vec<NodeSet>),
     /// All of their faults go.
     Heal,
 }
@@ -38,7 +44,7 @@ impl FaultChange<'_> {
     /// Changes the faults of these nodes, or prints the steps. Nothing but the nodes is looked at and changed.
     ///
     /// # Errors
-    /// If it could not be done on all of them; each is told.
+    /// If it could not be done on all of them; the next run completes it.
     pub(crate) fn apply(&self, chosen: &Chosen) -> Result<()> {
         let Self { session, hypervisor, .. } = self;
         let take_lock =
@@ -50,6 +56,7 @@ impl FaultChange<'_> {
             domains: found.domains.clone(),
             marks: found.marks.clone(),
             links: found.links.clone(),
+            filters: found.filters.clone(),
             ..Observed::default()
         };
         let wanted = self.wanted(found, chosen)?;
@@ -58,30 +65,86 @@ impl FaultChange<'_> {
             print_steps(session.printer, &found.lab, &steps);
             return Ok(());
         }
-        Applier::new(session, hypervisor, &found.lab, None)?.apply_all(&steps)
+        // No mark goes while its fault is left.
+        Applier::new(session, hypervisor, &found.lab, None)?.apply(&steps)
     }
 
     fn lock_name(&self) -> &'static str {
-        match self.verb {
-            FaultVerb::Break(_) => "fault",
-            FaultVerb::Heal => "heal",
-        }
+        if self.verb == FaultVerb::Heal { "heal" } else { "fault" }
     }
 
-    /// The faults that each of the nodes is to have.
+    /// The faults that nodes are to have.
     fn wanted(&self, found: &Found, chosen: &Chosen) -> Result<BTreeMap<u32, Faults>> {
-        let FaultVerb::Break(kind) = self.verb else {
-            return Ok(chosen.nodes.iter().map(|index| (*index, Faults::default())).collect());
-        };
-        let missing = chosen.nodes.iter().find(|index| !found.domains.contains_key(index));
-        if let Some(index) = missing {
-            return Err(hinted(
-                format!("the domain of node `{}` is missing", chosen.lab.node(*index)),
-                format!("`virtlab create {}` completes the lab", chosen.lab),
-            ));
+        let nodes: NodeSet = chosen.nodes.iter().copied().collect();
+        if self.verb != FaultVerb::Heal {
+            refuse_missing(found, chosen)?;
         }
         let now_ms = now_ms();
-        let with = |index: &u32| (*index, found.faults(*index).with(kind, now_ms));
-        Ok(chosen.nodes.iter().map(with).collect())
+        let with =
+            |(index, kind): (u32, FaultKind)| (index, found.faults(index).with(kind, now_ms));
+        let groups = match &self.verb {
+            FaultVerb::Cut => {
+                let cut = nodes.iter().map(|index| (index, FaultKind::Cut));
+                return Ok(cut.map(with).collect());
+            }
+            FaultVerb::Heal => return Ok(healed(found, nodes)),
+            FaultVerb::Partition(groups) => groups.clone(),
+            FaultVerb::Isolate => {
+                let all: NodeSet = found.domains.keys().copied().collect();
+                let each = nodes.iter().map(|index| NodeSet::from_iter([index]));
+                each.chain([all.without(nodes)]).collect()
+            }
+        };
+        let parted = parted(&groups);
+        let indices: Vec<u32> = parted.keys().copied().collect();
+        filters::refuse_impossible(self.hypervisor, found, &indices)?;
+        Ok(parted.into_iter().map(with).collect())
+    }
+}
+
+/// Each node is kept apart from those of all other groups.
+fn parted(groups: &[NodeSet]) -> BTreeMap<u32, FaultKind> {
+    let all = groups.iter().fold(NodeSet::default(), |all, group| all.union(*group));
+    let of_group = |group: &NodeSet| {
+        let others = all.without(*group);
+        group.iter().map(move |index| (index, FaultKind::Partition(others))).collect::<Vec<_>>()
+    };
+    groups.iter().flat_map(of_group).collect()
+}
+
+/// These nodes have no faults any more, and nobody is kept apart from them.
+fn healed(found: &Found, nodes: NodeSet) -> BTreeMap<u32, Faults> {
+    let chosen = nodes.iter().map(|index| (index, Faults::default()));
+    let others = found.faulty().filter(|index| !nodes.contains(*index));
+    let others = others.map(|index| (index, found.faults(index).without(nodes)));
+    chosen.chain(others).collect()
+}
+
+fn refuse_missing(found: &Found, chosen: &Chosen) -> Result<()> {
+    let missing = chosen.nodes.iter().find(|index| !found.domains.contains_key(index));
+    let Some(index) = missing else { return Ok(()) };
+    Err(hinted(
+        format!("the domain of node `{}` is missing", chosen.lab.node(*index)),
+        format!("`virtlab create {}` completes the lab", chosen.lab),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_of_different_groups_do_not_hear_each_other() {
+        let set = |text: &str| text.parse::<NodeSet>().unwrap();
+        let said = |groups: &[&str]| {
+            let groups: Vec<NodeSet> = groups.iter().map(|group| set(group)).collect();
+            let line = |(index, kind): (u32, FaultKind)| match kind {
+                FaultKind::Partition(from) => format!("{index}: {from}"),
+                FaultKind::Cut => panic!("a cut is no partition"),
+            };
+            parted(&groups).into_iter().map(line).collect::<Vec<_>>()
+        };
+        assert_eq!(said(&["1,2", "4"]), ["1: 4", "2: 4", "4: 1-2"]);
+        assert_eq!(said(&["1", "2", "3,5"]), ["1: 2-3,5", "2: 1,3,5", "3: 1-2", "5: 1-2"]);
     }
 }

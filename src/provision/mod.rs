@@ -7,6 +7,7 @@ pub(crate) mod draft;
 pub(crate) mod drift;
 pub(crate) mod facts;
 pub(crate) mod faults;
+mod filters;
 pub(crate) mod growing;
 pub(crate) mod knocking;
 pub(crate) mod lab_lock;

@@ -42,10 +42,15 @@ pub(crate) fn with_link(card: &Element, is_up: bool) -> Element {
 }
 
 /// A domain whose cards all have their link, or all have none.
-pub(crate) fn with_links(mut domain: Element, is_up: bool) -> Element {
+pub(crate) fn with_links(domain: Element, is_up: bool) -> Element {
+    each_card(domain, |card| with_link(card, is_up))
+}
+
+/// A domain with this done to all of its cards.
+pub(crate) fn each_card(mut domain: Element, change: impl Fn(&Element) -> Element) -> Element {
     for card in &mut domain.child_mut("devices").children {
         if card.name == "interface" {
-            *card = with_link(card, is_up);
+            *card = change(card);
         }
     }
     domain

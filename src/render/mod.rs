@@ -5,6 +5,7 @@ pub mod boot;
 pub(crate) mod comparison;
 pub mod config;
 pub(crate) mod element;
+pub mod filters;
 pub(crate) mod inventory;
 pub(crate) mod links;
 pub mod pxe;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::element::Element;
-use super::{LabContext, NodeContext, all_nodes, links, reserved_nodes};
+use super::{LabContext, NodeContext, all_nodes, filters, links, reserved_nodes};
 use crate::lab::boot::{Firmware, Loader};
 use crate::lab::hardware::{Graphics, ModelName, Nic};
 use crate::lab::metadata::{Desired, Mark, Power};
@@ -78,10 +78,17 @@ pub fn domain(templates: &Templates, lab: &Lab, node: &Node) -> Result<String> {
 pub(crate) fn with_desired(xml: &str, lab: &Lab, index: u32, desired: Desired) -> Result<String> {
     let as_rendered = Mark::of_node(lab, index, Power::On).to_xml()?;
     let marked = xml.replace(&as_rendered, &Mark::of_node(lab, index, desired).to_xml()?);
-    if desired.faults.cut.is_none() {
+    if desired.faults.is_empty() {
         return Ok(marked);
     }
-    Ok(links::with_links(Element::parse(&marked)?, false).to_string())
+    let mut domain = Element::parse(&marked)?;
+    if desired.faults.cut.is_some() {
+        domain = links::with_links(domain, false);
+    }
+    if desired.faults.partition.is_some() {
+        domain = filters::with_filters(domain, &lab.filter_name(index), true);
+    }
+    Ok(domain.to_string())
 }
 
 /// The same with a UUID as the domain's last element; libvirt reads them in any order.

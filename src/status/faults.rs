@@ -4,32 +4,42 @@ use serde::Serialize;
 
 use crate::boot_server::recorder::now_ms;
 use crate::hypervisor::Found;
-use crate::lab::fault::Fault;
+use crate::lab::LabName;
+use crate::lab::fault::{Fault, FaultKind};
 
 /// A fault, as `-o json` has it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct FaultNow {
     /// Its word on the command line.
     pub(crate) fault: &'static str,
     /// Since when, in milliseconds since the epoch.
     pub(crate) since_ms: u64,
+    /// The nodes that it is kept apart from.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) from: Vec<String>,
 }
 
-impl From<Fault> for FaultNow {
-    fn from(Fault { kind, since_ms }: Fault) -> Self {
-        Self { fault: kind.name(), since_ms }
+impl FaultNow {
+    fn of(lab: &LabName, Fault { kind, since_ms }: Fault) -> Self {
+        let from = match kind {
+            FaultKind::Cut => Vec::new(),
+            FaultKind::Partition(from) => from.iter().map(|index| lab.node(index)).collect(),
+        };
+        Self { fault: kind.name(), since_ms, from }
     }
 }
 
 /// The faults of a node.
 pub(crate) fn of(found: &Found, index: u32) -> Vec<FaultNow> {
-    found.faults(index).iter().map(FaultNow::from).collect()
+    let lab = &found.lab.name;
+    found.faults(index).iter().map(|fault| FaultNow::of(lab, fault)).collect()
 }
 
 /// What is wrong with a node by its faults: "cut off by a fault since 12 s".
 pub(crate) fn describe(found: &Found, index: u32) -> Option<String> {
     let now_ms = now_ms();
-    let all: Vec<String> = found.faults(index).iter().map(|fault| fault.describe(now_ms)).collect();
+    let all: Vec<String> =
+        found.faults(index).iter().map(|fault| fault.describe(&found.lab.name, now_ms)).collect();
     (!all.is_empty()).then(|| all.join(", "))
 }
 

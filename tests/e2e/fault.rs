@@ -2,6 +2,7 @@
 //! is healed.
 
 use std::io::Write;
+use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -20,12 +21,46 @@ fn fault_of_a_node_is_seen_by_the_others_and_kept_until_it_is_healed() {
     virtlab(&["create", LAB, "--nodes", "3", "--memory", "512MiB"]).ok();
     let before = everything_of_the_lab();
     let begun = Instant::now();
+    groups_that_do_not_hear_each_other();
+    assert_same(&before, &everything_of_the_lab());
+    println!("partition and heal: {:.1} s", begun.elapsed().as_secs_f64());
     a_node_that_is_cut_off();
     assert_same(&before, &everything_of_the_lab());
     println!("cut and healed: {:.1} s", begun.elapsed().as_secs_f64());
     killed_while_it_cuts_and_heals();
     assert_same(&before, &everything_of_the_lab());
+    killed_while_it_parts_and_heals();
+    assert_same(&before, &everything_of_the_lab());
+    started_and_destroyed_with_faults();
     println!("with all of the killing: {:.1} s", begun.elapsed().as_secs_f64());
+}
+
+fn groups_that_do_not_hear_each_other() {
+    let (second, third) = (ip("broken-2"), ip("broken-3"));
+    let filters = virsh(&["nwfilter-list"]);
+    virtlab(&["fault", "partition", LAB, "broken-1,broken-2", "broken-3"]).ok();
+    assert!(pings("broken-1", &second));
+    assert!(!pings("broken-1", &third) && !pings("broken-3", &second));
+    // The host reaches all.
+    for ip in [&second, &third] {
+        let etcd = format!("{ip}:2379").parse().unwrap();
+        TcpStream::connect_timeout(&etcd, Duration::from_secs(5)).unwrap();
+    }
+    let status = virtlab(&["status", LAB, "-o", "json"]);
+    let why = "broken-3 is kept apart from broken-1, broken-2 by a fault since ";
+    assert!(status.stderr.contains(why), "{}", status.stderr);
+    assert_eq!(status.json()["differences"], Value::Array(Vec::new()));
+    assert_eq!(virtlab(&["create", LAB, "--dry-run"]).ok(), "");
+
+    // One of them is healed: nobody is kept apart from it any more, and it hears the others.
+    virtlab(&["fault", "isolate", "broken-2"]).ok();
+    assert!(!pings("broken-1", &second));
+    virtlab(&["heal", "broken-3"]).ok();
+    assert!(pings("broken-1", &third));
+    virtlab(&["heal"]).ok();
+    assert!(pings("broken-3", &second));
+    wait_until("a healthy cluster again", LONG, is_healthy);
+    assert_eq!(virsh(&["nwfilter-list"]), filters);
 }
 
 fn a_node_that_is_cut_off() {
@@ -46,12 +81,8 @@ fn a_node_that_is_cut_off() {
     assert_eq!(status["nodes"][1]["faults"][0]["fault"], "cut", "{status:#}");
     assert_eq!(status["differences"], Value::Array(Vec::new()), "{status:#}");
     assert_eq!(virtlab(&["create", LAB, "--dry-run"]).ok(), "");
-    let waited = virtlab(&["wait", LAB, "--timeout", "5s"]);
+    let waited = virtlab(&["wait", LAB, "--timeout", "2s"]);
     assert!(waited.code == Some(3) && waited.stderr.contains(why), "{}", waited.stderr);
-
-    // The link is gone after a start as well.
-    virtlab(&["restart", "broken-2", "--force", "--no-wait"]).ok();
-    assert_eq!(links("broken-2"), ["down", "down"]);
 
     virtlab(&["heal", LAB]).ok();
     virtlab(&["heal", LAB]).ok();
@@ -77,6 +108,50 @@ fn killed_while_it_cuts_and_heals() {
         &Change { args: &["fault", "cut", "broken-3"], check: &is_cut },
         &Change { args: &["heal", "broken-3"], check: &is_whole },
     );
+}
+
+fn killed_while_it_parts_and_heals() {
+    let before = virsh(&["nwfilter-list"]);
+    let parted = ["broken-1", "broken-2"];
+    let is_named = |node: &str, kept: &[&str]| {
+        let name = format!("<filterref filter='virtlab-{node}'/>");
+        virsh(&[&["dumpxml", node], kept].concat()).contains(&name)
+    };
+    let is_apart = |said: &Said, when: &str| {
+        assert_eq!(said.code, Some(0), "{when}: {}", said.stderr);
+        for node in parted {
+            assert!(is_named(node, &[]) && is_named(node, &["--inactive"]), "{when}");
+            let rules = virsh(&["nwfilter-dumpxml", &format!("virtlab-{node}")]);
+            assert_eq!(rules.matches("<rule action='drop'").count(), 2, "{when}");
+        }
+    };
+    let is_whole = |said: &Said, when: &str| {
+        assert_eq!(said.code, Some(0), "{when}: {}", said.stderr);
+        assert_eq!(virsh(&["nwfilter-list"]), before, "{when}");
+        for node in parted {
+            assert!(!is_named(node, &[]) && !is_named(node, &["--inactive"]), "{when}");
+        }
+    };
+    let part = ["fault", "partition", LAB, "broken-1", "broken-2"];
+    killed_at_each_call(
+        &Change { args: &part, check: &is_apart },
+        &Change { args: &["heal", LAB], check: &is_whole },
+    );
+}
+
+/// Both faults are there after a start as well, and a lab takes its filters with it.
+fn started_and_destroyed_with_faults() {
+    let before = virsh(&["nwfilter-list"]);
+    virtlab(&["fault", "cut", "broken-3"]).ok();
+    virtlab(&["fault", "isolate", "broken-3"]).ok();
+    virtlab(&["restart", "broken-3", "--force", "--no-wait"]).ok();
+    assert_eq!(links("broken-3"), ["down", "down"]);
+    let kept = ["dumpxml", "--inactive", "broken-3"];
+    for dump in [&kept[..], &["dumpxml", "broken-3"]] {
+        assert!(virsh(dump).contains("<filterref filter='virtlab-broken-3'/>"));
+    }
+    virtlab(&["destroy", LAB]).ok();
+    assert_eq!(virsh(&["nwfilter-list"]), before);
 }
 
 /// The lines in which they differ are told.
@@ -126,7 +201,7 @@ fn ip(node: &str) -> String {
 
 /// Whether a node hears another one.
 fn pings(node: &str, ip: &str) -> bool {
-    inside(node, &format!("ping -c 2 -W 1 {ip} >/dev/null; echo $?")) == "0"
+    inside(node, &format!("ping -c 1 -W 1 {ip} >/dev/null; echo $?")) == "0"
 }
 
 /// What a command prints that is typed on a node's serial console.

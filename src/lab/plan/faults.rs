@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 
 use super::{NodeStep, Observed, Step};
 use crate::lab::Lab;
-use crate::lab::fault::{Faults, Link};
+use crate::lab::fault::{Faults, Filter, Link};
 use crate::lab::metadata::Desired;
+use crate::lab::node_set::NodeSet;
 
 /// `wanted` are the faults of some nodes; the others stay as they are.
 pub(super) fn plan_faults(
@@ -14,35 +15,84 @@ pub(super) fn plan_faults(
     wanted: &BTreeMap<u32, Faults>,
     observed: &Observed,
 ) -> Vec<Step> {
-    let (mut healed, mut marks, mut done) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut healed, mut marks, mut broken) = (Vec::new(), Vec::new(), Vec::new());
     let there = wanted.iter().filter(|(index, _)| observed.domains.contains_key(index));
     for (index, faults) in there {
         let desired = observed.desired(*index);
-        let link = observed.links.get(index).copied().unwrap_or_default();
-        let was_cut = desired.faults.cut.is_some();
-        if was_cut && faults.cut.is_none() && link != Link::Up {
-            healed.push(NodeStep::RestoreLink.of(*index));
-        }
+        let in_force = InForce::of(*index, observed);
+        let less = in_force.heal(desired.faults, *faults);
+        let more = in_force.keep(*faults).into_iter().filter(|step| !less.contains(step));
+        broken.extend(more.map(|step| step.of(*index)));
+        healed.extend(less.iter().map(|step| step.of(*index)));
         let mark = observed.marks.nodes.get(index);
         let is_old = mark.is_none_or(|mark| mark.generation < lab.generation);
         if desired.faults != *faults || is_old {
             marks.push(NodeStep::Mark(Desired { faults: *faults, ..desired }).of(*index));
         }
-        if faults.cut.is_some() && link != Link::Down {
-            done.push(NodeStep::CutLink.of(*index));
-        }
     }
-    [healed, marks, done].concat()
+    [healed, marks, broken].concat()
 }
 
 /// What brings nodes to the faults that their marks say they have.
 pub(super) fn plan_kept(lab: &Lab, observed: &Observed) -> Vec<Step> {
     let members = observed.marks.nodes.iter().filter(|(index, _)| **index <= lab.spec.nodes);
-    let is_to_be_cut = |index: u32, faults: Faults| {
-        faults.cut.is_some() && observed.links.get(&index) != Some(&Link::Down)
-    };
-    let cut = members.filter(|(index, mark)| is_to_be_cut(**index, mark.desired.faults));
-    cut.map(|(index, _)| NodeStep::CutLink.of(*index)).collect()
+    let steps = members.flat_map(|(index, mark)| {
+        let steps = InForce::of(*index, observed).keep(mark.desired.faults);
+        steps.into_iter().map(|step| step.of(*index))
+    });
+    steps.collect()
+}
+
+/// What takes the filter of a node away that goes with its domain: it is no part of that.
+pub(super) fn plan_parted(index: u32, observed: &Observed) -> Option<Step> {
+    let is_there = InForce::of(index, observed).filter != Filter::Absent;
+    let is_wanted = observed.desired(index).faults.partition.is_some();
+    (is_there || is_wanted).then(|| NodeStep::Join.of(index))
+}
+
+/// What of the faults of a node is in force.
+#[derive(Clone, Copy)]
+struct InForce {
+    link: Link,
+    filter: Filter,
+}
+
+impl InForce {
+    fn of(index: u32, observed: &Observed) -> Self {
+        Self {
+            link: observed.links.get(&index).copied().unwrap_or_default(),
+            filter: observed.filters.get(&index).copied().unwrap_or_default(),
+        }
+    }
+
+    /// What undoes that which its mark wanted until now and nobody wants any more.
+    fn heal(self, marked: Faults, wanted: Faults) -> Vec<NodeStep> {
+        let mut steps = Vec::new();
+        if marked.cut.is_some() && wanted.cut.is_none() && self.link != Link::Up {
+            steps.push(NodeStep::RestoreLink);
+        }
+        let Some(marked) = marked.partition else { return steps };
+        match wanted.partition {
+            None => steps.extend((self.filter != Filter::Absent).then_some(NodeStep::Join)),
+            Some(wanted) if !marked.from.without(wanted.from).is_empty() => {
+                steps.extend(self.part(wanted.from));
+            }
+            Some(_) => {}
+        }
+        steps
+    }
+
+    /// What makes its faults, as far as they are not made.
+    fn keep(self, wanted: Faults) -> Vec<NodeStep> {
+        let cut = wanted.cut.is_some() && self.link != Link::Down;
+        let cut = cut.then_some(NodeStep::CutLink);
+        let part = wanted.partition.and_then(|wanted| self.part(wanted.from));
+        cut.into_iter().chain(part).collect()
+    }
+
+    fn part(self, from: NodeSet) -> Option<NodeStep> {
+        (self.filter != Filter::InForce(from)).then_some(NodeStep::Part(from))
+    }
 }
 
 #[cfg(test)]
@@ -121,5 +171,75 @@ mod tests {
         observed.domains.remove(&2);
         observed.marks.nodes.remove(&2);
         assert_eq!(said(faulted(cut()), &observed), Vec::<String>::new());
+    }
+
+    fn apart(from: &str) -> Faults {
+        Faults::default().with(FaultKind::Partition(set(from)), 7)
+    }
+
+    fn set(text: &str) -> NodeSet {
+        text.parse().unwrap()
+    }
+
+    /// Three nodes, of which the second one has this fault in its mark and this filter.
+    fn second_filtered(faults: Faults, filter: Filter) -> Observed {
+        let mut observed = second(faults, Link::Up);
+        observed.filters.insert(2, filter);
+        observed
+    }
+
+    const JOIN: &str = "let domain `demo-2` hear all nodes again";
+    const MARK_APART: &str =
+        "bring the mark of domain `demo-2` up to date: it is to be kept apart from others";
+
+    fn part(from: &str) -> String {
+        format!("keep domain `demo-2` apart from nodes {from}")
+    }
+
+    #[test]
+    fn a_node_is_kept_apart_from_those_that_its_mark_names() {
+        let none = Faults::default();
+        let (absent, between) = (Filter::Absent, Filter::Between);
+        let force = |from: &str| Filter::InForce(set(from));
+        for (mark, filter, wanted, expected) in [
+            (none, absent, apart("1"), vec![MARK_APART.to_owned(), part("1")]),
+            (apart("1"), force("1"), none, vec![JOIN.to_owned(), UNMARK.to_owned()]),
+            (apart("1"), force("1"), apart("1,3"), vec![MARK_APART.to_owned(), part("1,3")]),
+            // Another node is healed: first the effect, then the mark.
+            (apart("1,3"), force("1,3"), apart("1"), vec![part("1"), MARK_APART.to_owned()]),
+            // A run was killed in between.
+            (apart("1"), absent, apart("1"), vec![part("1")]),
+            (apart("1"), between, apart("1"), vec![part("1")]),
+            (apart("1"), between, none, vec![JOIN.to_owned(), UNMARK.to_owned()]),
+            (apart("1"), force("1"), apart("1"), vec![]),
+            (none, absent, none, vec![]),
+        ] {
+            let steps = said(faulted(wanted), &second_filtered(mark, filter));
+            assert_eq!(steps, expected, "{mark:?} {filter:?} {wanted:?}");
+        }
+        let kept = said(Goal::Up, &second_filtered(apart("1"), between));
+        assert_eq!(kept, [part("1")]);
+        assert_eq!(said(Goal::Up, &second_filtered(apart("1"), force("1"))), Vec::<String>::new());
+    }
+
+    #[test]
+    fn no_filter_outlives_its_domain() {
+        let parted = |observed: &Observed, goal: Goal, lab: &Lab| {
+            let steps = plan(lab, goal, observed);
+            let place = |step: Step| steps.iter().position(|it| *it == step);
+            let (join, undefine) = (NodeStep::Join.of(2), NodeStep::Undefine.of(2));
+            assert!(undefine.waits_for(join));
+            place(join).zip(place(undefine)).is_some_and(|(join, undefine)| join < undefine)
+        };
+        for (mark, filter) in [
+            (apart("1"), Filter::InForce(set("1"))),
+            (apart("1"), Filter::Absent),
+            (Faults::default(), Filter::Between),
+        ] {
+            let observed = second_filtered(mark, filter);
+            assert!(parted(&observed, Goal::Gone, &lab(3)), "{mark:?} {filter:?}");
+            assert!(parted(&observed, Goal::Up, &lab(1)), "{mark:?} {filter:?}");
+        }
+        assert!(!parted(&complete(3), Goal::Gone, &lab(3)));
     }
 }

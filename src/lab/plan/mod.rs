@@ -16,11 +16,11 @@ use serde::{Deserialize, Serialize};
 
 use self::autostart::plan_autostart;
 pub use self::autostart::{Autostart, ServerUnit};
-use self::faults::{plan_faults, plan_kept};
+use self::faults::{plan_faults, plan_kept, plan_parted};
 use self::power::{Switch, plan_restart, plan_switch};
 use self::snapshot::{plan_restored, plan_saved};
 pub use self::steps::{LabStep, NodeStep, Step};
-use super::fault::{Faults, Link};
+use super::fault::{Faults, Filter, Link};
 use super::metadata::{Desired, Power};
 use super::{Lab, Network};
 
@@ -44,6 +44,8 @@ pub struct Observed {
     pub marks: Marks,
     /// The links of its domains, by node index; one that is missing is up.
     pub links: BTreeMap<u32, Link>,
+    /// What keeps its nodes apart, by node index; of one that is missing, nothing does.
+    pub filters: BTreeMap<u32, Filter>,
     /// What is defined otherwise than the specification wants it.
     pub changed: Changed,
     /// For how many nodes, from the first on, its network has an address reserved; `None` if for none,
@@ -297,6 +299,7 @@ fn plan_changes(lab: &Lab, power: &dyn Fn(u32) -> Option<Power>, observed: &Obse
     let to_stop = others.iter().filter(|(_, state)| **state != DomainState::Off);
     steps.extend(to_stop.map(|(index, _)| NodeStep::Shutdown.of(**index)));
     steps.extend(others.iter().map(|(index, _)| NodeStep::DeleteVolumes.of(**index)));
+    steps.extend(others.iter().filter_map(|(index, _)| plan_parted(**index, observed)));
     steps.extend(others.iter().map(|(index, _)| NodeStep::Undefine.of(**index)));
     steps
 }
@@ -333,6 +336,7 @@ fn plan_gone(observed: &Observed) -> Vec<Step> {
     if observed.pool.is_some() {
         steps.push(LabStep::DeletePool.into());
     }
+    steps.extend(observed.domains.keys().filter_map(|index| plan_parted(*index, observed)));
     steps.extend(observed.domains.keys().map(|index| NodeStep::Undefine.of(*index)));
     if observed.network.is_some() {
         steps.push(LabStep::RemoveNetwork.into());

@@ -2,6 +2,7 @@
 
 use crate::lab::Lab;
 use crate::lab::metadata::{Desired, Power};
+use crate::lab::node_set::NodeSet;
 
 /// One thing to do. Each is idempotent: it succeeds where it was done already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +74,10 @@ pub enum NodeStep {
     CutLink,
     /// Give its network cards their link again.
     RestoreLink,
+    /// Let it hear nothing of these nodes, and them nothing of it, also after its next start.
+    Part(NodeSet),
+    /// Let it hear all nodes again.
+    Join,
     /// Make libvirt start it with the host, or no more.
     Autostart(bool),
     /// Start it with its processors stopped.
@@ -107,7 +112,8 @@ impl Step {
     /// What is taken away needs all of a lower rank to be gone.
     fn rank(self) -> u8 {
         match self {
-            Self::Lab(LabStep::DeletePool) | Self::Node(_, NodeStep::DeleteVolumes) => 1,
+            Self::Lab(LabStep::DeletePool)
+            | Self::Node(_, NodeStep::DeleteVolumes | NodeStep::Join) => 1,
             Self::Node(_, NodeStep::Undefine) => 2,
             Self::Lab(LabStep::RemoveNetwork) => 3,
             Self::Lab(LabStep::RemoveState) => 4,
@@ -179,6 +185,10 @@ impl NodeStep {
                 format!("bring the mark of domain `{domain}` up to date{}", wish(desired))
             }
             Self::CutLink => format!("take the link of domain `{domain}` away"),
+            Self::Part(from) => {
+                format!("keep domain `{domain}` apart from nodes {from}")
+            }
+            Self::Join => format!("let domain `{domain}` hear all nodes again"),
             Self::RestoreLink => format!("give domain `{domain}` its link again"),
             Self::Autostart(true) => format!("let domain `{domain}` start with the host"),
             Self::Autostart(false) => format!("let domain `{domain}` start with the host no more"),
@@ -199,7 +209,7 @@ impl NodeStep {
 /// What is wanted of a node, if that is anything else than that it runs.
 fn wish(Desired { power, faults }: Desired) -> String {
     let power = (power != Power::On).then(|| power.name());
-    let faults = faults.iter().map(|fault| fault.kind.describe());
+    let faults = faults.iter().map(|fault| fault.kind.state());
     let all: Vec<&str> = power.into_iter().chain(faults).collect();
     if all.is_empty() { String::new() } else { format!(": it is to be {}", all.join(" and ")) }
 }

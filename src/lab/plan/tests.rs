@@ -11,6 +11,7 @@ pub(crate) fn complete(nodes: u32) -> Observed {
         domains: (1..=nodes).map(|index| (index, DomainState::Running)).collect(),
         marks: marks(1, nodes),
         links: BTreeMap::new(),
+        filters: BTreeMap::new(),
         changed: Changed::default(),
         reserved: Some(253),
         configs: true,
