@@ -46,7 +46,10 @@ pub(crate) fn holds(data: &[u8]) {
         return;
     };
     let registry = Registry::from_json(&text).expect("what was saved can be read");
-    assert_eq!(registry.to_json().unwrap(), text);
+    // One that nobody changed is as it was found, whoever indented it.
+    if saved.is_none_or(|saved| saved != text.as_bytes()) {
+        assert_eq!(registry.to_json().unwrap(), text);
+    }
     drop(open(&path).expect("a restart goes on with it"));
 }
 
