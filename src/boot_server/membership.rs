@@ -35,7 +35,7 @@ pub(super) enum Start {
 #[derive(Debug)]
 pub(super) struct Membership {
     path: PathBuf,
-    /// Held as long as a node is taken in: one at a time.
+    /// Held as long as a node is taken into a cluster: one at a time.
     past: Mutex<Past>,
 }
 
@@ -116,8 +116,13 @@ impl Membership {
     }
 
     fn try_start(&self, node: &Applicant) -> Result<Start> {
+        // Founders do not wait for each other's questions, which take seconds where an etcd waits for the rest of its cluster.
+        let mut outlook = Outlook::of(&node.others)?;
         let mut past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
-        let outlook = Outlook::of(&node.others)?;
+        if matches!(outlook, Outlook::Healthy(_)) {
+            // Another node may have been taken in meanwhile.
+            outlook = Outlook::of(&node.others)?;
+        }
         let is_running = || is_member(&node.own);
         let decision = decide(&past, node.index, node.own.ip, &outlook, is_running);
         tracing::info!("{} starts its etcd: {decision:?}", node.own.name);
@@ -219,6 +224,32 @@ mod tests {
         assert_eq!(decided(true, &Outlook::Silent), Decision::FoundAnew);
         assert_eq!(decided(false, &Outlook::NoQuorum), Decision::Found);
         assert_eq!(decided(true, &Outlook::NoQuorum), Decision::Hold);
+    }
+
+    /// etcd listens at once, and answers when it has found a majority. Ignition asks again after 10 s.
+    #[test]
+    fn founders_are_answered_in_time_beside_one_that_waits_for_them() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let mute = listener.local_addr().unwrap();
+        let endpoint =
+            |name: &str, port| Endpoint { name: name.to_owned(), ip: mute.ip(), port, voter: true };
+        let folder = tempfile::tempdir().unwrap();
+        let membership = Membership::open(&folder.path().join("cluster.json"));
+        let start = |index| {
+            let own = endpoint("own", 1);
+            let others = vec![endpoint("mute", mute.port()), endpoint("closed", 2)];
+            let asked = Instant::now();
+            let start = membership.start(&Applicant { index, own, others }).unwrap();
+            (start, asked.elapsed())
+        };
+        thread::scope(|scope| {
+            let founders: Vec<_> = (2..=5).map(|index| scope.spawn(move || start(index))).collect();
+            for founder in founders {
+                let (start, took) = founder.join().unwrap();
+                assert_eq!(start, Start::New);
+                assert!(took < Duration::from_secs(9), "{took:?}");
+            }
+        });
     }
 
     #[test]

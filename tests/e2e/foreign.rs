@@ -91,6 +91,10 @@ const CHANGING: &[&[&str]] = &[
     &["restart", "demo", "--force", "--no-wait"],
     &["stop", "demo", "--force"],
     &["start", "demo", "--no-wait"],
+    &["fault", "cut", "demo-1"],
+    &["fault", "partition", "demo", "demo-1", "demo-2"],
+    &["fault", "isolate", "demo-2"],
+    &["heal", "demo"],
     &["snapshot", "save", "demo", "one"],
     &["snapshot", "restore", "demo", "one", "--no-wait"],
     &["snapshot", "rm", "demo", "one"],
@@ -111,6 +115,7 @@ const LOOKING: &[&[&str]] = &[
     &["timeline", "demo"],
     &["snapshot", "list", "demo"],
     &["logs", "demo"],
+    &["fault", "list", "demo"],
     &["render", "demo", "--image", "IMAGE"],
 ];
 
