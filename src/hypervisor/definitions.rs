@@ -9,7 +9,7 @@ use virt::sys;
 
 use super::domains::own_domain;
 use super::error::{Already, Doing};
-use super::kept::kept_or_only;
+use super::kept::{kept_domain, kept_or_only};
 use super::{Found, Hypervisor};
 use crate::lab::Lab;
 use crate::render::element::Element;
@@ -93,8 +93,8 @@ impl Hypervisor {
         let Some(domain) = own_domain(connection, lab, index)? else {
             bail!("defining domain `{name}`: it is not there any more");
         };
-        let kept = kept_or_only(|flags| domain.xml_desc(flags), sys::VIR_DOMAIN_XML_INACTIVE);
-        let mut element = with_metadata_of(xml, &kept.doing(doing)?).with_context(doing)?;
+        let kept = kept_domain(&domain).doing(doing)?;
+        let mut element = with_metadata_of(xml, &kept).with_context(doing)?;
         element.child_mut("name").text = domain.name().doing(doing)?;
         element.child_mut("uuid").text = domain.uuid().doing(doing)?.to_string();
         let flags = sys::VIR_DOMAIN_DEFINE_VALIDATE;
@@ -121,7 +121,7 @@ fn domain_definition(connection: &Connect, lab: &Lab, index: u32) -> Result<Opti
     let doing = || format!("reading domain `{}`", lab.name.node(index));
     let Some(domain) = own_domain(connection, lab, index)? else { return Ok(None) };
     let read = || {
-        let kept = kept_or_only(|flags| domain.xml_desc(flags), sys::VIR_DOMAIN_XML_INACTIVE)?;
+        let kept = kept_domain(&domain)?;
         let running = domain.is_active()?.then(|| domain.xml_desc(0)).transpose()?;
         Ok(Definition { kept, running })
     };

@@ -6,14 +6,14 @@
 use anyhow::{Result, bail, ensure};
 use virt::connect::Connect;
 use virt::domain::Domain;
-use virt::error::{Error, ErrorNumber};
+use virt::error::ErrorNumber;
 use virt::nwfilter::NWFilter;
-use virt::sys;
 
 use super::Hypervisor;
+use super::cards::update_cards;
 use super::domains::own_domain;
 use super::error::{Already, Doing};
-use super::kept::kept_or_only;
+use super::kept::kept_domain;
 use crate::lab::Lab;
 use crate::lab::fault::Filter;
 use crate::lab::node_set::NodeSet;
@@ -40,7 +40,7 @@ impl Hypervisor {
         let is_foreign = |connection: &Connect, index: &u32| {
             let doing = || format!("reading domain `{}`", lab.name.node(*index));
             let Some(domain) = own_domain(connection, lab, *index)? else { return Ok(None) };
-            let domain = Element::parse(&kept_xml(&domain).doing(doing)?)?;
+            let domain = Element::parse(&kept_domain(&domain).doing(doing)?)?;
             let name = lab.filter_name(*index);
             let is_other = |filter: &str| filter != name;
             Ok(cards(&domain).filter_map(filter_of).any(is_other).then_some(*index))
@@ -64,14 +64,7 @@ impl Hypervisor {
         own_filter(connection, lab, index)?;
         connection.define_nwfilter_xml(&filters::xml(lab, index, from)).doing(doing)?;
         let filter = lab.filter_name(index);
-        let kept = kept_xml(&domain).doing(doing)?;
-        update_cards(&domain, &kept, &filter, true, sys::VIR_DOMAIN_AFFECT_CONFIG).doing(doing)?;
-        if domain.is_active().doing(doing)? {
-            let running = domain.xml_desc(0).doing(doing)?;
-            let live = sys::VIR_DOMAIN_AFFECT_LIVE;
-            update_cards(&domain, &running, &filter, true, live).doing(doing)?;
-        }
-        Ok(())
+        update_cards(&domain, |card| changed(card, &filter, true)).doing(doing)
     }
 
     /// Lets a node hear all others again, and removes its filter.
@@ -82,14 +75,7 @@ impl Hypervisor {
         let doing = || format!("letting domain `{}` hear all nodes again", lab.name.node(index));
         let filter = lab.filter_name(index);
         if let Some(domain) = own_domain(connection, lab, index)? {
-            if domain.is_active().doing(doing)? {
-                let running = domain.xml_desc(0).doing(doing)?;
-                let live = sys::VIR_DOMAIN_AFFECT_LIVE;
-                update_cards(&domain, &running, &filter, false, live).doing(doing)?;
-            }
-            let kept = kept_xml(&domain).doing(doing)?;
-            let config = sys::VIR_DOMAIN_AFFECT_CONFIG;
-            update_cards(&domain, &kept, &filter, false, config).doing(doing)?;
+            update_cards(&domain, |card| changed(card, &filter, false)).doing(doing)?;
         }
         let Some(filter) = own_filter(connection, lab, index)? else { return Ok(()) };
         filter.undefine().already(&[ErrorNumber::NoNwfilter]).doing(doing)?;
@@ -116,7 +102,7 @@ pub(super) fn filter_on(
     let filter = filter.map(|filter| filter.xml_desc(0)).transpose();
     let filter = filter.already(&gone).doing(doing)?.flatten();
     let from = filter.map(|xml| filters::kept_apart(lab, index, &xml)).transpose()?;
-    let kept = kept_xml(domain).already(&gone).doing(doing)?;
+    let kept = kept_domain(domain).already(&gone).doing(doing)?;
     let from_whom = from.flatten().unwrap_or_default();
     let named = filters::named(xml, &name, from_whom);
     let is_same = kept.is_none_or(|kept| filters::named(&kept, &name, from_whom) == named);
@@ -142,21 +128,8 @@ fn own_filter(connection: &Connect, lab: &Lab, index: u32) -> Result<Option<NWFi
     Ok(Some(filter))
 }
 
-fn kept_xml(domain: &Domain) -> Result<String, Error> {
-    kept_or_only(|flags| domain.xml_desc(flags), sys::VIR_DOMAIN_XML_INACTIVE)
-}
-
-/// Updates the cards in `xml` that are to have the filter and have not, or the other way round.
-fn update_cards(
-    domain: &Domain,
-    xml: &str,
-    filter: &str,
-    is_filtered: bool,
-    flags: u32,
-) -> Result<(), Error> {
-    let Ok(element) = Element::parse(xml) else { return Ok(()) };
-    let differs = |card: &&Element| (filter_of(card) == Some(filter)) != is_filtered;
-    cards(&element).filter(differs).try_for_each(|card| {
-        domain.update_device_flags(&with_filter(card, filter, is_filtered).to_string(), flags)
-    })
+/// A card that is to have the filter and has not, or the other way round.
+fn changed(card: &Element, filter: &str, is_filtered: bool) -> Option<Element> {
+    let differs = (filter_of(card) == Some(filter)) != is_filtered;
+    differs.then(|| with_filter(card, filter, is_filtered))
 }

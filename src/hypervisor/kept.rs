@@ -1,6 +1,8 @@
 //! What libvirt keeps of an object, beside what of it runs.
 
+use virt::domain::Domain;
 use virt::error::{Error, ErrorNumber};
+use virt::sys;
 
 use super::error::is_any;
 
@@ -13,4 +15,9 @@ pub(super) fn kept_or_only(
         Err(error) if is_any(&error, &[ErrorNumber::InvalidArg, ErrorNumber::NoSupport]) => read(0),
         other => other,
     }
+}
+
+/// What is kept of a domain.
+pub(super) fn kept_domain(domain: &Domain) -> Result<String, Error> {
+    kept_or_only(|flags| domain.xml_desc(flags), sys::VIR_DOMAIN_XML_INACTIVE)
 }

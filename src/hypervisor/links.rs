@@ -4,16 +4,15 @@
 use anyhow::{Result, bail};
 use virt::connect::Connect;
 use virt::domain::Domain;
-use virt::error::{Error, ErrorNumber};
-use virt::sys;
+use virt::error::ErrorNumber;
 
 use super::Hypervisor;
+use super::cards::update_cards;
 use super::domains::own_domain;
 use super::error::{Already, Doing};
-use super::kept::kept_or_only;
+use super::kept::kept_domain;
 use crate::lab::Lab;
 use crate::lab::fault::Link;
-use crate::render::element::Element;
 use crate::render::links::{self, with_link};
 
 impl Hypervisor {
@@ -28,13 +27,8 @@ impl Hypervisor {
         let Some(domain) = own_domain(connection, lab, index)? else {
             bail!("{}: it is not there any more", doing());
         };
-        let kept = kept_xml(&domain).doing(doing)?;
-        update_cards(&domain, &kept, is_up, sys::VIR_DOMAIN_AFFECT_CONFIG).doing(doing)?;
-        if domain.is_active().doing(doing)? {
-            let running = domain.xml_desc(0).doing(doing)?;
-            update_cards(&domain, &running, is_up, sys::VIR_DOMAIN_AFFECT_LIVE).doing(doing)?;
-        }
-        Ok(())
+        let changed = |card: &_| (links::is_up(card) != is_up).then(|| with_link(card, is_up));
+        update_cards(&domain, changed).doing(doing)
     }
 }
 
@@ -45,19 +39,7 @@ pub(super) fn link_of(domain: &Domain, xml: &str, is_to_be_cut: bool) -> Result<
     if link == Link::Up && !is_to_be_cut {
         return Ok(None);
     }
-    let kept = kept_xml(domain).already(&[ErrorNumber::NoDomain]).doing(doing)?;
+    let kept = kept_domain(domain).already(&[ErrorNumber::NoDomain]).doing(doing)?;
     let is_same = kept.is_none_or(|kept| links::of(&kept) == link);
     Ok(Some(if is_same { link } else { Link::Between }))
-}
-
-fn kept_xml(domain: &Domain) -> Result<String, Error> {
-    kept_or_only(|flags| domain.xml_desc(flags), sys::VIR_DOMAIN_XML_INACTIVE)
-}
-
-/// Updates the cards in `xml` whose link is another one.
-fn update_cards(domain: &Domain, xml: &str, is_up: bool, flags: u32) -> Result<(), Error> {
-    let Ok(element) = Element::parse(xml) else { return Ok(()) };
-    links::cards(&element)
-        .filter(|card| links::is_up(card) != is_up)
-        .try_for_each(|card| domain.update_device_flags(&with_link(card, is_up).to_string(), flags))
 }

@@ -6,6 +6,7 @@
 mod attachments;
 mod autostart;
 mod capabilities;
+mod cards;
 mod connection;
 mod console;
 mod default_uri;

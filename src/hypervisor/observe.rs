@@ -163,15 +163,14 @@ impl Hypervisor {
     /// Looks at everything that libvirt has. Objects that vanish meanwhile are left out.
     pub fn observe(&self) -> Result<Inventory> {
         let mut inventory = Inventory::default();
-        let networks =
-            self.connection()?.list_all_networks(0).doing(|| "listing networks".to_owned())?;
+        let connection = self.connection()?;
+        let networks = connection.list_all_networks(0).doing(|| "listing networks".to_owned())?;
         for network in networks {
             observe_network(&mut inventory, &network)?;
         }
-        let domains =
-            self.connection()?.list_all_domains(0).doing(|| "listing domains".to_owned())?;
+        let domains = connection.list_all_domains(0).doing(|| "listing domains".to_owned())?;
         for domain in domains {
-            observe_domain(&mut inventory, &self.connection()?, &domain)?;
+            observe_domain(&mut inventory, &connection, &domain)?;
         }
         self.observe_pools(&mut inventory)?;
         for found in inventory.labs.values_mut() {

@@ -14,8 +14,8 @@ use super::fault::Faults;
 /// The XML namespace of our metadata element.
 pub const NAMESPACE: &str = "https://virtlab.dev/xmlns/lab/1";
 
-/// The newest format of the marks that this virtlab writes, that of nodes with faults. It grows when a mark could be misunderstood by the
-/// virtlab before; marks of virtlab 0.1, which have no format, count as 1.
+/// The newest format of the marks that this virtlab writes, that of nodes with faults. It grows when a mark could be
+/// misunderstood by the virtlab before; marks of virtlab 0.1, which have no format, count as 1.
 pub const FORMAT: u32 = 3;
 
 /// That of marks without faults, which the virtlab before reads as well.
