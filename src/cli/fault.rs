@@ -19,13 +19,9 @@ pub enum FaultCommand {
     List(FaultListArgs),
 }
 
-/// What all faults take.
+/// How the faults of nodes are changed.
 #[derive(Clone, Debug, Args)]
-pub struct FaultArgs {
-    /// Names of nodes, or of labs for all of their nodes
-    #[arg(value_name = "NODE|LAB", required = true)]
-    pub names: Vec<String>,
-
+pub struct ChangeArgs {
     /// Print the steps and do nothing
     #[arg(long)]
     pub dry_run: bool,
@@ -33,6 +29,18 @@ pub struct FaultArgs {
     /// How long others may be waited for.
     #[command(flatten)]
     pub lock: LockArgs,
+}
+
+/// What most faults take.
+#[derive(Clone, Debug, Args)]
+pub struct FaultArgs {
+    /// Names of nodes, or of labs for all of their nodes
+    #[arg(value_name = "NODE|LAB", required = true)]
+    pub names: Vec<String>,
+
+    /// How it is done.
+    #[command(flatten)]
+    pub change: ChangeArgs,
 }
 
 /// Arguments of `fault partition`.
@@ -47,13 +55,9 @@ pub struct PartitionArgs {
     #[arg(value_name = "GROUP", num_args = 2.., required = true)]
     pub groups: Vec<String>,
 
-    /// Print the steps and do nothing
-    #[arg(long)]
-    pub dry_run: bool,
-
-    /// How long others may be waited for.
+    /// How it is done.
     #[command(flatten)]
-    pub lock: LockArgs,
+    pub change: ChangeArgs,
 }
 
 /// Arguments of `fault list`.
@@ -71,11 +75,7 @@ pub struct HealArgs {
     #[arg(value_name = "NODE|LAB")]
     pub names: Vec<String>,
 
-    /// Print the steps and do nothing
-    #[arg(long)]
-    pub dry_run: bool,
-
-    /// How long others may be waited for.
+    /// How it is done.
     #[command(flatten)]
-    pub lock: LockArgs,
+    pub change: ChangeArgs,
 }

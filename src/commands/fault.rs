@@ -2,11 +2,13 @@
 
 use std::thread;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use serde::Serialize;
 
 use crate::boot_server::recorder::now_ms;
-use crate::cli::fault::{FaultArgs, FaultCommand, FaultListArgs, HealArgs, PartitionArgs};
+use crate::cli::fault::{
+    ChangeArgs, FaultArgs, FaultCommand, FaultListArgs, HealArgs, PartitionArgs,
+};
 use crate::error::{all_errors, did_you_mean, hinted};
 use crate::hypervisor::{Found, Hypervisor, Inventory};
 use crate::lab::node_set::NodeSet;
@@ -30,28 +32,20 @@ pub(super) fn run(session: &Session, command: &FaultCommand) -> Result<()> {
 
 /// `heal`.
 pub(super) fn heal(session: &Session, args: &HealArgs) -> Result<()> {
-    let HealArgs { names, dry_run, lock } = args;
     let hypervisor = session.hypervisor()?;
     let inventory = session.observe(&hypervisor)?;
-    let verb = FaultVerb::Heal;
-    let patience = lock.patience();
-    let change =
-        FaultChange { session, hypervisor: &hypervisor, verb, dry_run: *dry_run, patience };
-    change_all(&change, &inventory, &or_all_labs(&inventory, names))
+    let change = change(session, &hypervisor, &args.change, FaultVerb::Heal);
+    change_all(&change, &inventory, &or_all_labs(&inventory, &args.names))
 }
 
 fn break_nodes(session: &Session, args: &FaultArgs, verb: FaultVerb) -> Result<()> {
-    let FaultArgs { names, dry_run, lock } = args;
     let hypervisor = session.hypervisor()?;
     let inventory = session.observe(&hypervisor)?;
-    let patience = lock.patience();
-    let change =
-        FaultChange { session, hypervisor: &hypervisor, verb, dry_run: *dry_run, patience };
-    change_all(&change, &inventory, names)
+    change_all(&change(session, &hypervisor, &args.change, verb), &inventory, &args.names)
 }
 
 fn partition(session: &Session, args: &PartitionArgs) -> Result<()> {
-    let PartitionArgs { lab, groups, dry_run, lock } = args;
+    let PartitionArgs { lab, groups, change: flags } = args;
     let hypervisor = session.hypervisor()?;
     let inventory = session.observe(&hypervisor)?;
     let found = inventory.lab(lab).ok_or_else(|| no_lab(&inventory, lab))?;
@@ -59,11 +53,17 @@ fn partition(session: &Session, args: &PartitionArgs) -> Result<()> {
     let nodes = groups.iter().flat_map(|group| group.iter()).collect();
     let uuid = found.lab.uuid;
     let chosen = Chosen { lab: lab.clone(), uuid, nodes, is_whole: false };
-    let verb = FaultVerb::Partition(groups);
-    let patience = lock.patience();
-    let change =
-        FaultChange { session, hypervisor: &hypervisor, verb, dry_run: *dry_run, patience };
-    change_chosen(&change, &[chosen])
+    change_chosen(&change(session, &hypervisor, flags, FaultVerb::Partition(groups)), &[chosen])
+}
+
+fn change<'a>(
+    session: &'a Session<'a>,
+    hypervisor: &'a Hypervisor,
+    flags: &ChangeArgs,
+    verb: FaultVerb,
+) -> FaultChange<'a> {
+    let ChangeArgs { dry_run, lock } = flags;
+    FaultChange { session, hypervisor, verb, dry_run: *dry_run, patience: lock.patience() }
 }
 
 /// The nodes of each group. Each node is in one at the most.
@@ -74,6 +74,7 @@ fn groups_of(found: &Found, groups: &[String]) -> Result<Vec<NodeSet>> {
     for group in groups {
         let mut set = NodeSet::default();
         for name in group.split(',') {
+            ensure!(!name.is_empty(), "group `{group}` has an empty name; write `NODE,NODE`");
             let Some(node) = nodes.iter().find(|node| node.name == name) else {
                 let near = did_you_mean(name, nodes.iter().map(|node| node.name.as_str()));
                 let lab = &found.lab.name;
