@@ -1,15 +1,14 @@
 //! Nodes that are broken on purpose: the others see it, everything that virtlab does keeps it, and nothing is left of it when it
 //! is healed.
 
-use std::io::Write;
 use std::net::TcpStream;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::harness::{LabGuard, Said, read, virsh, virtlab, wait_until};
+use crate::harness::{LabGuard, Said, ip, is_healthy, virsh, virtlab, wait_until};
 use crate::killing::{Change, killed_at_each_call};
+use crate::terminal::inside;
 
 const LONG: Duration = Duration::from_secs(120);
 const LAB: &str = "broken";
@@ -36,7 +35,7 @@ fn fault_of_a_node_is_seen_by_the_others_and_kept_until_it_is_healed() {
 }
 
 fn groups_that_do_not_hear_each_other() {
-    let (second, third) = (ip("broken-2"), ip("broken-3"));
+    let (second, third) = (ip(LAB, 2), ip(LAB, 3));
     let filters = virsh(&["nwfilter-list"]);
     virtlab(&["fault", "partition", LAB, "broken-1,broken-2", "broken-3"]).ok();
     hears("broken-1", &second);
@@ -59,12 +58,12 @@ fn groups_that_do_not_hear_each_other() {
     hears("broken-1", &third);
     virtlab(&["heal"]).ok();
     hears("broken-3", &second);
-    wait_until("a healthy cluster again", LONG, is_healthy);
+    wait_until("a healthy cluster again", LONG, || is_healthy(LAB));
     assert_eq!(virsh(&["nwfilter-list"]), filters);
 }
 
 fn a_node_that_is_cut_off() {
-    let second = ip("broken-2");
+    let second = ip(LAB, 2);
     hears("broken-1", &second);
     let said = virtlab(&["fault", "cut", "broken-2"]).ok();
     assert!(said.starts_with("NODE      FAULT  SINCE\nbroken-2  cut    0 s\n"), "{said}");
@@ -88,7 +87,7 @@ fn a_node_that_is_cut_off() {
     virtlab(&["heal", LAB]).ok();
     virtlab(&["wait", LAB]).ok();
     hears("broken-1", &second);
-    wait_until("three members again", LONG, is_healthy);
+    wait_until("three members again", LONG, || is_healthy(LAB));
     let said = virtlab(&["fault", "list", LAB]);
     assert!(said.stderr.contains("no node has a fault"), "{}", said.stderr);
 }
@@ -187,18 +186,6 @@ fn links(node: &str) -> [&'static str; 2] {
     [link(virsh(&["dumpxml", node])), link(virsh(&["dumpxml", "--inactive", node]))]
 }
 
-fn is_healthy() -> bool {
-    let status: Value = virtlab(&["status", LAB, "-o", "json"]).json();
-    status["etcd"]["healthy"] == true
-}
-
-fn ip(node: &str) -> String {
-    let status: Value = virtlab(&["status", LAB, "-o", "json"]).json();
-    let nodes = status["nodes"].as_array().unwrap();
-    let found = nodes.iter().find(|it| it["name"] == node).unwrap();
-    found["ip"].as_str().unwrap().to_owned()
-}
-
 /// Waits until a node hears another one: on a busy host a first answer takes a while.
 #[track_caller]
 fn hears(node: &str, ip: &str) {
@@ -208,35 +195,4 @@ fn hears(node: &str, ip: &str) {
 /// Whether a node hears another one.
 fn pings(node: &str, ip: &str) -> bool {
     inside(node, &format!("ping -c 1 -W 1 {ip} >/dev/null; echo $?")) == "0"
-}
-
-/// What a command prints that is typed on a node's serial console.
-fn inside(node: &str, command: &str) -> String {
-    let shown = tempfile::NamedTempFile::new().unwrap();
-    let console = format!("{} console {node}", env!("CARGO_BIN_EXE_virtlab"));
-    let mut terminal = Command::new("script")
-        .args(["-qec", &console, "/dev/null"])
-        .stdin(Stdio::piped())
-        .stdout(shown.reopen().unwrap())
-        .spawn()
-        .expect("script(1) runs");
-    let mut keys = terminal.stdin.take().unwrap();
-    wait_until("a shell on the console", LONG, || {
-        let _ = keys.write_all(b"\r");
-        read(shown.path()).contains(":/# ") || read(shown.path()).contains(":~# ")
-    });
-    // What is typed is shown as well, so the words that frame the answer are put together by the shell.
-    let typed = format!("echo beg''in \"$({command})\" e''nd\r");
-    keys.write_all(typed.as_bytes()).unwrap();
-    let answer = || {
-        let text = read(shown.path());
-        let (_, rest) = text.split_once("begin ")?;
-        rest.split_once(" end").map(|(answer, _)| answer.trim().to_owned())
-    };
-    wait_until("an answer on the console", LONG, || answer().is_some());
-    // Ctrl-]
-    let _ = keys.write_all(b"\x1d");
-    drop(keys);
-    let _ = terminal.wait();
-    answer().unwrap()
 }

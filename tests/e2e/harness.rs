@@ -106,10 +106,21 @@ pub(crate) fn etcd_get(lab: &str, node: usize, key: &str) -> String {
 
 #[track_caller]
 fn etcdctl(lab: &str, node: usize, args: &[&str]) -> String {
-    let status = virtlab(&["status", lab, "-o", "json"]).json();
-    let ip = status["nodes"][node - 1]["ip"].as_str().unwrap();
-    let endpoint = format!("--endpoints=http://{ip}:2379");
+    let endpoint = format!("--endpoints=http://{}:2379", ip(lab, node));
     run("env", &[&["ETCDCTL_API=3", "etcdctl", &endpoint], args].concat()).ok()
+}
+
+/// The address of the node with this index.
+#[track_caller]
+pub(crate) fn ip(lab: &str, node: usize) -> String {
+    let status = virtlab(&["status", lab, "-o", "json"]).json();
+    status["nodes"][node - 1]["ip"].as_str().unwrap().to_owned()
+}
+
+/// Whether the etcd of a lab is healthy.
+#[track_caller]
+pub(crate) fn is_healthy(lab: &str) -> bool {
+    virtlab(&["status", lab, "-o", "json"]).json()["etcd"]["healthy"] == true
 }
 
 /// Kills a process, and waits until it is gone with all that it held: its port is free then.

@@ -1,16 +1,16 @@
 //! Looking into nodes: their serial consoles, as logs and to talk with.
 
 use std::fs::File;
-use std::io::Write;
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::Child;
 use std::thread;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tempfile::{NamedTempFile, TempDir};
+use tempfile::TempDir;
 
 use crate::harness::{LabGuard, holds_within, read, virsh, virtlab, virtlab_command, wait_until};
 use crate::page::Page;
+use crate::terminal::Terminal;
 
 #[test]
 fn console_logs_are_read_and_followed_through_resets_power_cycles_and_the_end_of_the_lab() {
@@ -71,19 +71,18 @@ fn a_console_is_talked_with_and_leaves_the_terminal_as_it_was() {
         virtlab(&["logs", "talk-1"]).ok().contains("Please press Enter")
     });
     // What is typed is echoed in two words and said by the shell in one.
-    let mut terminal = Terminal::connected();
-    terminal.keys.write_all(b"\r").unwrap();
+    let mut terminal = Terminal::of_console("talk-1");
+    terminal.types("\r");
     wait_until("an answer of the shell", PATIENCE, || {
-        terminal.keys.write_all(b"echo talk''ed $((6*7))\r").unwrap();
+        terminal.types("echo talk''ed $((6*7))\r");
         holds_within(Duration::from_secs(5), || terminal.shown().contains("talked 42"))
     });
-    terminal.keys.write_all(b"\x1d").unwrap();
-    let said = terminal.ended();
+    let said = terminal.left();
     assert!(said.contains("connected to `talk-1`; Ctrl-] leaves"), "{said}");
     assert_restored(&said, "0");
 
     // Somebody else has it, until it is taken from them.
-    let first = Terminal::connected();
+    let first = Terminal::of_console("talk-1");
     let said = left_again("virtlab console talk-1");
     assert!(said.contains("console --force talk-1"), "{said}");
     let said = left_again("virtlab console --force talk-1");
@@ -93,7 +92,7 @@ fn a_console_is_talked_with_and_leaves_the_terminal_as_it_was() {
     assert_restored(&said, "0");
 
     // The node goes off.
-    let first = Terminal::connected();
+    let first = Terminal::of_console("talk-1");
     let table = Terminal::run("virtlab status talk --watch");
     wait_until("a live table", PATIENCE, || table.shows("talk-1", "ready"));
     virsh(&["destroy", "talk-1"]);
@@ -136,68 +135,11 @@ fn follow(lab: &str, into: &std::path::Path) -> Child {
     virtlab_command(&["logs", "-f", lab]).stdout(file).spawn().expect("virtlab runs")
 }
 
-/// A command on a terminal of its own, between two looks at how that is set.
-struct Terminal {
-    child: Child,
-    keys: ChildStdin,
-    shown: NamedTempFile,
-}
-
-impl Terminal {
-    fn run(command: &str) -> Self {
-        let own = env!("CARGO_BIN_EXE_virtlab");
-        let command = command.replacen("virtlab", own, 1);
-        let script = format!("stty -g; {command}; echo exit $?; stty -g");
-        let shown = NamedTempFile::new().unwrap();
-        let mut child = Command::new("script")
-            .args(["-qec", &script, "/dev/null"])
-            .stdin(Stdio::piped())
-            .stdout(shown.reopen().unwrap())
-            .spawn()
-            .expect("script(1) runs");
-        let keys = child.stdin.take().unwrap();
-        Self { child, keys, shown }
-    }
-
-    /// The console of `talk-1`, in our hands.
-    fn connected() -> Self {
-        let terminal = Self::run("virtlab console talk-1");
-        wait_until("the console", PATIENCE, || terminal.shown().contains("connected to"));
-        terminal
-    }
-
-    fn shown(&self) -> String {
-        read(self.shown.path()).replace('\r', "")
-    }
-
-    /// Whether a row of a table has shown a node in this state.
-    fn shows(&self, node: &str, state: &str) -> bool {
-        let has = |line: &str| {
-            let words: Vec<&str> = line.split_whitespace().collect();
-            words.first().is_some_and(|first| first.ends_with(node)) && words.get(2) == Some(&state)
-        };
-        self.shown().lines().any(has)
-    }
-
-    /// Leaves a table.
-    fn quit(mut self) -> String {
-        self.keys.write_all(b"q").unwrap();
-        self.ended()
-    }
-
-    /// All that was shown, when the command has ended by itself.
-    fn ended(mut self) -> String {
-        wait_until("the end of the command", PATIENCE, || self.child.try_wait().unwrap().is_some());
-        self.shown()
-    }
-}
-
 /// Leaves with Ctrl-] after a while, if it has not ended before, and gives all that was shown.
 fn left_again(command: &str) -> String {
-    let mut terminal = Terminal::run(command);
+    let terminal = Terminal::run(command);
     thread::sleep(Duration::from_secs(2));
-    let _ = terminal.keys.write_all(b"\x1d");
-    terminal.ended()
+    terminal.left()
 }
 
 /// The first line and the last one are how the terminal was set.

@@ -5,6 +5,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "what is measured is printed")]
 
 mod harness;
+mod terminal;
 mod wire;
 
 mod behind;

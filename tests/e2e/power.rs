@@ -1,14 +1,13 @@
 //! Nodes that are stopped, started, paused, and that boot anew however that came: each joins its cluster again, and
 //! nothing is lost.
 
-use std::io::Write;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::harness::{LabGuard, Said, etcd_get, etcd_put, read, virsh, virtlab, wait_until};
+use crate::harness::{LabGuard, Said, etcd_get, etcd_put, is_healthy, virsh, virtlab, wait_until};
 use crate::killing::{Change, killed_at_each_call};
+use crate::terminal::reboot_inside;
 
 const LONG: Duration = Duration::from_secs(300);
 const LAB: &str = "again";
@@ -27,15 +26,15 @@ fn power_of_nodes_that_boot_anew_join_their_cluster_and_a_lab_that_was_off_found
 
     timed("virsh reset again-1", || {
         virsh(&["reset", "again-1"]);
-        wait_until("a lost node is noticed", LONG, || !is_healthy());
-        wait_until("three members again after a reset", LONG, is_healthy);
+        wait_until("a lost node is noticed", LONG, || !is_healthy(LAB));
+        wait_until("three members again after a reset", LONG, || is_healthy(LAB));
     });
     assert_whole(1);
 
     timed("reboot inside again-3", || {
         reboot_inside("again-3");
-        wait_until("a lost node is noticed", LONG, || !is_healthy());
-        wait_until("three members again after a reboot", LONG, is_healthy);
+        wait_until("a lost node is noticed", LONG, || !is_healthy(LAB));
+        wait_until("three members again after a reboot", LONG, || is_healthy(LAB));
     });
     assert_whole(3);
 
@@ -56,7 +55,7 @@ fn power_of_nodes_that_boot_anew_join_their_cluster_and_a_lab_that_was_off_found
     let said = timed("all stopped and started", || virtlab(&["start", LAB]));
     assert_eq!(said.code, Some(0), "{}", said.stderr);
     assert!(said.stderr.contains("its etcd is a new cluster"), "{}", said.stderr);
-    assert!(is_healthy());
+    assert!(is_healthy(LAB));
     assert_eq!(etcd_get(LAB, 1, "testing"), "");
 }
 
@@ -65,7 +64,7 @@ fn a_stopped_node_is_wanted_stopped() {
     assert_eq!(stopped.stdout, "NODE     STATE\nagain-3  stopped\n", "{}", stopped.stderr);
     assert!(!stopped.stderr.contains("loses its power"), "{}", stopped.stderr);
     // The two others are a healthy cluster, and nobody starts or awaits the third.
-    wait_until("a leader without again-3", LONG, is_healthy);
+    wait_until("a leader without again-3", LONG, || is_healthy(LAB));
     virtlab(&["create", LAB]).ok();
     virtlab(&["wait", LAB]).ok();
     virtlab(&["wait", LAB, "--for", "etcd"]).ok();
@@ -87,7 +86,7 @@ fn a_paused_node_is_wanted_paused() {
     virtlab(&["create", LAB, "--no-wait"]).ok();
     assert_eq!(states()[1], "paused");
     virtlab(&["resume", "again-2"]).ok();
-    wait_until("three members again after a pause", LONG, is_healthy);
+    wait_until("three members again after a pause", LONG, || is_healthy(LAB));
 }
 
 #[test]
@@ -125,40 +124,12 @@ fn timed<T>(what: &str, work: impl FnOnce() -> T) -> T {
     result
 }
 
-/// By a shell on its serial console.
-fn reboot_inside(node: &str) {
-    let shown = tempfile::NamedTempFile::new().unwrap();
-    let console = format!("{} console {node}", env!("CARGO_BIN_EXE_virtlab"));
-    let mut terminal = Command::new("script")
-        .args(["-qec", &console, "/dev/null"])
-        .stdin(Stdio::piped())
-        .stdout(shown.reopen().unwrap())
-        .spawn()
-        .expect("script(1) runs");
-    let mut keys = terminal.stdin.take().unwrap();
-    wait_until("a shell on the console", LONG, || {
-        let _ = keys.write_all(b"\r");
-        read(shown.path()).contains(":/# ") || read(shown.path()).contains(":~# ")
-    });
-    keys.write_all(b"reboot\r").unwrap();
-    wait_until("the reboot", LONG, || read(shown.path()).contains("going down"));
-    // Ctrl-]
-    let _ = keys.write_all(b"\x1d");
-    drop(keys);
-    let _ = terminal.wait();
-}
-
 /// Three healthy members, and what was written before anything happened; asked of the node with this index.
 fn assert_whole(node: usize) {
     let status: Value = virtlab(&["status", LAB, "-o", "json"]).json();
     assert_eq!(status["etcd"]["healthy"], true, "{status:#}");
     assert_eq!(status["etcd"]["members"].as_array().unwrap().len(), 3, "{status:#}");
     assert_eq!(etcd_get(LAB, node, "testing"), "kept");
-}
-
-fn is_healthy() -> bool {
-    let status: Value = virtlab(&["status", LAB, "-o", "json"]).json();
-    status["etcd"]["healthy"] == true
 }
 
 fn states() -> Vec<String> {
