@@ -12,6 +12,7 @@ use clap_complete::env::Shells;
 
 use crate::cli::Cli;
 use crate::hypervisor::{Hypervisor, Inventory};
+use crate::lab::node_word::NodeWord;
 use crate::lab::snapshot::SnapshotFile;
 use crate::output::{Format, Printer};
 use crate::session::Session;
@@ -56,6 +57,8 @@ enum Takes {
     Labs,
     Nodes,
     LabsAndNodes,
+    /// And words that choose nodes of a lab.
+    LabsNodesAndWords,
     /// Images of the catalogue, or paths of their entries.
     Images,
     /// Kinds of networks, or libvirt networks that are there.
@@ -75,6 +78,7 @@ impl Takes {
             "LAB" => Some(Self::Labs),
             "NODE" => Some(Self::Nodes),
             "NODE|LAB" => Some(Self::LabsAndNodes),
+            "NODE|LAB|WORD" => Some(Self::LabsNodesAndWords),
             "IMAGE" => Some(Self::Images),
             "NETWORK" => Some(Self::Networks),
             "SNAPSHOT" => Some(Self::Snapshots),
@@ -145,6 +149,11 @@ fn of_labs(inventory: &Inventory, takes: Takes) -> Vec<String> {
         Takes::Labs => targets::lab_names(inventory),
         Takes::Nodes => targets::node_names(inventory),
         Takes::LabsAndNodes => targets::names(inventory),
+        Takes::LabsNodesAndWords => {
+            let words = NodeWord::ALL.into_iter().filter(|word| *word != NodeWord::Others);
+            let words = words.map(|word| word.name().to_owned());
+            targets::names(inventory).into_iter().chain(words).collect()
+        }
         Takes::Paths => targets::names(inventory).iter().map(|name| format!("{name}:")).collect(),
         Takes::Images | Takes::Networks | Takes::Snapshots | Takes::Criteria => Vec::new(),
     }

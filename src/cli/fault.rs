@@ -34,8 +34,9 @@ pub struct ChangeArgs {
 /// What most faults take.
 #[derive(Clone, Debug, Args)]
 pub struct FaultArgs {
-    /// Names of nodes, or of labs for all of their nodes
-    #[arg(value_name = "NODE|LAB", required = true)]
+    /// Names of nodes, or of labs for all of their nodes; words after a lab choose
+    /// nodes of it: leader, follower, one, minority, majority, all
+    #[arg(value_name = "NODE|LAB|WORD", required = true)]
     pub names: Vec<String>,
 
     /// How it is done.
@@ -50,8 +51,9 @@ pub struct PartitionArgs {
     #[arg(value_name = "LAB")]
     pub lab: LabName,
 
-    /// Names of nodes with commas between them; nodes that are in no group hear
-    /// all others
+    /// Names of nodes with commas between them, or words for nodes: leader,
+    /// follower, one, minority, majority, others. Nodes that are in no group
+    /// hear all others
     #[arg(value_name = "GROUP", num_args = 2.., required = true)]
     pub groups: Vec<String>,
 

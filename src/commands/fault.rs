@@ -2,20 +2,20 @@
 
 use std::thread;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::Result;
 use serde::Serialize;
 
 use crate::boot_server::recorder::now_ms;
 use crate::cli::fault::{
     ChangeArgs, FaultArgs, FaultCommand, FaultListArgs, HealArgs, PartitionArgs,
 };
-use crate::error::{all_errors, did_you_mean, hinted};
+use crate::error::all_errors;
 use crate::hypervisor::{Found, Hypervisor, Inventory};
-use crate::lab::node_set::NodeSet;
 use crate::output::{Format, Printer, Table};
 use crate::provision::faults::{FaultChange, FaultVerb};
 use crate::provision::power::Chosen;
 use crate::session::Session;
+use crate::status::chosen::{self, Expanded};
 use crate::status::faults::{self, FaultNow};
 use crate::status::no_lab;
 use crate::status::targets::{lab_names, targets};
@@ -41,7 +41,9 @@ pub(super) fn heal(session: &Session, args: &HealArgs) -> Result<()> {
 fn break_nodes(session: &Session, args: &FaultArgs, verb: FaultVerb) -> Result<()> {
     let hypervisor = session.hypervisor()?;
     let inventory = session.observe(&hypervisor)?;
-    change_all(&change(session, &hypervisor, &args.change, verb), &inventory, &args.names)
+    let Expanded { nodes, meant } = chosen::names(&hypervisor, &inventory, &args.names)?;
+    note_all(session, meant);
+    change_all(&change(session, &hypervisor, &args.change, verb), &inventory, &nodes)
 }
 
 fn partition(session: &Session, args: &PartitionArgs) -> Result<()> {
@@ -49,11 +51,19 @@ fn partition(session: &Session, args: &PartitionArgs) -> Result<()> {
     let hypervisor = session.hypervisor()?;
     let inventory = session.observe(&hypervisor)?;
     let found = inventory.lab(lab).ok_or_else(|| no_lab(&inventory, lab))?;
-    let groups = groups_of(found, groups)?;
+    let Expanded { nodes: groups, meant } = chosen::groups(&hypervisor, found, groups)?;
+    note_all(session, meant);
     let nodes = groups.iter().flat_map(|group| group.iter()).collect();
     let uuid = found.lab.uuid;
     let chosen = Chosen { lab: lab.clone(), uuid, nodes, is_whole: false };
     change_chosen(&change(session, &hypervisor, flags, FaultVerb::Partition(groups)), &[chosen])
+}
+
+/// Which nodes words have chosen.
+fn note_all(session: &Session, meant: Vec<String>) {
+    for line in meant {
+        session.printer.note(line);
+    }
 }
 
 fn change<'a>(
@@ -64,34 +74,6 @@ fn change<'a>(
 ) -> FaultChange<'a> {
     let ChangeArgs { dry_run, lock } = flags;
     FaultChange { session, hypervisor, verb, dry_run: *dry_run, patience: lock.patience() }
-}
-
-/// The nodes of each group. Each node is in one at the most.
-fn groups_of(found: &Found, groups: &[String]) -> Result<Vec<NodeSet>> {
-    let nodes = found.lab.nodes();
-    let mut taken = NodeSet::default();
-    let mut sets = Vec::new();
-    for group in groups {
-        let mut set = NodeSet::default();
-        for name in group.split(',') {
-            ensure!(!name.is_empty(), "group `{group}` has an empty name; write `NODE,NODE`");
-            let Some(node) = nodes.iter().find(|node| node.name == name) else {
-                let near = did_you_mean(name, nodes.iter().map(|node| node.name.as_str()));
-                let lab = &found.lab.name;
-                let hint = near.map(|near| format!("did you mean `{near}`?"));
-                let hint =
-                    hint.unwrap_or_else(|| format!("`virtlab status {lab}` shows its nodes"));
-                return Err(hinted(format!("lab `{lab}` has no node `{name}`"), hint));
-            };
-            let this = NodeSet::from_iter([node.index]);
-            if taken.contains(node.index) {
-                bail!("node `{name}` is named twice; a node is in one group");
-            }
-            (taken, set) = (taken.union(this), set.union(this));
-        }
-        sets.push(set);
-    }
-    Ok(sets)
 }
 
 /// Labs are worked on at the same time, and so are the nodes of each. What goes wrong in one keeps no other.

@@ -12,6 +12,7 @@ mod libvirt;
 pub mod metadata;
 pub mod name;
 pub mod node_set;
+pub mod node_word;
 pub mod options;
 pub mod plan;
 pub mod readiness;

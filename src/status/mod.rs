@@ -2,11 +2,13 @@
 
 pub(crate) mod addresses;
 pub(crate) mod behind;
+pub(crate) mod chosen;
 mod cluster;
 pub(crate) mod console_log;
 pub(crate) mod discovery;
 pub(crate) mod faults;
 pub(crate) mod first_steps;
+mod leader;
 pub(crate) mod logins;
 pub(crate) mod memory;
 pub(crate) mod missing;

@@ -110,6 +110,11 @@ fn meant<'a>(inventory: &'a Inventory, name: &str) -> Option<Meant<'a>> {
     labs.clone().find_map(node).or_else(|| labs.find(lab).map(|found| Meant { found, node: None }))
 }
 
+/// The lab of this name, unless a node has it.
+pub(super) fn lab_of<'a>(inventory: &'a Inventory, name: &str) -> Option<&'a Found> {
+    meant(inventory, name).filter(|meant| meant.node.is_none()).map(|meant| meant.found)
+}
+
 fn no_such(inventory: &Inventory, unknown: &[&str]) -> anyhow::Error {
     let known = names(inventory);
     let all: Vec<String> = unknown.iter().map(|name| format!("`{name}`")).collect();

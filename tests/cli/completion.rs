@@ -37,6 +37,8 @@ fn bash_completes_commands_and_the_names_of_labs_and_nodes() {
         ("virtlab exec demo-1 d", "demo demo-1 demo-2"),
         ("virtlab logs demo-", "demo-1 demo-2"),
         ("virtlab stop demo-1 d", "demo demo-1 demo-2"),
+        ("virtlab fault cut demo l", "leader"),
+        ("virtlab fault cut demo-", "demo-1 demo-2"),
         ("virtlab scale d", "demo"),
         ("virtlab wait d", "demo demo-1 demo-2"),
         ("virtlab wait demo --for o", "off"),

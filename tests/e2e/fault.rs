@@ -20,6 +20,8 @@ fn fault_of_a_node_is_seen_by_the_others_and_kept_until_it_is_healed() {
     virtlab(&["create", LAB, "--nodes", "3", "--memory", "512MiB"]).ok();
     let before = everything_of_the_lab();
     let begun = Instant::now();
+    nodes_that_words_choose();
+    assert_same(&before, &everything_of_the_lab());
     groups_that_do_not_hear_each_other();
     assert_same(&before, &everything_of_the_lab());
     println!("partition and heal: {:.1} s", begun.elapsed().as_secs_f64());
@@ -32,6 +34,29 @@ fn fault_of_a_node_is_seen_by_the_others_and_kept_until_it_is_healed() {
     assert_same(&before, &everything_of_the_lab());
     started_and_destroyed_with_faults();
     println!("with all of the killing: {:.1} s", begun.elapsed().as_secs_f64());
+}
+
+/// The leader is the one that etcd itself names.
+fn nodes_that_words_choose() {
+    wait_until("a healthy cluster", LONG, || is_healthy(LAB));
+    let leader = virtlab(&["status", LAB, "-o", "json"]).json()["etcd"]["leader"].clone();
+    let leader = leader.as_str().unwrap();
+    let said = virtlab(&["fault", "partition", LAB, "leader", "others"]);
+    assert!(said.stderr.contains(&format!("`leader` of lab `{LAB}`: {leader}\n")), "{said:?}");
+    let others: Vec<&str> = NODES.into_iter().filter(|node| *node != leader).collect();
+    let row = format!("{leader}  partition from {}  ", others.join(", "));
+    assert!(said.ok().contains(&row));
+    // It leads nobody any more, and the others have elected another one.
+    let said = virtlab(&["fault", "cut", LAB, "leader", "--dry-run"]);
+    let cut = |node: &str| said.stdout.contains(&format!("take the link of domain `{node}` away"));
+    assert!(!cut(leader) && others.iter().any(|node| cut(node)), "{said:?}");
+    virtlab(&["heal", LAB]).ok();
+    wait_until("a healthy cluster again", LONG, || is_healthy(LAB));
+
+    virtlab(&["fault", "cut", LAB, "minority"]).ok();
+    assert_eq!(virtlab(&["fault", "list", "-o", "name"]).ok(), "broken-1\n");
+    virtlab(&["heal", LAB]).ok();
+    wait_until("a healthy cluster again", LONG, || is_healthy(LAB));
 }
 
 fn groups_that_do_not_hear_each_other() {
