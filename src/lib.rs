@@ -16,6 +16,7 @@ pub mod error;
 mod files;
 pub mod hint;
 pub mod host;
+pub mod http;
 pub mod hypervisor;
 pub mod images;
 pub mod ksm;

@@ -9,7 +9,7 @@ use fs_err as fs;
 /// The rooms from the ground up. A file imports from its own room, from rooms on a lower floor, and from
 /// those that stand before its own on the same floor.
 const FLOORS: [&[&str]; 10] = [
-    &["error", "units", "signals", "files", "deadline", "output"],
+    &["error", "units", "signals", "files", "deadline", "http", "output"],
     &["template", "packages", "loaders", "svg"],
     &["images"],
     &["lab"],

@@ -12,6 +12,7 @@ use reqwest::blocking::Response;
 use super::content::Content;
 use super::events::KEEP_ALIVE;
 use super::message::{Decoder, FORMAT, Message, Status};
+use crate::http::nearby_client;
 use crate::lab::Lab;
 
 /// Talks to the boot server of a lab.
@@ -110,10 +111,8 @@ impl Client {
     }
 }
 
-/// What is asked is on this computer: no proxy.
 fn http(timeout: Duration) -> Result<reqwest::blocking::Client> {
-    let http = reqwest::blocking::Client::builder().no_proxy().timeout(timeout).build();
-    http.context("making an HTTP client")
+    nearby_client(timeout).build().context("making an HTTP client")
 }
 
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);

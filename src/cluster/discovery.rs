@@ -13,9 +13,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use reqwest::Url;
-use reqwest::blocking::{Client, Response};
+use reqwest::blocking::Response;
 use serde::{Deserialize, Serialize};
 
+use crate::http;
 use crate::output::sanitize;
 
 /// An etcd member that has announced itself at a discovery URL.
@@ -91,7 +92,7 @@ fn http_url(text: &str) -> Result<Url> {
 }
 
 fn body_of(url: &Url, timeout: Duration) -> Result<String> {
-    let mut client = Client::builder().timeout(timeout).user_agent(USER_AGENT);
+    let mut client = http::client().timeout(timeout).user_agent(USER_AGENT);
     if is_nearby(url) {
         client = client.no_proxy();
     }

@@ -12,6 +12,7 @@ use reqwest::redirect::Policy;
 use super::etcd::{self, Endpoint};
 use super::{login, on_each, ssh};
 use crate::deadline::Deadline;
+use crate::http::nearby_client;
 use crate::images::Readiness;
 
 /// Whether each of these nodes is ready, all asked at the same time; `user` is whom commands are run as. Where having
@@ -32,8 +33,7 @@ pub(crate) fn are_ready(
         Readiness::Tcp(port) => on_each(&ips, |ip| accepts(SocketAddr::new(*ip, port.get()))),
         Readiness::Http { port, path } => {
             // A node is not to send us to others.
-            let http =
-                Client::builder().no_proxy().redirect(Policy::none()).timeout(TIMEOUT).build();
+            let http = nearby_client(TIMEOUT).redirect(Policy::none()).build();
             let http = http.context("making an HTTP client")?;
             on_each(&ips, |ip| succeeds(&http, SocketAddr::new(*ip, port.get()), path))
         }

@@ -11,6 +11,7 @@ use crate::boot_server::process;
 use crate::cli::looking::OpenArgs;
 use crate::error::hinted;
 use crate::host;
+use crate::http::nearby_client;
 use crate::lab::Lab;
 use crate::output::{Format, Table};
 use crate::session::Session;
@@ -89,10 +90,8 @@ fn page(lab: &Lab) -> Result<PageAddress> {
 
 /// Whether the lab's page is there, and nothing else of that port.
 fn answers(address: &PageAddress) -> Result<bool> {
-    let http = reqwest::blocking::Client::builder()
-        .no_proxy()
+    let http = nearby_client(PATIENCE)
         .redirect(reqwest::redirect::Policy::none())
-        .timeout(PATIENCE)
         .build()
         .context("making an HTTP client")?;
     Ok(http.head(address.own_url()).send().is_ok_and(|it| it.status() == 303))

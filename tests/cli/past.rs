@@ -83,7 +83,7 @@ impl OldLab {
     /// What the boot server answers as soon as it listens.
     fn served(&self, path: &str) -> String {
         let url = format!("http://127.0.0.1:{}{path}", self.port);
-        let http = reqwest::blocking::Client::builder().no_proxy().build().unwrap();
+        let http = virtlab::http::nearby_client(Duration::from_secs(30)).build().unwrap();
         let deadline = Instant::now() + Duration::from_secs(30);
         loop {
             match http.get(&url).send() {

@@ -15,6 +15,7 @@ use reqwest::Method;
 use reqwest::blocking::Client;
 use serde_json::{Value, json};
 use virtlab::cluster::discovery::TIMEOUT;
+use virtlab::http::nearby_client;
 
 pub(crate) struct Etcd {
     pub(crate) name: String,
@@ -167,7 +168,7 @@ pub(crate) fn wait_for<T>(what: &str, mut attempt: impl FnMut() -> Result<T, Str
 }
 
 pub(crate) fn client() -> Client {
-    Client::builder().no_proxy().timeout(TIMEOUT).build().unwrap()
+    nearby_client(TIMEOUT).build().unwrap()
 }
 
 /// A loopback address that no other process of this run or another uses: the process id and a

@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::{Endpoint, Member, TIMEOUT};
+use crate::http::nearby_client;
 
 /// Asks etcd; one for any number of endpoints.
 #[derive(Debug)]
@@ -31,7 +32,7 @@ enum Version {
 impl Api {
     /// For endpoints that have the JSON form of v3, until [`Api::members`] knows better.
     pub(super) fn new() -> Result<Self> {
-        let http = Client::builder().no_proxy().timeout(TIMEOUT).build();
+        let http = nearby_client(TIMEOUT).build();
         Ok(Self { http: http.context("making an HTTP client")?, version: Version::V3 })
     }
 

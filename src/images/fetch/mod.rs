@@ -21,6 +21,7 @@ use reqwest::redirect;
 
 use self::attempt::{STOPPED, passing};
 use self::resume::{length, origin_path};
+use crate::http;
 use crate::images::digest::Sha256;
 use crate::output::{Printer, seconds};
 
@@ -88,7 +89,7 @@ impl Fetcher {
                 attempt.follow()
             }
         });
-        let client = Client::builder()
+        let client = http::client()
             .user_agent(concat!("virtlab/", env!("CARGO_PKG_VERSION")))
             .redirect(careful)
             .connect_timeout(patience.connect)
