@@ -107,7 +107,7 @@ fn names(takes: Takes) -> ArgValueCompleter {
 
 fn known(words: &[OsString], takes: Takes) -> Result<Vec<String>> {
     let uri = connection(words);
-    let open = || Hypervisor::open(uri.as_deref());
+    let open = || Hypervisor::open_briefly(uri.as_deref());
     let observe = || open()?.observe();
     let mut names = match takes {
         Takes::Images => images()?,

@@ -40,6 +40,11 @@ impl<'a> Session<'a> {
         Hypervisor::open(self.uri.as_deref())
     }
 
+    /// A new connection to libvirt for a command that looks at it once and ends.
+    pub(crate) fn brief_hypervisor(&self) -> Result<Hypervisor> {
+        Hypervisor::open_briefly(self.uri.as_deref())
+    }
+
     /// Everything that libvirt has; what of ours could not be understood is warned of.
     pub(crate) fn observe(&self, hypervisor: &Hypervisor) -> Result<Inventory> {
         let inventory = self.persistently(hypervisor, || hypervisor.observe())?;
@@ -85,7 +90,7 @@ impl<'a> Session<'a> {
 
     /// What labs boot from.
     pub(crate) fn images_in_use(&self) -> Result<InUse> {
-        let inventory = self.hypervisor()?.observe()?;
+        let inventory = self.brief_hypervisor()?.observe()?;
         // It may be a lab, and then it has an image.
         if let Some(problem) = inventory.foreign.unreadable.first() {
             bail!("libvirt has what this virtlab cannot read: {problem}");

@@ -13,7 +13,7 @@ use crate::status::{domain_word, targets};
 
 /// Prints JSON, which is what Ansible asks for, whatever `--output` says.
 pub(super) fn run(session: &Session, args: &InventoryArgs) -> Result<()> {
-    let hypervisor = session.hypervisor()?;
+    let hypervisor = session.brief_hypervisor()?;
     let seen = session.observe(&hypervisor)?;
     let targets = match &args.host {
         Some(node) => vec![targets::one_node_of(&seen, node)?],

@@ -22,7 +22,7 @@ struct Row {
 }
 
 pub(super) fn run(session: &Session) -> Result<()> {
-    let hypervisor = session.hypervisor()?;
+    let hypervisor = session.brief_hypervisor()?;
     let inventory = session.observe(&hypervisor)?;
     merging::repair(session.printer, &hypervisor, &inventory);
     let mut rows: Vec<Row> = inventory

@@ -10,7 +10,7 @@ use crate::status::logins::Login;
 use crate::status::targets::targets;
 
 pub(super) fn run(session: &Session, args: &SshConfigArgs) -> Result<()> {
-    let hypervisor = session.hypervisor()?;
+    let hypervisor = session.brief_hypervisor()?;
     let inventory = session.observe(&hypervisor)?;
     let targets = targets(&inventory, &args.names)?;
     let user = args.login.user.as_deref();

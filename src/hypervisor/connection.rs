@@ -15,14 +15,25 @@ use crate::deadline::Deadline;
 #[derive(Debug)]
 pub(super) struct KeptConnection {
     uri: Option<String>,
+    usage: Usage,
     current: Mutex<Connect>,
 }
 
+/// How long a connection is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Usage {
+    /// For some calls, one after the other. Nobody hears events, and libvirtd ends it after half a minute without a call: each call
+    /// looks after keepalive itself, but between them nobody does.
+    Brief,
+    /// For as long as it is wanted.
+    Lasting,
+}
+
 impl KeptConnection {
-    pub(super) fn open(uri: Option<&str>) -> Result<Self> {
+    pub(super) fn open(uri: Option<&str>, usage: Usage) -> Result<Self> {
         let uri = default_uri::resolve(uri);
-        let current = Mutex::new(open(uri.as_deref())?);
-        Ok(Self { uri, current })
+        let current = Mutex::new(open(uri.as_deref(), usage)?);
+        Ok(Self { uri, usage, current })
     }
 
     /// The connection, opened anew if it was lost.
@@ -30,20 +41,21 @@ impl KeptConnection {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         // This asks nobody: it is what the last call, or keepalive, found out.
         if !current.is_alive().unwrap_or(false) {
-            *current = open(self.uri.as_deref())?;
+            *current = open(self.uri.as_deref(), self.usage)?;
         }
         Ok(current.clone())
     }
 
     /// Opens the connection anew. It may not have noticed yet what another one has: that libvirtd has gone.
     fn renew(&self) -> Result<()> {
-        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = open(self.uri.as_deref())?;
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) =
+            open(self.uri.as_deref(), self.usage)?;
         Ok(())
     }
 
     /// One more connection, for what is done at the same time.
     pub(super) fn another(&self) -> Result<Connect> {
-        open(self.uri.as_deref())
+        open(self.uri.as_deref(), self.usage)
     }
 }
 
@@ -77,7 +89,7 @@ impl Hypervisor {
     }
 }
 
-fn open(uri: Option<&str>) -> Result<Connect> {
+fn open(uri: Option<&str>, usage: Usage) -> Result<Connect> {
     event_loop::register().doing(|| "registering libvirt's event loop".to_owned())?;
     let connection = Connect::open(uri).map_err(|error| LibvirtError::of_open(error, uri));
     let connection = connection.with_context(|| match uri {
@@ -88,7 +100,9 @@ fn open(uri: Option<&str>) -> Result<Connect> {
     if let Err(error) = connection.set_keep_alive(KEEPALIVE_SECONDS, KEEPALIVE_MISSES) {
         tracing::debug!("no keepalive: {}", error.message());
     }
-    event_loop::start();
+    if usage == Usage::Lasting {
+        event_loop::start();
+    }
     Ok(connection)
 }
 

@@ -40,7 +40,7 @@ pub use virt::error::ErrorNumber;
 
 pub use self::attachments::{Attachment, SeenNetwork};
 pub use self::capabilities::Capabilities;
-use self::connection::KeptConnection;
+use self::connection::{KeptConnection, Usage};
 pub(crate) use self::console::{Console, ConsolePlace, Received};
 pub(crate) use self::definitions::Definition;
 use self::error::Doing;
@@ -66,8 +66,18 @@ impl Hypervisor {
     /// # Errors
     /// If nobody answers or we may not connect.
     pub fn open(uri: Option<&str>) -> Result<Self> {
+        Self::open_for(uri, Usage::Lasting)
+    }
+
+    /// The same for who asks libvirt something at once and ends then: without the thread that looks after a connection while it is
+    /// not used.
+    pub fn open_briefly(uri: Option<&str>) -> Result<Self> {
+        Self::open_for(uri, Usage::Brief)
+    }
+
+    fn open_for(uri: Option<&str>, usage: Usage) -> Result<Self> {
         virt::error::clear_error_callback();
-        Ok(Self { connection: KeptConnection::open(uri)? })
+        Ok(Self { connection: KeptConnection::open(uri, usage)? })
     }
 
     /// The connection, opened anew if it was lost.
