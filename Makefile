@@ -61,13 +61,14 @@ sandbox: build    ## A shell beside a libvirtd of its own; nothing is left when 
 	PATH="$(TARGET)/debug:$$PATH" $(SANDBOX) bash
 
 install:          ## Build for speed and install below $(PREFIX): program, man pages, completions, units
-	$(CARGO) build --locked --release --bin virtlab --example man
+	$(CARGO) build --locked --release
+	$(CARGO) build --locked --example man
 	$(MAKE) install-built
 
 # Nothing is built here, so that root needs no cargo.
 install-built: install-units
 	install -D -m 755 $(RELEASE)/virtlab $(DESTDIR)$(PREFIX)/bin/virtlab
-	rm -rf $(RELEASE)/man && $(RELEASE)/examples/man $(RELEASE)/man
+	rm -rf $(RELEASE)/man && $(TARGET)/debug/examples/man $(RELEASE)/man
 	install -d -m 755 $(DESTDIR)$(SHARE)/man/man1
 	install -m 644 $(RELEASE)/man/*.1 $(DESTDIR)$(SHARE)/man/man1
 	for shell in $(COMPLETIONS); do \
