@@ -664,6 +664,7 @@ impl Libvirt {
                     assert!(is_off, "the driver has no system that could refuse");
                     Ok(())
                 }
+                NodeStep::Reset => Hypervisor::reset_domain(c, lab, index),
                 NodeStep::Stop => Hypervisor::stop_domain(c, lab, index),
                 NodeStep::Undefine => Hypervisor::undefine_domain(c, lab, index),
                 NodeStep::DeleteVolumes => Hypervisor::delete_volumes(c, lab, &lab.node(index)),

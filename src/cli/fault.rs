@@ -14,6 +14,12 @@ pub enum FaultCommand {
     Partition(PartitionArgs),
     /// Keep nodes apart from all other nodes of their lab
     Isolate(FaultArgs),
+    /// Stop nodes' processors until they are healed
+    Pause(FaultArgs),
+    /// Take nodes' power away at once, until they are healed
+    Kill(FaultArgs),
+    /// Press nodes' reset button: they boot anew, and nothing has to be healed
+    Reset(FaultArgs),
     /// List the faults of nodes
     #[command(visible_alias = "ls")]
     List(FaultListArgs),

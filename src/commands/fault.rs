@@ -11,6 +11,7 @@ use crate::cli::fault::{
 };
 use crate::error::all_errors;
 use crate::hypervisor::{Found, Hypervisor, Inventory};
+use crate::lab::fault::FaultKind;
 use crate::output::{Format, Printer, Table};
 use crate::provision::faults::{FaultChange, FaultVerb};
 use crate::provision::power::Chosen;
@@ -23,7 +24,10 @@ use crate::status::targets::{lab_names, targets};
 /// `fault`.
 pub(super) fn run(session: &Session, command: &FaultCommand) -> Result<()> {
     match command {
-        FaultCommand::Cut(args) => break_nodes(session, args, FaultVerb::Cut),
+        FaultCommand::Cut(args) => make(session, args, FaultKind::Cut),
+        FaultCommand::Pause(args) => make(session, args, FaultKind::Pause),
+        FaultCommand::Kill(args) => make(session, args, FaultKind::Kill),
+        FaultCommand::Reset(args) => break_nodes(session, args, FaultVerb::Reset),
         FaultCommand::Isolate(args) => break_nodes(session, args, FaultVerb::Isolate),
         FaultCommand::Partition(args) => partition(session, args),
         FaultCommand::List(args) => list(session, args),
@@ -36,6 +40,10 @@ pub(super) fn heal(session: &Session, args: &HealArgs) -> Result<()> {
     let inventory = session.observe(&hypervisor)?;
     let change = change(session, &hypervisor, &args.change, FaultVerb::Heal);
     change_all(&change, &inventory, &or_all_labs(&inventory, &args.names))
+}
+
+fn make(session: &Session, args: &FaultArgs, kind: FaultKind) -> Result<()> {
+    break_nodes(session, args, FaultVerb::Make(kind))
 }
 
 fn break_nodes(session: &Session, args: &FaultArgs, verb: FaultVerb) -> Result<()> {
@@ -88,13 +96,26 @@ fn change_chosen(change: &FaultChange, chosen: &[Chosen]) -> Result<()> {
         return all_errors(chosen.iter().map(|it| change.apply(it)).collect());
     }
     session.catch_signals()?;
-    let results = thread::scope(|scope| {
+    let results: Vec<Result<()>> = thread::scope(|scope| {
         let threads: Vec<_> =
             chosen.iter().map(|chosen| scope.spawn(|| change.apply(chosen))).collect();
         threads.into_iter().map(|it| it.join().expect("no lab's thread panics")).collect()
     });
+    if change.verb == FaultVerb::Reset {
+        note_reset(session, chosen, &results);
+        return all_errors(results);
+    }
     print_chosen(session, hypervisor, chosen)?;
     all_errors(results)
+}
+
+/// A reset leaves no fault that could be listed.
+fn note_reset(session: &Session, chosen: &[Chosen], results: &[Result<()>]) {
+    for (chosen, _) in chosen.iter().zip(results).filter(|(_, result)| result.is_ok()) {
+        let nodes: Vec<String> = chosen.nodes.iter().map(|it| chosen.lab.node(*it)).collect();
+        let boot = if nodes.len() == 1 { "boots" } else { "boot" };
+        session.printer.note(format!("{} {boot} anew", nodes.join(", ")));
+    }
 }
 
 /// Only nodes that have faults are listed.

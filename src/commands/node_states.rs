@@ -4,6 +4,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::hypervisor::Found;
+use crate::lab::fault::FaultKind;
 use crate::lab::metadata::Power;
 use crate::lab::plan::DomainState;
 use crate::output::{Printer, Table};
@@ -17,6 +18,8 @@ pub(super) struct NodeState {
     #[serde(serialize_with = "serialize_domain")]
     domain: Option<DomainState>,
     wanted: Power,
+    #[serde(skip)]
+    is_killed: bool,
     /// Whether it is ready, if that was waited for.
     #[serde(skip_serializing_if = "Option::is_none")]
     ready: Option<bool>,
@@ -37,6 +40,7 @@ impl NodeState {
             lab: lab.name.to_string(),
             domain: found.domains.get(&index).copied(),
             wanted: found.wanted(index),
+            is_killed: found.desired(index).is_killed(),
             ready,
         }
     }
@@ -44,6 +48,7 @@ impl NodeState {
     fn word(&self) -> &'static str {
         match self.ready {
             Some(true) => "ready",
+            _ if self.is_killed && self.domain == Some(DomainState::Off) => FaultKind::Kill.state(),
             _ => power_word(self.domain, self.wanted),
         }
     }

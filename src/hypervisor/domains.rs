@@ -94,6 +94,18 @@ impl Hypervisor {
         domain.suspend().unless(|| runs().map(|runs| !runs)).doing(doing)
     }
 
+    /// Presses the reset button of a domain: it boots anew, and what its memory held is lost.
+    ///
+    /// # Errors
+    /// If libvirt cannot, as for a domain that is off, or the domain is not there any more.
+    pub fn reset_domain(connection: &Connect, lab: &Lab, index: u32) -> Result<()> {
+        let doing = || format!("resetting domain `{}`", lab.name.node(index));
+        let Some(domain) = own_domain(connection, lab, index)? else {
+            bail!("{}: it is not there any more", doing());
+        };
+        domain.reset().doing(doing)
+    }
+
     /// Asks the system of a domain to shut down, and tells whether the domain is off. One that is paused is let run, since
     /// it could not hear that.
     ///

@@ -17,7 +17,7 @@ use super::error::{Already, Doing};
 use super::filters::filter_on;
 use super::links::link_of;
 use crate::lab::fault::{Faults, Filter, Link};
-use crate::lab::metadata::{Mark, Power};
+use crate::lab::metadata::{Desired, Mark, Power};
 use crate::lab::plan::{Activity, Autostart, DomainMark, DomainState, Marks};
 use crate::lab::{Lab, LabName, Node};
 
@@ -63,7 +63,12 @@ pub struct Found {
 impl Found {
     /// The power that is wanted of a node; a new one is to run.
     pub fn wanted(&self, index: u32) -> Power {
-        self.marks.nodes.get(&index).map(|mark| mark.desired.power).unwrap_or_default()
+        self.desired(index).power
+    }
+
+    /// All that is wanted of a node.
+    pub fn desired(&self, index: u32) -> Desired {
+        self.marks.nodes.get(&index).map(|mark| mark.desired).unwrap_or_default()
     }
 
     /// The nodes that are to have a fault.
@@ -74,7 +79,7 @@ impl Found {
 
     /// The faults that are wanted of a node.
     pub fn faults(&self, index: u32) -> Faults {
-        self.marks.nodes.get(&index).map(|mark| mark.desired.faults).unwrap_or_default()
+        self.desired(index).faults
     }
 
     /// The nodes that are wanted to run.

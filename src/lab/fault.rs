@@ -16,6 +16,10 @@ pub struct Faults {
     pub cut: Option<u64>,
     /// It hears nothing of some other nodes.
     pub partition: Option<Partition>,
+    /// Its processors stand still since this time.
+    pub pause: Option<u64>,
+    /// It has no power since this time.
+    pub kill: Option<u64>,
 }
 
 /// That a node is kept apart from others.
@@ -43,6 +47,10 @@ pub enum FaultKind {
     Cut,
     /// It and these nodes do not hear each other.
     Partition(NodeSet),
+    /// Its processors stand still.
+    Pause,
+    /// It has no power.
+    Kill,
 }
 
 impl Faults {
@@ -53,12 +61,16 @@ impl Faults {
 
     /// Each of them.
     pub fn iter(self) -> impl Iterator<Item = Fault> {
-        let cut = self.cut.map(|since_ms| Fault { kind: FaultKind::Cut, since_ms });
+        let since = |kind: FaultKind| {
+            move |since: Option<u64>| since.map(|since_ms| Fault { kind, since_ms })
+        };
+        let cut = since(FaultKind::Cut)(self.cut);
+        let power = [since(FaultKind::Pause)(self.pause), since(FaultKind::Kill)(self.kill)];
         let partition = self.partition.map(|Partition { from, since_ms }| Fault {
             kind: FaultKind::Partition(from),
             since_ms,
         });
-        cut.into_iter().chain(partition)
+        cut.into_iter().chain(partition).chain(power.into_iter().flatten())
     }
 
     /// These and one more from this time on; one that is there already is as old as it is.
@@ -66,12 +78,19 @@ impl Faults {
     pub fn with(self, kind: FaultKind, since_ms: u64) -> Self {
         match kind {
             FaultKind::Cut => Self { cut: self.cut.or(Some(since_ms)), ..self },
+            FaultKind::Pause => Self { pause: self.pause.or(Some(since_ms)), ..self },
+            FaultKind::Kill => Self { kill: self.kill.or(Some(since_ms)), ..self },
             FaultKind::Partition(from) => {
                 let there = self.partition.unwrap_or(Partition { from, since_ms });
                 let partition = Partition { from: there.from.union(from), ..there };
                 Self { partition: Some(partition).filter(|it| !it.from.is_empty()), ..self }
             }
         }
+    }
+
+    /// Whether one of them is about its power.
+    pub fn are_of_power(self) -> bool {
+        self.pause.is_some() || self.kill.is_some()
     }
 
     /// The faults that are left when these nodes are healed.
@@ -89,6 +108,8 @@ impl FaultKind {
         match self {
             Self::Cut => "cut",
             Self::Partition(_) => "partition",
+            Self::Pause => "pause",
+            Self::Kill => "kill",
         }
     }
 
@@ -97,6 +118,8 @@ impl FaultKind {
         match self {
             Self::Cut => "cut off",
             Self::Partition(_) => "kept apart from others",
+            Self::Pause => "paused",
+            Self::Kill => "killed",
         }
     }
 }
@@ -106,11 +129,11 @@ impl Fault {
     pub fn describe(self, lab: &LabName, now_ms: u64) -> String {
         let seconds = now_ms.saturating_sub(self.since_ms) / 1000;
         let state = match self.kind {
-            FaultKind::Cut => self.kind.state().to_owned(),
             FaultKind::Partition(from) => {
                 let from: Vec<String> = from.iter().map(|index| lab.node(index)).collect();
                 format!("kept apart from {}", from.join(", "))
             }
+            kind => kind.state().to_owned(),
         };
         format!("{state} by a fault since {seconds} s")
     }
@@ -142,6 +165,8 @@ impl FromStr for Faults {
             let since_ms = since.parse().with_context(no_fault)?;
             let kind = match name {
                 "cut" if from.is_empty() => FaultKind::Cut,
+                "pause" if from.is_empty() => FaultKind::Pause,
+                "kill" if from.is_empty() => FaultKind::Kill,
                 "partition" => FaultKind::Partition(from.parse().with_context(no_fault)?),
                 _ => bail!(no_fault()),
             };
@@ -187,7 +212,9 @@ mod tests {
         let from = "2,4-5".parse().unwrap();
         let both = cut.with(FaultKind::Partition(from), 34);
         assert_eq!(both.to_string(), "cut=12 partition=34:2,4-5");
-        for faults in [cut, both, Faults::default()] {
+        let power = Faults::default().with(FaultKind::Kill, 56).with(FaultKind::Pause, 78);
+        assert_eq!(power.to_string(), "pause=78 kill=56");
+        for faults in [cut, both, power, Faults::default()] {
             assert_eq!(faults.to_string().parse::<Faults>().unwrap(), faults);
         }
         for text in [
@@ -198,6 +225,7 @@ mod tests {
             "burnt=1",
             "cut=1 burnt=1",
             "partition=1",
+            "kill=1:2",
             "partition=1:0",
         ] {
             assert!(text.parse::<Faults>().is_err(), "{text}");

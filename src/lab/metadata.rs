@@ -48,6 +48,24 @@ pub struct Desired {
     pub faults: Faults,
 }
 
+impl Desired {
+    /// The power that the node is to have by all of this: a fault takes it from a node that is wanted to have it.
+    pub fn effective_power(self) -> Power {
+        let Faults { pause, kill, .. } = self.faults;
+        match self.power {
+            Power::Off => Power::Off,
+            _ if kill.is_some() => Power::Off,
+            _ if pause.is_some() => Power::Paused,
+            power => power,
+        }
+    }
+
+    /// Whether nothing but a fault keeps the node off.
+    pub fn is_killed(self) -> bool {
+        self.power != Power::Off && self.faults.kill.is_some()
+    }
+}
+
 impl From<Power> for Desired {
     fn from(power: Power) -> Self {
         Self { power, faults: Faults::default() }

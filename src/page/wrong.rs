@@ -53,7 +53,8 @@ impl Watch {
         }
         for node in &status.nodes {
             let runs = node.domain == Some(DomainState::Running);
-            if let Some(faults) = faults::describe(found, node.index).filter(|_| runs) {
+            let is_told = runs || found.faults(node.index).are_of_power();
+            if let Some(faults) = faults::describe(found, node.index).filter(|_| is_told) {
                 all.push(wrong(&format!("{}: it is {faults}", node.name), faults::heal(found)));
                 continue;
             }

@@ -231,6 +231,7 @@ impl<'a> Applier<'a> {
             NodeStep::Shutdown => {
                 Hypervisor::ask_to_shut_down(connection, lab, index).map(|_is_off| ())
             }
+            NodeStep::Reset => Hypervisor::reset_domain(connection, lab, index),
             NodeStep::Stop => Hypervisor::stop_domain(connection, lab, index),
             NodeStep::Undefine => Hypervisor::undefine_domain(connection, lab, index),
             NodeStep::DeleteVolumes => {
@@ -372,6 +373,7 @@ impl<'a> Applier<'a> {
 
 /// What is done in one go.
 #[derive(Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "a plan has few of them")]
 enum Group {
     Lab(LabStep),
     /// For all of these nodes at the same time.

@@ -163,7 +163,7 @@ fn of_node(
         NodeStep::Start if state == Some(&DomainState::Off) => domain("is off"),
         NodeStep::Resume if state == Some(&DomainState::Paused) => domain("is paused"),
         NodeStep::Suspend => domain("runs, and is to be paused"),
-        NodeStep::Shutdown => domain("runs, and is to be off"),
+        NodeStep::Shutdown | NodeStep::Stop => domain("runs, and is to be off"),
         NodeStep::CutLink => domain("has a link, and is to be cut off"),
         NodeStep::Part(_) => domain("hears nodes that it is to be kept apart from"),
         NodeStep::RestoreLink => domain("has no link, and is to have one"),
@@ -172,7 +172,7 @@ fn of_node(
         NodeStep::Start
         | NodeStep::Join
         | NodeStep::Resume
-        | NodeStep::Stop
+        | NodeStep::Reset
         | NodeStep::DeleteVolumes
         | NodeStep::LeaveCluster
         | NodeStep::SaveMemory

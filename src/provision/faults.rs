@@ -14,18 +14,20 @@ use crate::error::hinted;
 use crate::hypervisor::{Found, Hypervisor};
 use crate::lab::fault::{FaultKind, Faults};
 use crate::lab::node_set::NodeSet;
-use crate::lab::plan::{self, Goal, Observed};
+use crate::lab::plan::{self, DomainState, Goal, Observed};
 use crate::session::Session;
 
 /// What is done to nodes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum FaultVerb {
-    /// Their links go.
-    Cut,
+    /// Each gets this fault.
+    Make(FaultKind),
     /// Each hears no other node of its lab.
     Isolate,
     /// Nodes of different groups do not hear each other.
     Partition(Vec<NodeSet>),
+    /// They boot anew at once.
+    Reset,
     /// All of their faults go.
     Heal,
 }
@@ -57,10 +59,10 @@ impl FaultChange<'_> {
             marks: found.marks.clone(),
             links: found.links.clone(),
             filters: found.filters.clone(),
+            autostart: found.autostart.clone(),
             ..Observed::default()
         };
-        let wanted = self.wanted(found, chosen)?;
-        let steps = plan::plan(&found.lab, Goal::Faulted(wanted), &observed);
+        let steps = plan::plan(&found.lab, self.goal(found, chosen)?, &observed);
         if self.dry_run {
             print_steps(session.printer, &found.lab, &steps);
             return Ok(());
@@ -73,6 +75,15 @@ impl FaultChange<'_> {
         if self.verb == FaultVerb::Heal { "heal" } else { "fault" }
     }
 
+    fn goal(&self, found: &Found, chosen: &Chosen) -> Result<Goal> {
+        if self.verb != FaultVerb::Reset {
+            return Ok(Goal::Faulted(self.wanted(found, chosen)?));
+        }
+        refuse_missing(found, chosen)?;
+        refuse_off(found, chosen)?;
+        Ok(Goal::Reset(chosen.nodes.clone()))
+    }
+
     /// The faults that nodes are to have.
     fn wanted(&self, found: &Found, chosen: &Chosen) -> Result<BTreeMap<u32, Faults>> {
         let nodes: NodeSet = chosen.nodes.iter().copied().collect();
@@ -83,10 +94,10 @@ impl FaultChange<'_> {
         let with =
             |(index, kind): (u32, FaultKind)| (index, found.faults(index).with(kind, now_ms));
         let groups = match &self.verb {
-            FaultVerb::Cut => {
-                let cut = nodes.iter().map(|index| (index, FaultKind::Cut));
-                return Ok(cut.map(with).collect());
+            FaultVerb::Make(kind) => {
+                return Ok(nodes.iter().map(|index| with((index, *kind))).collect());
             }
+            FaultVerb::Reset => return Ok(BTreeMap::new()),
             FaultVerb::Heal => return Ok(healed(found, nodes)),
             FaultVerb::Partition(groups) => groups.clone(),
             FaultVerb::Isolate => {
@@ -129,6 +140,19 @@ fn refuse_missing(found: &Found, chosen: &Chosen) -> Result<()> {
     ))
 }
 
+/// A node that is off has no memory to lose.
+fn refuse_off(found: &Found, chosen: &Chosen) -> Result<()> {
+    let is_off = |index: &&u32| found.domains.get(index) == Some(&DomainState::Off);
+    let Some(index) = chosen.nodes.iter().find(is_off) else { return Ok(()) };
+    let node = chosen.lab.node(*index);
+    let hint = if found.desired(*index).is_killed() {
+        format!("`virtlab heal {node}` starts it")
+    } else {
+        format!("`virtlab start {node}` starts it")
+    };
+    Err(hinted(format!("node `{node}` is off, so there is nothing to reset"), hint))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -140,7 +164,7 @@ mod tests {
             let groups: Vec<NodeSet> = groups.iter().map(|group| set(group)).collect();
             let line = |(index, kind): (u32, FaultKind)| match kind {
                 FaultKind::Partition(from) => format!("{index}: {from}"),
-                FaultKind::Cut => panic!("a cut is no partition"),
+                other => panic!("{other:?} is no partition"),
             };
             parted(&groups).into_iter().map(line).collect::<Vec<_>>()
         };

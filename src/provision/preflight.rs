@@ -95,7 +95,9 @@ fn nodes_to_start<'a>(
     found: Option<&'a Found>,
     mode: &'a CreateMode,
 ) -> impl Iterator<Item = u32> + 'a {
+    let is_killed = move |index| found.is_some_and(|found| found.faults(index).kill.is_some());
     let is_meant = move |index: u32| match (&mode.starts, found) {
+        _ if is_killed(index) => false,
         (Some(starts), _) => starts.contains(&index),
         (None, Some(found)) => found.wanted(index) != Power::Off,
         (None, None) => true,

@@ -22,8 +22,8 @@ pub(crate) struct FaultNow {
 impl FaultNow {
     fn of(lab: &LabName, Fault { kind, since_ms }: Fault) -> Self {
         let from = match kind {
-            FaultKind::Cut => Vec::new(),
             FaultKind::Partition(from) => from.iter().map(|index| lab.node(index)).collect(),
+            _ => Vec::new(),
         };
         Self { fault: kind.name(), since_ms, from }
     }

@@ -35,7 +35,8 @@ use crate::cluster::etcd;
 use crate::error::{did_you_mean, hinted};
 use crate::host::dnsmasq;
 use crate::hypervisor::{Found, Hypervisor, Inventory};
-use crate::lab::metadata::Power;
+use crate::lab::fault::FaultKind;
+use crate::lab::metadata::{Desired, Power};
 use crate::lab::plan::DomainState;
 use crate::lab::{LabName, MacAddr};
 use crate::memory::LabMemory;
@@ -151,7 +152,7 @@ pub(crate) fn look(
                 "restored".to_owned()
             }
             (Some(DomainState::Running), false, Some(stage)) => stage.name().to_owned(),
-            (domain, _, _) => power_word(domain, node.wanted).to_owned(),
+            (domain, _, _) => power_word(domain, found.desired(node.index)).to_owned(),
         };
     }
     Ok(LabStatus {
@@ -169,10 +170,12 @@ pub(crate) fn look(
     })
 }
 
-/// The word for a domain of which this power is wanted: one that was stopped is off, and nothing is wrong with that.
-pub(crate) fn power_word(state: Option<DomainState>, wanted: Power) -> &'static str {
-    match (state, wanted) {
-        (Some(DomainState::Off), Power::Off) => "stopped",
+/// The word for a domain of which this is wanted: one that was stopped is off, and nothing is wrong with that.
+pub(crate) fn power_word(state: Option<DomainState>, wanted: impl Into<Desired>) -> &'static str {
+    let wanted = wanted.into();
+    match state {
+        Some(DomainState::Off) if wanted.power == Power::Off => "stopped",
+        Some(DomainState::Off) if wanted.is_killed() => FaultKind::Kill.state(),
         _ => domain_word(state),
     }
 }

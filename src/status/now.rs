@@ -73,14 +73,21 @@ pub(super) fn ask(
 /// Why it is of no use to ask a node, if it is known.
 fn why_silent(found: &Found, node: &NodeStatus, known: Option<&[NodeTimeline]>) -> Option<String> {
     let lab = &found.lab;
+    let faults = found.faults(node.index);
+    let by_fault = match node.domain {
+        Some(DomainState::Off) => faults.kill.is_some(),
+        Some(DomainState::Paused) => faults.pause.is_some(),
+        Some(DomainState::Running) => faults.cut.is_some(),
+        None => false,
+    };
+    if by_fault {
+        return faults::describe(found, node.index).map(|faults| format!("the node is {faults}"));
+    }
     match node.domain {
         None => return Some("the node is missing".to_owned()),
         Some(DomainState::Off) => return Some("the node is off".to_owned()),
         Some(DomainState::Paused) => return Some("the node is paused".to_owned()),
         Some(DomainState::Running) => {}
-    }
-    if found.faults(node.index).cut.is_some() {
-        return faults::describe(found, node.index).map(|faults| format!("the node is {faults}"));
     }
     let is_up = |seen: &NodeTimeline| match lab.spec.ready {
         Readiness::Config => seen.has(Stage::Ready),

@@ -94,6 +94,11 @@ fn look(
         let on = nodes.iter().filter(|node| !is_off(node));
         return Ok(on.map(|node| format!("{}: {}", node.name, domain_word(state(node)))).collect());
     }
+    let killed = nodes.iter().filter(is_off).filter(|node| found.desired(node.index).is_killed());
+    let killed: Vec<String> = killed.map(|node| format!("{}: killed", node.name)).collect();
+    if !killed.is_empty() {
+        return Ok(killed);
+    }
     if let Some(node) = nodes.iter().find(is_off) {
         return Err(hinted(
             format!("node `{}` is off, so there is nothing to wait for", node.name),

@@ -305,7 +305,8 @@ impl<'a> Ear<'a> {
         let Some(found) = inventory.labs.get(&self.lab.uuid) else {
             bail!("lab `{}` was removed while it was waited for", self.lab.name);
         };
-        for node in &self.nodes {
+        // One that was killed on purpose may be healed while it is waited for.
+        for node in self.nodes.iter().filter(|node| !found.desired(node.index).is_killed()) {
             if matches!(found.domains.get(&node.index), None | Some(DomainState::Off)) {
                 let tail = self.hypervisor.console_tail(self.lab, node, CONSOLE_TAIL);
                 let mut lines =

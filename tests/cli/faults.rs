@@ -25,6 +25,9 @@ fn faults_are_planned_and_listed() {
             &["fault", "cut", "demo", "web-1", "--dry-run"],
             &["fault", "cut", "demo", "minority", "--dry-run"],
             &["fault", "cut", "demo", "one", "majority", "web-1", "--dry-run"],
+            &["fault", "pause", "demo", "web", "--dry-run"],
+            &["fault", "kill", "demo", "--dry-run"],
+            &["fault", "reset", "demo-1", "web", "--dry-run"],
             &["fault", "list", "-o", "json"],
             &["fault", "list", "demo-1", "web"],
             &["fault", "list", "-o", "name"],
@@ -55,6 +58,7 @@ fn a_fault_that_cannot_be_is_one_clear_error() {
             &["fault", "cut", "demo", "others"],
             &["fault", "partition", "demo", "majority", "majority"],
             &["fault", "partition", "demo", "all", "demo-2"],
+            &["fault", "reset", "demo-1", "demo-3"],
             // The driver has no filters.
             &["fault", "partition", "demo", "demo-1", "demo-4"],
             &["fault", "isolate", "demo-1", "--dry-run"],

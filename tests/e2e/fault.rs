@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::harness::{LabGuard, Said, ip, is_healthy, virsh, virtlab, wait_until};
 use crate::killing::{Change, killed_at_each_call};
-use crate::terminal::inside;
+use crate::terminal::{hears, inside, pings};
 
 const LONG: Duration = Duration::from_secs(120);
 const LAB: &str = "broken";
@@ -209,15 +209,4 @@ fn everything_of_the_lab() -> String {
 fn links(node: &str) -> [&'static str; 2] {
     let link = |xml: String| if xml.contains("<link state='down'/>") { "down" } else { "up" };
     [link(virsh(&["dumpxml", node])), link(virsh(&["dumpxml", "--inactive", node]))]
-}
-
-/// Waits until a node hears another one: on a busy host a first answer takes a while.
-#[track_caller]
-fn hears(node: &str, ip: &str) {
-    wait_until("a ping that is answered", LONG, || pings(node, ip));
-}
-
-/// Whether a node hears another one.
-fn pings(node: &str, ip: &str) -> bool {
-    inside(node, &format!("ping -c 1 -W 1 {ip} >/dev/null; echo $?")) == "0"
 }

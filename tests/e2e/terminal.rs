@@ -109,4 +109,15 @@ pub(crate) fn reboot_inside(node: &str) {
     shell.left();
 }
 
+/// Waits until a node hears another one: on a busy host a first answer takes a while.
+#[track_caller]
+pub(crate) fn hears(node: &str, ip: &str) {
+    wait_until("a ping that is answered", PATIENCE, || pings(node, ip));
+}
+
+/// Whether a node hears another one.
+pub(crate) fn pings(node: &str, ip: &str) -> bool {
+    inside(node, &format!("ping -c 1 -W 1 {ip} >/dev/null; echo $?")) == "0"
+}
+
 const PATIENCE: Duration = Duration::from_secs(120);

@@ -38,6 +38,7 @@ pub(super) fn plan_autostart(lab: &Lab, observed: &Observed) -> Vec<Step> {
         steps.push(LabStep::MarkConfigs.into());
     }
     steps.extend(server(lab, observed));
+    let power = |index| observed.desired(index).effective_power();
     steps.extend(libvirt(lab, &power, observed, &|index| observed.domains.contains_key(&index)));
     steps
 }

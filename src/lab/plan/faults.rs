@@ -1,12 +1,12 @@
 //! The plans of faults. A mark says what is wrong with its node from before it is until after it was: what a run that was killed
 //! has begun, the next one completes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::{NodeStep, Observed, Step};
+use super::{DomainState, NodeStep, Observed, Step, autostart};
 use crate::lab::Lab;
 use crate::lab::fault::{Faults, Filter, Link};
-use crate::lab::metadata::Desired;
+use crate::lab::metadata::{Desired, Power};
 use crate::lab::node_set::NodeSet;
 
 /// `wanted` are the faults of some nodes; the others stay as they are.
@@ -15,7 +15,8 @@ pub(super) fn plan_faults(
     wanted: &BTreeMap<u32, Faults>,
     observed: &Observed,
 ) -> Vec<Step> {
-    let (mut healed, mut marks, mut broken) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut healed, mut marks, mut flags, mut broken) = (vec![], vec![], vec![], vec![]);
+    let (mut starts, mut resumes) = (Vec::new(), Vec::new());
     let there = wanted.iter().filter(|(index, _)| observed.domains.contains_key(index));
     for (index, faults) in there {
         let desired = observed.desired(*index);
@@ -26,11 +27,46 @@ pub(super) fn plan_faults(
         healed.extend(less.iter().map(|step| step.of(*index)));
         let mark = observed.marks.nodes.get(index);
         let is_old = mark.is_none_or(|mark| mark.generation < lab.generation);
+        let wanted = Desired { faults: *faults, ..desired };
         if desired.faults != *faults || is_old {
-            marks.push(NodeStep::Mark(Desired { faults: *faults, ..desired }).of(*index));
+            marks.push(NodeStep::Mark(wanted).of(*index));
+        }
+        if !desired.faults.are_of_power() && !faults.are_of_power() {
+            continue;
+        }
+        flags.extend(autostart::node(lab, *index, wanted.effective_power(), observed));
+        for step in power_steps(desired, wanted, observed.domains[index]) {
+            let among = match step {
+                NodeStep::Start => &mut starts,
+                NodeStep::Resume => &mut resumes,
+                _ => &mut broken,
+            };
+            among.push(step.of(*index));
         }
     }
-    [healed, marks, broken].concat()
+    [healed, starts, resumes, marks, flags, broken].concat()
+}
+
+/// What brings a node to the power that it is to have by its faults. One that is off for another reason stays off.
+fn power_steps(marked: Desired, wanted: Desired, state: DomainState) -> Vec<NodeStep> {
+    let is_revived = marked.is_killed() && !wanted.is_killed();
+    match (wanted.effective_power(), state) {
+        (Power::Off, DomainState::Running | DomainState::Paused) if wanted.is_killed() => {
+            vec![NodeStep::Stop]
+        }
+        (Power::Paused, DomainState::Running) => vec![NodeStep::Suspend],
+        (Power::Paused, DomainState::Off) if is_revived => vec![NodeStep::Start],
+        (Power::On, DomainState::Paused) => vec![NodeStep::Resume],
+        (Power::On, DomainState::Off) if is_revived => vec![NodeStep::Start, NodeStep::Resume],
+        _ => Vec::new(),
+    }
+}
+
+/// Those of these nodes that are not off boot anew.
+pub(super) fn plan_reset(nodes: &BTreeSet<u32>, observed: &Observed) -> Vec<Step> {
+    let domains = observed.domains.iter().filter(|(index, _)| nodes.contains(index));
+    let on = domains.filter(|(_, state)| **state != DomainState::Off);
+    on.map(|(index, _)| NodeStep::Reset.of(*index)).collect()
 }
 
 /// What brings nodes to the faults that their marks say they have.
@@ -98,10 +134,9 @@ impl InForce {
 #[cfg(test)]
 mod tests {
     use super::super::tests::complete;
-    use super::super::{DomainState, Goal, plan};
+    use super::super::{Goal, plan};
     use super::*;
     use crate::lab::fault::FaultKind;
-    use crate::lab::metadata::Power;
     use crate::lab::tests::lab;
 
     fn cut() -> Faults {
@@ -163,6 +198,129 @@ mod tests {
         let stopped = plan(&lab(3), Goal::Paused([2].into()), &second(cut(), Link::Down));
         let desired = Desired { power: Power::Paused, faults: cut() };
         assert_eq!(stopped, [NodeStep::Mark(desired).of(2), NodeStep::Suspend.of(2)]);
+    }
+
+    fn of_power(kind: FaultKind) -> Faults {
+        Faults::default().with(kind, 7)
+    }
+
+    /// Three nodes, of which the second one is in this state, and this is wanted of it.
+    fn second_wanted(power: Power, faults: Faults, state: DomainState) -> Observed {
+        let mut observed = complete(3);
+        observed.marks.nodes.get_mut(&2).unwrap().desired = Desired { power, faults };
+        observed.domains.insert(2, state);
+        observed
+    }
+
+    const START: &str = "start domain `demo-2` paused";
+    const RESUME: &str = "resume domain `demo-2`";
+    const DESTROY: &str = "destroy domain `demo-2`";
+    const SUSPEND: &str = "suspend domain `demo-2`";
+
+    #[test]
+    fn a_fault_takes_the_power_of_a_node_that_is_wanted_to_have_it() {
+        use DomainState::{Off, Paused, Running};
+        let (none, kill, pause) =
+            (Faults::default(), of_power(FaultKind::Kill), of_power(FaultKind::Pause));
+        let both = kill.with(FaultKind::Pause, 7);
+        let mark = |what: &str| format!("{UNMARK}: it is to be {what}");
+        let (killed, paused) = (mark("killed"), mark("paused"));
+        for (power, marked, state, wanted, expected) in [
+            (Power::On, none, Running, kill, vec![killed.as_str(), DESTROY]),
+            (Power::On, kill, Off, none, vec![START, RESUME, UNMARK]),
+            (Power::On, none, Running, pause, vec![&paused, SUSPEND]),
+            (Power::On, pause, Paused, none, vec![RESUME, UNMARK]),
+            // A run was killed in between.
+            (Power::On, kill, Running, kill, vec![DESTROY]),
+            (Power::On, kill, Paused, none, vec![RESUME, UNMARK]),
+            (Power::On, pause, Running, pause, vec![SUSPEND]),
+            (Power::On, pause, Running, none, vec![UNMARK]),
+            // It is so already.
+            (Power::On, kill, Off, kill, vec![]),
+            (Power::On, pause, Paused, pause, vec![]),
+            // Both, and one of them is enough.
+            (Power::On, pause, Paused, both, vec![&mark("paused and killed"), DESTROY]),
+            (Power::On, both, Off, pause, vec![START, &paused]),
+            // Somebody stopped or paused the node by a power verb, and it stays so.
+            (Power::Off, none, Off, kill, vec![&mark("off and killed")]),
+            (Power::Off, kill, Off, none, vec![&mark("off")]),
+            (Power::Off, pause, Off, none, vec![&mark("off")]),
+            (Power::Paused, pause, Paused, none, vec![&mark("paused")]),
+            (Power::Paused, kill, Off, none, vec![START, &mark("paused")]),
+            // It went off by itself.
+            (Power::On, pause, Off, none, vec![UNMARK]),
+            (Power::On, none, Off, cut(), vec![MARK, CUT]),
+        ] {
+            let steps = said(faulted(wanted), &second_wanted(power, marked, state));
+            assert_eq!(steps, expected, "{power:?} {marked:?} {state:?} {wanted:?}");
+        }
+    }
+
+    #[test]
+    fn power_verbs_and_what_brings_a_lab_up_keep_a_node_killed_or_paused() {
+        use DomainState::{Off, Paused, Running};
+        let (kill, pause) = (of_power(FaultKind::Kill), of_power(FaultKind::Pause));
+        let second = || BTreeSet::from([2]);
+        let restarted = || Goal::Restarted(second(), super::super::PowerOff::Plug);
+        let stopped = || Goal::Stopped(second(), super::super::PowerOff::Plug);
+        let (off, on) = (
+            format!("{UNMARK}: it is to be off and killed"),
+            format!("{UNMARK}: it is to be killed"),
+        );
+        for (goal, power, faults, state, expected) in [
+            (Goal::Up, Power::On, kill, Off, vec![]),
+            (Goal::Up, Power::On, pause, Paused, vec![]),
+            (Goal::Up, Power::On, kill, Running, vec![DESTROY]),
+            (Goal::Up, Power::On, pause, Off, vec![START]),
+            (Goal::Started(second()), Power::Off, kill, Off, vec![on.as_str()]),
+            (Goal::Started(second()), Power::On, kill, Off, vec![]),
+            (restarted(), Power::On, pause, Paused, vec![DESTROY, START]),
+            (restarted(), Power::On, kill, Off, vec![]),
+            (stopped(), Power::On, kill, Off, vec![&off]),
+            (Goal::Resumed(second()), Power::On, pause, Paused, vec![]),
+            (
+                Goal::Paused(second()),
+                Power::On,
+                pause,
+                Paused,
+                vec!["bring the mark of domain `demo-2` up to date: it is to be paused"],
+            ),
+        ] {
+            let steps = said(goal.clone(), &second_wanted(power, faults, state));
+            assert_eq!(steps, expected, "{goal:?} {power:?} {faults:?} {state:?}");
+        }
+    }
+
+    #[test]
+    fn a_killed_node_does_not_come_back_with_its_host() {
+        let mut lab = lab(3);
+        lab.spec.autostart = true;
+        let kill = of_power(FaultKind::Kill);
+        let steps = |marked, state, wanted, has: bool| {
+            let mut observed = second_wanted(Power::On, marked, state);
+            observed.autostart.nodes = if has { [1, 2, 3].into() } else { [1, 3].into() };
+            let steps = plan(&lab, faulted(wanted), &observed);
+            steps
+                .into_iter()
+                .filter(|step| matches!(step, Step::Node(_, NodeStep::Autostart(_))))
+                .collect::<Vec<_>>()
+        };
+        let none = Faults::default();
+        assert_eq!(
+            steps(none, DomainState::Running, kill, true),
+            [NodeStep::Autostart(false).of(2)]
+        );
+        assert_eq!(steps(kill, DomainState::Off, none, false), [NodeStep::Autostart(true).of(2)]);
+        assert_eq!(steps(none, DomainState::Running, cut(), false), []);
+    }
+
+    #[test]
+    fn those_that_are_not_off_are_reset() {
+        let mut observed = complete(3);
+        observed.domains.insert(2, DomainState::Off);
+        observed.domains.insert(3, DomainState::Paused);
+        let steps = plan(&lab(3), Goal::Reset([1, 2, 3].into()), &observed);
+        assert_eq!(steps, [NodeStep::Reset.of(1), NodeStep::Reset.of(3)]);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use self::autostart::plan_autostart;
 pub use self::autostart::{Autostart, ServerUnit};
-use self::faults::{plan_faults, plan_kept, plan_parted};
+use self::faults::{plan_faults, plan_kept, plan_parted, plan_reset};
 use self::power::{Switch, plan_restart, plan_switch};
 use self::snapshot::{plan_restored, plan_saved};
 pub use self::steps::{LabStep, NodeStep, Step};
@@ -144,6 +144,8 @@ pub enum Goal {
     Resumed(BTreeSet<u32>),
     /// These nodes have these faults from now on, and no others; nothing else is changed.
     Faulted(BTreeMap<u32, Faults>),
+    /// Those of these nodes that are not off boot anew at once; nothing else is changed.
+    Reset(BTreeSet<u32>),
     /// There is a snapshot of its nodes, and they are as they are wanted again.
     Saved,
     /// Those nodes that a snapshot has the memory of are as they were then, with this power; the others are off.
@@ -183,6 +185,7 @@ pub fn plan(lab: &Lab, goal: Goal, observed: &Observed) -> Vec<Step> {
         Goal::Paused(nodes) => plan_switch(lab, &nodes, Switch::Paused, observed),
         Goal::Resumed(nodes) => plan_switch(lab, &nodes, Switch::Resumed, observed),
         Goal::Faulted(faults) => plan_faults(lab, &faults, observed),
+        Goal::Reset(nodes) => plan_reset(&nodes, observed),
         Goal::Saved => plan_saved(observed),
         Goal::Restored(powers) => plan_restored(lab, &powers, observed),
         Goal::Autostart => plan_autostart(lab, observed),
@@ -245,10 +248,12 @@ fn plan_up(lab: &Lab, power: &dyn Fn(u32) -> Option<Power>, observed: &Observed)
     }
     add(!observed.boot_server || !observed.configs, LabStep::StartBootServer.into());
     nodes().for_each(|index| add(managed && state(index).is_none(), NodeStep::Define.of(index)));
-    let marked_power = |index| power(index).unwrap_or_else(|| observed.marked(index));
-    for step in autostart::libvirt(lab, &marked_power, observed, &|_| true) {
+    let lasting = |index| power(index).unwrap_or_else(|| observed.marked(index));
+    let lasting = |index| observed.desired_with(index, lasting(index)).effective_power();
+    for step in autostart::libvirt(lab, &lasting, observed, &|_| true) {
         add(true, step);
     }
+    let power = |index| effective(power(index), index, observed);
     nodes().for_each(|index| {
         let is_off = matches!(state(index), None | Some(DomainState::Off));
         let is_wanted = matches!(power(index), Some(Power::On | Power::Paused));
@@ -259,6 +264,11 @@ fn plan_up(lab: &Lab, power: &dyn Fn(u32) -> Option<Power>, observed: &Observed)
         add(power(index) == Some(Power::On) && !runs, NodeStep::Resume.of(index));
     });
     steps
+}
+
+/// The power that a node is to have by its faults, if this one is wanted of it.
+fn effective(power: Option<Power>, index: u32, observed: &Observed) -> Option<Power> {
+    power.map(|power| observed.desired_with(index, power).effective_power())
 }
 
 /// What is there already, and is not what the specification and the wanted power say.
@@ -283,9 +293,12 @@ fn plan_changes(lab: &Lab, power: &dyn Fn(u32) -> Option<Power>, observed: &Obse
     steps.extend(plan_kept(lab, observed));
     for (index, state) in &members {
         // A run that was killed has not done yet what the mark says.
-        match (power(**index), state) {
+        let power = power(**index);
+        let is_killed = power != Some(Power::Off) && observed.desired(**index).is_killed();
+        match (effective(power, **index, observed), state) {
             (Some(Power::Off), DomainState::Running | DomainState::Paused) => {
-                steps.push(NodeStep::Shutdown.of(**index));
+                let step = if is_killed { NodeStep::Stop } else { NodeStep::Shutdown };
+                steps.push(step.of(**index));
             }
             (Some(Power::Paused), DomainState::Running) => {
                 steps.push(NodeStep::Suspend.of(**index));

@@ -57,10 +57,14 @@ pub(super) fn plan_switch(
         let mark = observed.marks.nodes.get(&index);
         mark.is_none_or(|mark| mark.desired.power != wanted || mark.generation < lab.generation)
     };
-    let step = |state: DomainState| match (switch, state) {
+    // A fault may keep a node from what is wanted of it.
+    let effective = |index: u32| observed.desired_with(index, wanted).effective_power();
+    let step = |index: u32, state: DomainState| match (switch, state) {
         (Switch::Off(how), DomainState::Running | DomainState::Paused) => Some(step_off(how)),
         (Switch::Paused, DomainState::Running) => Some(NodeStep::Suspend),
-        (Switch::Resumed, DomainState::Paused) => Some(NodeStep::Resume),
+        (Switch::Resumed, DomainState::Paused) if effective(index) == Power::On => {
+            Some(NodeStep::Resume)
+        }
         _ => None,
     };
     let (mut marks, mut flags, mut steps) = (Vec::new(), Vec::new(), Vec::new());
@@ -68,8 +72,8 @@ pub(super) fn plan_switch(
         if is_meant(*index, *state) {
             let mark = || NodeStep::Mark(observed.desired_with(*index, wanted)).of(*index);
             marks.extend(is_outdated(*index).then(mark));
-            flags.extend(autostart::node(lab, *index, wanted, observed));
-            steps.extend(step(*state).map(|step| step.of(*index)));
+            flags.extend(autostart::node(lab, *index, effective(*index), observed));
+            steps.extend(step(*index, *state).map(|step| step.of(*index)));
         }
     }
     [marks, flags, steps].concat()

@@ -6,6 +6,7 @@ use crate::lab::node_set::NodeSet;
 
 /// One thing to do. Each is idempotent: it succeeds where it was done already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "a plan is short, and a step is copied as a value")]
 pub enum Step {
     /// Something that is done once for the lab.
     Lab(LabStep),
@@ -90,6 +91,8 @@ pub enum NodeStep {
     Shutdown,
     /// Take its power away.
     Stop,
+    /// Press its reset button: it boots anew at once.
+    Reset,
     /// Remove its domain with all that libvirt keeps of it.
     Undefine,
     /// Delete its disk and its console's log.
@@ -197,6 +200,7 @@ impl NodeStep {
             Self::Suspend => format!("suspend domain `{domain}`"),
             Self::Shutdown => format!("shut down domain `{domain}`"),
             Self::Stop => format!("destroy domain `{domain}`"),
+            Self::Reset => format!("reset domain `{domain}`"),
             Self::Undefine => format!("undefine domain `{domain}`"),
             Self::DeleteVolumes => format!("delete disk and console log of `{domain}`"),
             Self::LeaveCluster => format!("take `{domain}` out of its etcd cluster"),
@@ -210,6 +214,7 @@ impl NodeStep {
 fn wish(Desired { power, faults }: Desired) -> String {
     let power = (power != Power::On).then(|| power.name());
     let faults = faults.iter().map(|fault| fault.kind.state());
-    let all: Vec<&str> = power.into_iter().chain(faults).collect();
+    let mut all: Vec<&str> = power.into_iter().chain(faults).collect();
+    all.dedup();
     if all.is_empty() { String::new() } else { format!(": it is to be {}", all.join(" and ")) }
 }
