@@ -526,7 +526,7 @@ fn what_happens_to_a_domain_is_told_after_what_there_was() {
     // Now and then all of them are looked at.
     let next =
         || std::iter::repeat_with(next).find(|it| !matches!(it, DomainNews::All(_))).unwrap();
-    assert_eq!(next(), DomainNews::Wanted(BTreeMap::from([(2, Power::Off)])));
+    assert_eq!(next(), DomainNews::Wanted(BTreeMap::from([(2, Power::Off.into())])));
     let DomainNews::One { name, change, .. } = next() else { panic!("not an event") };
     assert_eq!((name, change), (lab.name.node(2), DomainChange::Is(DomainState::Off)));
     libvirt.apply(&lab, NodeStep::Mark(Power::On.into()).of(2)).unwrap();

@@ -4,20 +4,21 @@ use clap::{Args, Subcommand};
 
 use super::LockArgs;
 use crate::lab::LabName;
+use crate::lab::options::Span;
 
 /// What to do to nodes
 #[derive(Clone, Debug, Subcommand)]
 pub enum FaultCommand {
     /// Take the link of nodes' network cards away, as if somebody pulled the cable
-    Cut(FaultArgs),
+    Cut(LastingArgs),
     /// Keep groups of nodes apart: those of different groups do not hear each other
     Partition(PartitionArgs),
     /// Keep nodes apart from all other nodes of their lab
-    Isolate(FaultArgs),
+    Isolate(LastingArgs),
     /// Stop nodes' processors until they are healed
-    Pause(FaultArgs),
+    Pause(LastingArgs),
     /// Take nodes' power away at once, until they are healed
-    Kill(FaultArgs),
+    Kill(LastingArgs),
     /// Press nodes' reset button: they boot anew, and nothing has to be healed
     Reset(FaultArgs),
     /// List the faults of nodes
@@ -35,6 +36,27 @@ pub struct ChangeArgs {
     /// How long others may be waited for.
     #[command(flatten)]
     pub lock: LockArgs,
+}
+
+/// How long a fault lasts.
+#[derive(Clone, Debug, Args)]
+pub struct TermArgs {
+    /// Heal it after this time, by the lab's boot server [default: it stays until
+    /// `virtlab heal`]
+    #[arg(long = "for", value_name = "TIME")]
+    pub time: Option<Span>,
+}
+
+/// What faults take that stay.
+#[derive(Clone, Debug, Args)]
+pub struct LastingArgs {
+    /// How long.
+    #[command(flatten)]
+    pub term: TermArgs,
+
+    /// Which nodes.
+    #[command(flatten)]
+    pub nodes: FaultArgs,
 }
 
 /// What most faults take.
@@ -62,6 +84,10 @@ pub struct PartitionArgs {
     /// hear all others
     #[arg(value_name = "GROUP", num_args = 2.., required = true)]
     pub groups: Vec<String>,
+
+    /// How long.
+    #[command(flatten)]
+    pub term: TermArgs,
 
     /// How it is done.
     #[command(flatten)]

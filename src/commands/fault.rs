@@ -7,11 +7,12 @@ use serde::Serialize;
 
 use crate::boot_server::recorder::now_ms;
 use crate::cli::fault::{
-    ChangeArgs, FaultArgs, FaultCommand, FaultListArgs, HealArgs, PartitionArgs,
+    ChangeArgs, FaultArgs, FaultCommand, FaultListArgs, HealArgs, LastingArgs, PartitionArgs,
 };
 use crate::error::all_errors;
 use crate::hypervisor::{Found, Hypervisor, Inventory};
 use crate::lab::fault::FaultKind;
+use crate::lab::options::Span;
 use crate::output::{Format, Printer, Table};
 use crate::provision::faults::{FaultChange, FaultVerb};
 use crate::provision::power::Chosen;
@@ -24,11 +25,11 @@ use crate::status::targets::{lab_names, targets};
 /// `fault`.
 pub(super) fn run(session: &Session, command: &FaultCommand) -> Result<()> {
     match command {
-        FaultCommand::Cut(args) => make(session, args, FaultKind::Cut),
-        FaultCommand::Pause(args) => make(session, args, FaultKind::Pause),
-        FaultCommand::Kill(args) => make(session, args, FaultKind::Kill),
-        FaultCommand::Reset(args) => break_nodes(session, args, FaultVerb::Reset),
-        FaultCommand::Isolate(args) => break_nodes(session, args, FaultVerb::Isolate),
+        FaultCommand::Cut(args) => last(session, args, FaultVerb::Make(FaultKind::Cut)),
+        FaultCommand::Pause(args) => last(session, args, FaultVerb::Make(FaultKind::Pause)),
+        FaultCommand::Kill(args) => last(session, args, FaultVerb::Make(FaultKind::Kill)),
+        FaultCommand::Reset(args) => break_nodes(session, args, FaultVerb::Reset, None),
+        FaultCommand::Isolate(args) => last(session, args, FaultVerb::Isolate),
         FaultCommand::Partition(args) => partition(session, args),
         FaultCommand::List(args) => list(session, args),
     }
@@ -42,20 +43,29 @@ pub(super) fn heal(session: &Session, args: &HealArgs) -> Result<()> {
     change_all(&change, &inventory, &or_all_labs(&inventory, &args.names))
 }
 
-fn make(session: &Session, args: &FaultArgs, kind: FaultKind) -> Result<()> {
-    break_nodes(session, args, FaultVerb::Make(kind))
+fn last(session: &Session, args: &LastingArgs, verb: FaultVerb) -> Result<()> {
+    break_nodes(session, &args.nodes, verb, args.term.time)
 }
 
-fn break_nodes(session: &Session, args: &FaultArgs, verb: FaultVerb) -> Result<()> {
+fn break_nodes(
+    session: &Session,
+    args: &FaultArgs,
+    verb: FaultVerb,
+    time: Option<Span>,
+) -> Result<()> {
     let hypervisor = session.hypervisor()?;
     let inventory = session.observe(&hypervisor)?;
     let Expanded { nodes, meant } = chosen::names(&hypervisor, &inventory, &args.names)?;
     note_all(session, meant);
-    change_all(&change(session, &hypervisor, &args.change, verb), &inventory, &nodes)
+    let change = FaultChange {
+        lasts: time.map(Into::into),
+        ..change(session, &hypervisor, &args.change, verb)
+    };
+    change_all(&change, &inventory, &nodes)
 }
 
 fn partition(session: &Session, args: &PartitionArgs) -> Result<()> {
-    let PartitionArgs { lab, groups, change: flags } = args;
+    let PartitionArgs { lab, groups, term, change: flags } = args;
     let hypervisor = session.hypervisor()?;
     let inventory = session.observe(&hypervisor)?;
     let found = inventory.lab(lab).ok_or_else(|| no_lab(&inventory, lab))?;
@@ -64,7 +74,11 @@ fn partition(session: &Session, args: &PartitionArgs) -> Result<()> {
     let nodes = groups.iter().flat_map(|group| group.iter()).collect();
     let uuid = found.lab.uuid;
     let chosen = Chosen { lab: lab.clone(), uuid, nodes, is_whole: false };
-    change_chosen(&change(session, &hypervisor, flags, FaultVerb::Partition(groups)), &[chosen])
+    let change = FaultChange {
+        lasts: term.time.map(Into::into),
+        ..change(session, &hypervisor, flags, FaultVerb::Partition(groups))
+    };
+    change_chosen(&change, &[chosen])
 }
 
 /// Which nodes words have chosen.
@@ -81,7 +95,8 @@ fn change<'a>(
     verb: FaultVerb,
 ) -> FaultChange<'a> {
     let ChangeArgs { dry_run, lock } = flags;
-    FaultChange { session, hypervisor, verb, dry_run: *dry_run, patience: lock.patience() }
+    let patience = lock.patience();
+    FaultChange { session, hypervisor, verb, lasts: None, dry_run: *dry_run, patience }
 }
 
 /// Labs are worked on at the same time, and so are the nodes of each. What goes wrong in one keeps no other.
@@ -173,18 +188,20 @@ fn print_chosen(session: &Session, hypervisor: &Hypervisor, chosen: &[Chosen]) -
 /// A row for each fault, and one for each node without.
 fn print(printer: &Printer, nodes: Vec<NodeFaults>) -> Result<()> {
     let now_ms = now_ms();
-    let mut table = Table::new(&["node", "fault", "since"]);
+    let mut table = Table::new(&["node", "fault", "since", "left"]);
     for node in &nodes {
-        for FaultNow { fault, since_ms, from } in &node.faults {
+        for FaultNow { fault, since_ms, until_ms, from } in &node.faults {
             let seconds = now_ms.saturating_sub(*since_ms) / 1000;
             let what = match from.as_slice() {
                 [] => (*fault).to_owned(),
                 from => format!("{fault} from {}", from.join(", ")),
             };
-            table.row([node.name.clone(), what, format!("{seconds} s")]);
+            let left = until_ms.map(|until| until.saturating_sub(now_ms).div_ceil(1000));
+            let left = left.map_or_else(|| "-".to_owned(), |seconds| format!("{seconds} s"));
+            table.row([node.name.clone(), what, format!("{seconds} s"), left]);
         }
         if node.faults.is_empty() {
-            table.row([node.name.as_str(), "-", "-"].map(str::to_owned));
+            table.row([node.name.as_str(), "-", "-", "-"].map(str::to_owned));
         }
     }
     let names: Vec<String> = nodes.iter().map(|node| node.name.clone()).collect();

@@ -14,9 +14,11 @@ use crate::cli::ServeArgs;
 use crate::error::hinted;
 use crate::hypervisor::{DomainNews, watch_domains};
 use crate::lab::LabName;
+use crate::lab::metadata::Power;
 use crate::lab::plan::DomainState;
 use crate::lab::readiness::ReadyWhen;
 use crate::page::HostInsight;
+use crate::provision::healing::Healer;
 use crate::provision::knocking::Knocker;
 use crate::session::Session;
 use crate::state::StateDir;
@@ -40,19 +42,20 @@ pub(super) fn run(session: &Session, args: &ServeArgs) -> Result<()> {
     let news = watch_domains(uri.clone(), content.uuid);
     let server = Arc::new(Server::new(content, &state.journal())?);
     let knocker = Knocker::new(uri.clone(), Arc::clone(&server));
+    let healer = Healer::new(uri.clone(), server.content().uuid);
     if process::host_was_off(state.path()) {
         server.host_was_off();
     }
     // Who starts us lets the nodes run as soon as we answer, and that must not be missed.
     while let Ok(first) = news.recv_timeout(FIRST_LOOK) {
         let more_follows = matches!(first, DomainNews::Wanted(_));
-        take_in(&server, first);
+        take_in(&server, &healer, first);
         if !more_follows {
             break;
         }
     }
     knocker.look();
-    follow(Arc::clone(&server), news, knocker);
+    follow(Arc::clone(&server), news, knocker, healer);
     let insight = Arc::new(HostInsight::new(uri, server.content().uuid));
     boot_server::serve(server, discovery, address, state.folder(), insight)
 }
@@ -70,16 +73,16 @@ fn ready_when(session: &Session, content: &Content) -> Option<ReadyWhen> {
 }
 
 /// Notes what libvirt says of the domains for as long as the process lives.
-fn follow(server: Arc<Server>, news: Receiver<DomainNews>, knocker: Knocker) {
+fn follow(server: Arc<Server>, news: Receiver<DomainNews>, knocker: Knocker, healer: Healer) {
     thread::spawn(move || {
         for news in news {
-            take_in(&server, news);
+            take_in(&server, &healer, news);
             knocker.look();
         }
     });
 }
 
-fn take_in(server: &Server, news: DomainNews) {
+fn take_in(server: &Server, healer: &Healer, news: DomainNews) {
     match news {
         DomainNews::All(states) => {
             for node in &server.content().nodes {
@@ -91,7 +94,11 @@ fn take_in(server: &Server, news: DomainNews) {
             let at = at.duration_since(UNIX_EPOCH).unwrap_or_default();
             server.domain(&name, change, u64::try_from(at.as_millis()).unwrap_or(u64::MAX));
         }
-        DomainNews::Wanted(not_on) => server.set_wanted(&not_on),
+        DomainNews::Wanted(wishes) => {
+            let powers = wishes.iter().map(|(index, desired)| (*index, desired.power));
+            server.set_wanted(&powers.filter(|(_, power)| *power != Power::On).collect());
+            healer.next_ends_at(wishes.values().filter_map(|it| it.faults.first_end_ms()).min());
+        }
         DomainNews::Silence => {}
     }
 }

@@ -14,7 +14,7 @@ use super::Hypervisor;
 use super::error::{Already, Doing};
 use super::observe::{Found, state_of};
 use super::raw::{self, EventKind, RawEvent};
-use crate::lab::metadata::{Mark, Power};
+use crate::lab::metadata::{Desired, Mark};
 use crate::lab::plan::{DomainChange, DomainState};
 
 /// Something that libvirt says of the domains.
@@ -22,9 +22,9 @@ use crate::lab::plan::{DomainChange, DomainState};
 pub enum DomainNews {
     /// All domains of the lab as they are now, by their index; a missing one is not there.
     All(BTreeMap<u32, DomainState>),
-    /// The nodes of the lab that are not wanted to run, as their marks say it, by their index. It comes first, and before
-    /// what happens to them.
-    Wanted(BTreeMap<u32, Power>),
+    /// What is wanted of those nodes of the lab of which anything else is wanted than that they run, as their marks say it, by
+    /// their index. It comes first, and before what happens to them.
+    Wanted(BTreeMap<u32, Desired>),
     /// Something happened to a domain, which need not be the lab's.
     One {
         /// Its name.
@@ -67,7 +67,7 @@ fn watch(
     hypervisor: &Hypervisor,
     lab: Uuid,
     news: &Sender<DomainNews>,
-    wanted: &mut Option<BTreeMap<u32, Power>>,
+    wanted: &mut Option<BTreeMap<u32, Desired>>,
 ) -> Result<()> {
     // This very connection: the one that takes its place would not have been asked for events.
     let connection = hypervisor.connection()?;
@@ -82,7 +82,7 @@ fn watch(
     loop {
         if looks.is_due() {
             let found = hypervisor.observe()?.labs.remove(&lab);
-            let now = found.as_ref().map(not_on).unwrap_or_default();
+            let now = found.as_ref().map(wishes).unwrap_or_default();
             let domains = found.map(|found| found.domains).unwrap_or_default();
             if tell_wanted(news, wanted, now)
                 .and_then(|()| news.send(DomainNews::All(domains)))
@@ -97,10 +97,10 @@ fn watch(
                 // A mark is written before the power changes, but its event may be told after that.
                 let may_differ = [EventKind::Marked, EventKind::Stopped, EventKind::Suspended];
                 if may_differ.contains(&event.kind)
-                    && let Some((node, power)) = hypervisor.wanted_power(&event.name, lab)?
+                    && let Some((node, desired)) = hypervisor.desired(&event.name, lab)?
                 {
                     now.remove(&node);
-                    now.extend(Some((node, power)).filter(|(_, power)| *power != Power::On));
+                    now.extend(Some((node, desired)).filter(is_wish));
                 }
                 let told = tell_wanted(news, wanted, now);
                 match hypervisor.understand(event, at)? {
@@ -149,17 +149,21 @@ impl Looks {
     }
 }
 
-/// The nodes that are not wanted to run.
-fn not_on(found: &Found) -> BTreeMap<u32, Power> {
-    let powers = found.marks.nodes.iter().map(|(index, mark)| (*index, mark.desired.power));
-    powers.filter(|(_, power)| *power != Power::On).collect()
+/// What is wanted of nodes beside that they run.
+fn wishes(found: &Found) -> BTreeMap<u32, Desired> {
+    let wanted = found.marks.nodes.iter().map(|(index, mark)| (*index, mark.desired));
+    wanted.filter(is_wish).collect()
 }
 
-/// Tells which nodes are not wanted to run, if that is news.
+fn is_wish((_, desired): &(u32, Desired)) -> bool {
+    *desired != Desired::default()
+}
+
+/// Tells what is wanted of nodes, if that is news.
 fn tell_wanted(
     news: &Sender<DomainNews>,
-    known: &mut Option<BTreeMap<u32, Power>>,
-    now: BTreeMap<u32, Power>,
+    known: &mut Option<BTreeMap<u32, Desired>>,
+    now: BTreeMap<u32, Desired>,
 ) -> Result<(), SendError<DomainNews>> {
     if known.as_ref() == Some(&now) {
         return Ok(());
@@ -190,12 +194,12 @@ impl Hypervisor {
         Ok(Some(DomainNews::One { name, change, at }))
     }
 
-    /// Which node of the lab a domain is, and the power that is wanted of it; `None` if it is none of the lab's.
-    fn wanted_power(&self, name: &str, lab: Uuid) -> Result<Option<(u32, Power)>> {
+    /// Which node of the lab a domain is, and what is wanted of it; `None` if it is none of the lab's.
+    fn desired(&self, name: &str, lab: Uuid) -> Result<Option<(u32, Desired)>> {
         let Some((_, xml)) = self.domain_named(name)? else { return Ok(None) };
         // A mark that cannot be read is somebody else's.
         let mark = Mark::from_object_xml(&xml).ok().flatten().filter(|mark| mark.lab.uuid == lab);
-        Ok(mark.and_then(|mark| mark.node).map(|node| (node.index, node.desired.power)))
+        Ok(mark.and_then(|mark| mark.node).map(|node| (node.index, node.desired)))
     }
 
     /// The event does not say whether a domain was started paused.

@@ -77,6 +77,11 @@ impl Found {
         nodes.filter(|(_, mark)| !mark.desired.faults.is_empty()).map(|(index, _)| *index)
     }
 
+    /// When the first fault of a node ends that ends by itself, in milliseconds since the epoch.
+    pub fn first_end_ms(&self) -> Option<u64> {
+        self.marks.nodes.values().filter_map(|mark| mark.desired.faults.first_end_ms()).min()
+    }
+
     /// The faults that are wanted of a node.
     pub fn faults(&self, index: u32) -> Faults {
         self.desired(index).faults

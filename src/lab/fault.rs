@@ -12,14 +12,60 @@ use super::node_set::NodeSet;
 /// The faults of a node; by default none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Faults {
-    /// Its network cards have no link since this time, in milliseconds since the epoch.
-    pub cut: Option<u64>,
+    /// Its network cards have no link.
+    pub cut: Option<Term>,
     /// It hears nothing of some other nodes.
     pub partition: Option<Partition>,
-    /// Its processors stand still since this time.
-    pub pause: Option<u64>,
-    /// It has no power since this time.
-    pub kill: Option<u64>,
+    /// Its processors stand still.
+    pub pause: Option<Term>,
+    /// It has no power.
+    pub kill: Option<Term>,
+}
+
+/// From when to when a fault is wanted, in milliseconds since the epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Term {
+    /// From this time on.
+    pub since_ms: u64,
+    /// Until this time; `None` until somebody heals it.
+    pub until_ms: Option<u64>,
+}
+
+impl Term {
+    /// From this time on, until somebody heals it.
+    pub fn since(since_ms: u64) -> Self {
+        Self { since_ms, until_ms: None }
+    }
+
+    /// That of a fault which is there already and is wanted again: it is as old as it is, and the later wish says when it ends.
+    fn renewed(self, there: Option<Self>) -> Self {
+        Self { since_ms: there.map_or(self.since_ms, |there| there.since_ms), ..self }
+    }
+
+    fn is_over(self, now_ms: u64) -> bool {
+        self.until_ms.is_some_and(|until_ms| until_ms <= now_ms)
+    }
+}
+
+/// As marks have it: `1764541234567`, or `1764541234567-1764541264567`.
+impl fmt::Display for Term {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.since_ms)?;
+        self.until_ms.map_or(Ok(()), |until_ms| write!(f, "-{until_ms}"))
+    }
+}
+
+impl FromStr for Term {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let (since, until) = match text.split_once('-') {
+            Some((since, until)) => (since, Some(until)),
+            None => (text, None),
+        };
+        let until_ms = until.map(str::parse).transpose()?;
+        Ok(Self { since_ms: since.parse()?, until_ms })
+    }
 }
 
 /// That a node is kept apart from others.
@@ -27,8 +73,8 @@ pub struct Faults {
 pub struct Partition {
     /// From whom, who are kept apart from it as well.
     pub from: NodeSet,
-    /// Since when, in milliseconds since the epoch.
-    pub since_ms: u64,
+    /// From when to when.
+    pub term: Term,
 }
 
 /// One fault of a node.
@@ -36,8 +82,8 @@ pub struct Partition {
 pub struct Fault {
     /// Which.
     pub kind: FaultKind,
-    /// Since when it is wanted, in milliseconds since the epoch.
-    pub since_ms: u64,
+    /// From when to when it is wanted.
+    pub term: Term,
 }
 
 /// What is wrong with a node.
@@ -61,31 +107,47 @@ impl Faults {
 
     /// Each of them.
     pub fn iter(self) -> impl Iterator<Item = Fault> {
-        let since = |kind: FaultKind| {
-            move |since: Option<u64>| since.map(|since_ms| Fault { kind, since_ms })
-        };
-        let cut = since(FaultKind::Cut)(self.cut);
-        let power = [since(FaultKind::Pause)(self.pause), since(FaultKind::Kill)(self.kill)];
-        let partition = self.partition.map(|Partition { from, since_ms }| Fault {
-            kind: FaultKind::Partition(from),
-            since_ms,
-        });
-        cut.into_iter().chain(partition).chain(power.into_iter().flatten())
+        let Self { cut, partition, pause, kill } = self;
+        let all = [
+            cut.map(|term| (FaultKind::Cut, term)),
+            partition.map(|Partition { from, term }| (FaultKind::Partition(from), term)),
+            pause.map(|term| (FaultKind::Pause, term)),
+            kill.map(|term| (FaultKind::Kill, term)),
+        ];
+        all.into_iter().flatten().map(|(kind, term)| Fault { kind, term })
     }
 
-    /// These and one more from this time on; one that is there already is as old as it is.
+    /// These and one more; one that is there already is as old as it is, and ends when it is said now.
     #[must_use]
-    pub fn with(self, kind: FaultKind, since_ms: u64) -> Self {
+    pub fn with(self, kind: FaultKind, term: Term) -> Self {
         match kind {
-            FaultKind::Cut => Self { cut: self.cut.or(Some(since_ms)), ..self },
-            FaultKind::Pause => Self { pause: self.pause.or(Some(since_ms)), ..self },
-            FaultKind::Kill => Self { kill: self.kill.or(Some(since_ms)), ..self },
+            FaultKind::Cut => Self { cut: Some(term.renewed(self.cut)), ..self },
+            FaultKind::Pause => Self { pause: Some(term.renewed(self.pause)), ..self },
+            FaultKind::Kill => Self { kill: Some(term.renewed(self.kill)), ..self },
             FaultKind::Partition(from) => {
-                let there = self.partition.unwrap_or(Partition { from, since_ms });
-                let partition = Partition { from: there.from.union(from), ..there };
+                let there = self.partition;
+                let from = there.map_or(from, |there| there.from.union(from));
+                let partition = Partition { from, term: term.renewed(there.map(|it| it.term)) };
                 Self { partition: Some(partition).filter(|it| !it.from.is_empty()), ..self }
             }
         }
+    }
+
+    /// The faults that are left at this time, in milliseconds since the epoch.
+    #[must_use]
+    pub fn left_at(self, now_ms: u64) -> Self {
+        let lasts = |term: &Term| !term.is_over(now_ms);
+        Self {
+            cut: self.cut.filter(lasts),
+            partition: self.partition.filter(|it| lasts(&it.term)),
+            pause: self.pause.filter(lasts),
+            kill: self.kill.filter(lasts),
+        }
+    }
+
+    /// When the first of them ends that ends by itself, in milliseconds since the epoch.
+    pub fn first_end_ms(self) -> Option<u64> {
+        self.iter().filter_map(|fault| fault.term.until_ms).min()
     }
 
     /// Whether one of them is about its power.
@@ -125,9 +187,10 @@ impl FaultKind {
 }
 
 impl Fault {
-    /// "cut off by a fault since 12 s", of a node of this lab.
+    /// "cut off by a fault since 12 s, healed in 18 s", of a node of this lab.
     pub fn describe(self, lab: &LabName, now_ms: u64) -> String {
-        let seconds = now_ms.saturating_sub(self.since_ms) / 1000;
+        let Term { since_ms, until_ms } = self.term;
+        let seconds = now_ms.saturating_sub(since_ms) / 1000;
         let state = match self.kind {
             FaultKind::Partition(from) => {
                 let from: Vec<String> = from.iter().map(|index| lab.node(index)).collect();
@@ -135,16 +198,19 @@ impl Fault {
             }
             kind => kind.state().to_owned(),
         };
-        format!("{state} by a fault since {seconds} s")
+        let end = until_ms.map(|until_ms| {
+            format!(", healed in {} s", until_ms.saturating_sub(now_ms).div_ceil(1000))
+        });
+        format!("{state} by a fault since {seconds} s{}", end.unwrap_or_default())
     }
 }
 
-/// As marks have it: `cut=1764541234567 partition=1764541234890:2,4-5`.
+/// As marks have it: `cut=1764541234567-1764541264567 partition=1764541234890:2,4-5`.
 impl fmt::Display for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (place, Fault { kind, since_ms }) in self.iter().enumerate() {
+        for (place, Fault { kind, term }) in self.iter().enumerate() {
             let gap = if place == 0 { "" } else { " " };
-            write!(f, "{gap}{}={since_ms}", kind.name())?;
+            write!(f, "{gap}{}={term}", kind.name())?;
             if let FaultKind::Partition(from) = kind {
                 write!(f, ":{from}")?;
             }
@@ -160,9 +226,9 @@ impl FromStr for Faults {
         let mut faults = Self::default();
         for word in text.split_whitespace() {
             let no_fault = || format!("`{word}` is no fault that a node can have");
-            let (name, since) = word.split_once('=').with_context(no_fault)?;
-            let (since, from) = since.split_once(':').unwrap_or((since, ""));
-            let since_ms = since.parse().with_context(no_fault)?;
+            let (name, term) = word.split_once('=').with_context(no_fault)?;
+            let (term, from) = term.split_once(':').unwrap_or((term, ""));
+            let term: Term = term.parse().with_context(no_fault)?;
             let kind = match name {
                 "cut" if from.is_empty() => FaultKind::Cut,
                 "pause" if from.is_empty() => FaultKind::Pause,
@@ -170,7 +236,7 @@ impl FromStr for Faults {
                 "partition" => FaultKind::Partition(from.parse().with_context(no_fault)?),
                 _ => bail!(no_fault()),
             };
-            faults = faults.with(kind, since_ms);
+            faults = faults.with(kind, term);
         }
         Ok(faults)
     }
@@ -207,14 +273,18 @@ mod tests {
 
     #[test]
     fn faults_are_read_as_they_are_written() {
-        let cut = Faults::default().with(FaultKind::Cut, 12);
+        let cut = Faults::default().with(FaultKind::Cut, Term::since(12));
         assert_eq!(cut.to_string(), "cut=12");
         let from = "2,4-5".parse().unwrap();
-        let both = cut.with(FaultKind::Partition(from), 34);
+        let both = cut.with(FaultKind::Partition(from), Term::since(34));
         assert_eq!(both.to_string(), "cut=12 partition=34:2,4-5");
-        let power = Faults::default().with(FaultKind::Kill, 56).with(FaultKind::Pause, 78);
+        let power = Faults::default()
+            .with(FaultKind::Kill, Term::since(56))
+            .with(FaultKind::Pause, Term::since(78));
         assert_eq!(power.to_string(), "pause=78 kill=56");
-        for faults in [cut, both, power, Faults::default()] {
+        let short = cut.with(FaultKind::Cut, Term { since_ms: 20, until_ms: Some(50) });
+        assert_eq!(short.to_string(), "cut=12-50");
+        for faults in [cut, both, power, short, Faults::default()] {
             assert_eq!(faults.to_string().parse::<Faults>().unwrap(), faults);
         }
         for text in [
@@ -222,6 +292,9 @@ mod tests {
             "cut=",
             "cut=x",
             "cut=1:2",
+            "cut=1-",
+            "cut=-1",
+            "cut=1-2-3",
             "burnt=1",
             "cut=1 burnt=1",
             "partition=1",
@@ -234,11 +307,11 @@ mod tests {
 
     #[test]
     fn a_fault_that_is_there_is_no_younger_for_being_wanted_again() {
-        let cut = Faults::default().with(FaultKind::Cut, 1000);
-        assert_eq!(cut.with(FaultKind::Cut, 5000), cut);
+        let cut = Faults::default().with(FaultKind::Cut, Term::since(1000));
+        assert_eq!(cut.with(FaultKind::Cut, Term::since(5000)), cut);
         let set = |text: &str| text.parse::<NodeSet>().unwrap();
-        let apart = cut.with(FaultKind::Partition(set("2")), 2000);
-        let more = apart.with(FaultKind::Partition(set("3")), 5000);
+        let apart = cut.with(FaultKind::Partition(set("2")), Term::since(2000));
+        let more = apart.with(FaultKind::Partition(set("3")), Term::since(5000));
         let name: LabName = "demo".parse().unwrap();
         let said: Vec<String> = more.iter().map(|it| it.describe(&name, 13_999)).collect();
         assert_eq!(
@@ -251,5 +324,24 @@ mod tests {
         assert_eq!(more.without(set("3,7")), apart);
         assert_eq!(more.without(set("2-3")), cut);
         assert!(Faults::default().is_empty() && !cut.is_empty());
+    }
+    #[test]
+    fn a_fault_ends_at_its_time_and_the_last_wish_says_when() {
+        let until = |until_ms| Term { since_ms: 1000, until_ms };
+        let name: LabName = "demo".parse().unwrap();
+        let cut = Faults::default().with(FaultKind::Cut, until(Some(5000)));
+        let said = cut.iter().map(|it| it.describe(&name, 2500)).collect::<Vec<_>>();
+        assert_eq!(said, ["cut off by a fault since 1 s, healed in 3 s"]);
+        let both = cut.with(FaultKind::Kill, until(Some(4000)));
+        assert_eq!((cut.first_end_ms(), both.first_end_ms()), (Some(5000), Some(4000)));
+        assert_eq!((both.left_at(3999), both.left_at(4000)), (both, cut));
+        assert!(both.left_at(5000).is_empty());
+        let stays = cut.with(FaultKind::Cut, until(None));
+        assert_eq!((stays.first_end_ms(), stays.left_at(u64::MAX)), (None, stays));
+        assert_eq!(stays.with(FaultKind::Cut, Term { since_ms: 3000, ..until(Some(5000)) }), cut);
+        let apart =
+            Faults::default().with(FaultKind::Partition("2".parse().unwrap()), until(Some(7)));
+        assert_eq!(apart.first_end_ms(), Some(7));
+        assert!(apart.left_at(7).is_empty());
     }
 }

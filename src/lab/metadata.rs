@@ -267,7 +267,7 @@ fn first_format() -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lab::fault::FaultKind;
+    use crate::lab::fault::{FaultKind, Term};
     use crate::lab::tests::lab;
 
     fn object(metadata: &str) -> String {
@@ -296,7 +296,7 @@ mod tests {
     }
 
     fn cut() -> Faults {
-        Faults::default().with(FaultKind::Cut, 1_764_541_234_567)
+        Faults::default().with(FaultKind::Cut, Term::since(1_764_541_234_567))
     }
 
     #[test]

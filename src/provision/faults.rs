@@ -9,10 +9,11 @@ use super::apply::{Applier, print_steps};
 use super::filters;
 use super::lab_lock::LabLock;
 use super::power::{Chosen, removed};
+use crate::boot_server::client::Client;
 use crate::boot_server::recorder::now_ms;
 use crate::error::hinted;
 use crate::hypervisor::{Found, Hypervisor};
-use crate::lab::fault::{FaultKind, Faults};
+use crate::lab::fault::{FaultKind, Faults, Term};
 use crate::lab::node_set::NodeSet;
 use crate::lab::plan::{self, DomainState, Goal, Observed};
 use crate::session::Session;
@@ -30,6 +31,8 @@ pub(crate) enum FaultVerb {
     Reset,
     /// All of their faults go.
     Heal,
+    /// Those of their faults go that end by themselves, and whose time is over.
+    HealOverdue,
 }
 
 /// How the faults of nodes are changed.
@@ -37,6 +40,8 @@ pub(crate) struct FaultChange<'a> {
     pub(crate) session: &'a Session<'a>,
     pub(crate) hypervisor: &'a Hypervisor,
     pub(crate) verb: FaultVerb,
+    /// After which time the fault is healed; `None` if it stays.
+    pub(crate) lasts: Option<Duration>,
     pub(crate) dry_run: bool,
     /// How long another virtlab that works on the lab is waited for.
     pub(crate) patience: Option<Duration>,
@@ -72,7 +77,11 @@ impl FaultChange<'_> {
     }
 
     fn lock_name(&self) -> &'static str {
-        if self.verb == FaultVerb::Heal { "heal" } else { "fault" }
+        if self.heals() { "heal" } else { "fault" }
+    }
+
+    fn heals(&self) -> bool {
+        matches!(self.verb, FaultVerb::Heal | FaultVerb::HealOverdue)
     }
 
     fn goal(&self, found: &Found, chosen: &Chosen) -> Result<Goal> {
@@ -87,18 +96,24 @@ impl FaultChange<'_> {
     /// The faults that nodes are to have.
     fn wanted(&self, found: &Found, chosen: &Chosen) -> Result<BTreeMap<u32, Faults>> {
         let nodes: NodeSet = chosen.nodes.iter().copied().collect();
-        if self.verb != FaultVerb::Heal {
+        if !self.heals() {
             refuse_missing(found, chosen)?;
         }
+        if self.lasts.is_some() {
+            refuse_unhealed(found)?;
+        }
         let now_ms = now_ms();
-        let with =
-            |(index, kind): (u32, FaultKind)| (index, found.faults(index).with(kind, now_ms));
+        let lasts_ms = self.lasts.map(|lasts| u64::try_from(lasts.as_millis()).unwrap_or(u64::MAX));
+        let until_ms = lasts_ms.map(|lasts_ms| now_ms.saturating_add(lasts_ms));
+        let term = Term { since_ms: now_ms, until_ms };
+        let with = |(index, kind): (u32, FaultKind)| (index, found.faults(index).with(kind, term));
         let groups = match &self.verb {
             FaultVerb::Make(kind) => {
                 return Ok(nodes.iter().map(|index| with((index, *kind))).collect());
             }
             FaultVerb::Reset => return Ok(BTreeMap::new()),
             FaultVerb::Heal => return Ok(healed(found, nodes)),
+            FaultVerb::HealOverdue => return Ok(left(found, now_ms)),
             FaultVerb::Partition(groups) => groups.clone(),
             FaultVerb::Isolate => {
                 let all: NodeSet = found.domains.keys().copied().collect();
@@ -131,6 +146,32 @@ fn healed(found: &Found, nodes: NodeSet) -> BTreeMap<u32, Faults> {
     chosen.chain(others).collect()
 }
 
+/// What is left at this time of the faults of all nodes. Of two that are kept apart, none is any more when it is over for one.
+fn left(found: &Found, now_ms: u64) -> BTreeMap<u32, Faults> {
+    let before = |index: u32| found.faults(index);
+    let is_over = |index: &u32| {
+        before(*index).partition.is_some() && before(*index).left_at(now_ms).partition.is_none()
+    };
+    let joined: NodeSet = found.faulty().filter(is_over).collect();
+    let all = found.faulty().map(|index| (index, before(index).left_at(now_ms).without(joined)));
+    all.filter(|(index, left)| before(*index) != *left).collect()
+}
+
+/// A fault that ends by itself is healed by the lab's boot server.
+fn refuse_unhealed(found: &Found) -> Result<()> {
+    let lab = &found.lab;
+    if Client::new(lab)?.status().is_some() {
+        return Ok(());
+    }
+    Err(hinted(
+        format!(
+            "the boot server of lab `{}` does not answer, and it is what heals faults (--for)",
+            lab.name
+        ),
+        format!("`virtlab create {}` brings it back", lab.name),
+    ))
+}
+
 fn refuse_missing(found: &Found, chosen: &Chosen) -> Result<()> {
     let missing = chosen.nodes.iter().find(|index| !found.domains.contains_key(index));
     let Some(index) = missing else { return Ok(()) };
@@ -156,6 +197,10 @@ fn refuse_off(found: &Found, chosen: &Chosen) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hypervisor::Inventory;
+    use crate::lab::metadata::{Desired, Power};
+    use crate::lab::plan::DomainMark;
+    use crate::lab::tests::lab;
 
     #[test]
     fn nodes_of_different_groups_do_not_hear_each_other() {
@@ -170,5 +215,35 @@ mod tests {
         };
         assert_eq!(said(&["1,2", "4"]), ["1: 4", "2: 4", "4: 1-2"]);
         assert_eq!(said(&["1", "2", "3,5"]), ["1: 2-3,5", "2: 1,3,5", "3: 1-2", "5: 1-2"]);
+    }
+    /// What is left at 10 ms of the faults of three nodes, of which the first two are kept apart until then.
+    fn left_of(third: Faults) -> String {
+        let set = |text: &str| text.parse::<NodeSet>().unwrap();
+        let apart = |from: &str, until_ms| {
+            let term = Term { since_ms: 1, until_ms };
+            Faults::default().with(FaultKind::Partition(set(from)), term)
+        };
+        let cut = |faults: Faults| faults.with(FaultKind::Cut, Term::since(1));
+        let mut inventory = Inventory::default();
+        inventory.insert(lab(3));
+        let mut found = inventory.take(&lab(3).name).unwrap();
+        for (index, faults) in
+            [(1, cut(apart("2-3", Some(10)))), (2, apart("1", Some(10))), (3, third)]
+        {
+            let desired = Desired { power: Power::On, faults };
+            found.marks.nodes.insert(index, DomainMark { generation: 1, desired });
+        }
+        assert_eq!(left(&found, 9), BTreeMap::new());
+        let lines = left(&found, 10).into_iter().map(|(index, left)| format!("{index}: {left}"));
+        lines.collect::<Vec<_>>().join(", ")
+    }
+
+    #[test]
+    fn of_two_that_are_kept_apart_none_is_when_the_time_of_one_is_over() {
+        let with = |kind: FaultKind| Faults::default().with(kind, Term::since(1));
+        let from = |text: &str| FaultKind::Partition(text.parse().unwrap());
+        assert_eq!(left_of(with(FaultKind::Kill)), "1: cut=1, 2: ");
+        assert_eq!(left_of(with(from("1"))), "1: cut=1, 2: , 3: ");
+        assert_eq!(left_of(with(from("1,7"))), "1: cut=1, 2: , 3: partition=1:7");
     }
 }

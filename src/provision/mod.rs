@@ -9,6 +9,7 @@ pub(crate) mod facts;
 pub(crate) mod faults;
 mod filters;
 pub(crate) mod growing;
+pub(crate) mod healing;
 pub(crate) mod knocking;
 pub(crate) mod lab_lock;
 mod leaving;

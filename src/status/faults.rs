@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::boot_server::recorder::now_ms;
 use crate::hypervisor::Found;
 use crate::lab::LabName;
-use crate::lab::fault::{Fault, FaultKind};
+use crate::lab::fault::{Fault, FaultKind, Term};
 
 /// A fault, as `-o json` has it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -14,18 +14,22 @@ pub(crate) struct FaultNow {
     pub(crate) fault: &'static str,
     /// Since when, in milliseconds since the epoch.
     pub(crate) since_ms: u64,
+    /// When it is healed by itself, in milliseconds since the epoch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) until_ms: Option<u64>,
     /// The nodes that it is kept apart from.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) from: Vec<String>,
 }
 
 impl FaultNow {
-    fn of(lab: &LabName, Fault { kind, since_ms }: Fault) -> Self {
+    fn of(lab: &LabName, Fault { kind, term }: Fault) -> Self {
         let from = match kind {
             FaultKind::Partition(from) => from.iter().map(|index| lab.node(index)).collect(),
             _ => Vec::new(),
         };
-        Self { fault: kind.name(), since_ms, from }
+        let Term { since_ms, until_ms } = term;
+        Self { fault: kind.name(), since_ms, until_ms, from }
     }
 }
 

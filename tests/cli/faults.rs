@@ -10,6 +10,8 @@ fn user() -> User {
     let after = after.replacen("</interface>", "<link state='down'/></interface>", 1);
     let lab = format!("{before}<name>demo-2</name>{after}");
     let lab = User::cut(&User::cut(&lab, 2), 3);
+    // That of the third ends by itself.
+    let lab = lab.replace("node=\"3\" faults=\"cut=1000\"", "node=\"3\" faults=\"cut=1000-2000\"");
     user.seed(&format!("{lab}{}", user.lab("web", &[RUNNING]).replace("10.201", "10.202")));
     user
 }
@@ -59,6 +61,9 @@ fn a_fault_that_cannot_be_is_one_clear_error() {
             &["fault", "partition", "demo", "majority", "majority"],
             &["fault", "partition", "demo", "all", "demo-2"],
             &["fault", "reset", "demo-1", "demo-3"],
+            &["fault", "cut", "demo-1", "--for", "soon"],
+            // Nobody would heal it.
+            &["fault", "cut", "demo-1", "--for", "30s"],
             // The driver has no filters.
             &["fault", "partition", "demo", "demo-1", "demo-4"],
             &["fault", "isolate", "demo-1", "--dry-run"],

@@ -91,7 +91,10 @@ fn a_node_that_is_cut_off() {
     let second = ip(LAB, 2);
     hears("broken-1", &second);
     let said = virtlab(&["fault", "cut", "broken-2"]).ok();
-    assert!(said.starts_with("NODE      FAULT  SINCE\nbroken-2  cut    0 s\n"), "{said}");
+    assert!(
+        said.starts_with("NODE      FAULT  SINCE  LEFT\nbroken-2  cut    0 s    -\n"),
+        "{said}"
+    );
     assert!(!pings("broken-1", &second));
     assert_eq!(inside("broken-2", "cat /sys/class/net/eth0/carrier"), "0");
 
@@ -206,7 +209,7 @@ fn everything_of_the_lab() -> String {
 }
 
 /// The link of a node's card in what runs, and in what libvirt keeps.
-fn links(node: &str) -> [&'static str; 2] {
+pub(crate) fn links(node: &str) -> [&'static str; 2] {
     let link = |xml: String| if xml.contains("<link state='down'/>") { "down" } else { "up" };
     [link(virsh(&["dumpxml", node])), link(virsh(&["dumpxml", "--inactive", node]))]
 }

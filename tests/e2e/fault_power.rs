@@ -39,7 +39,10 @@ fn a_node_that_is_paused() {
     let second = ip(LAB, 2);
     hears("struck-1", &second);
     let said = virtlab(&["fault", "pause", "struck-2"]).ok();
-    assert!(said.starts_with("NODE      FAULT  SINCE\nstruck-2  pause  0 s\n"), "{said}");
+    assert!(
+        said.starts_with("NODE      FAULT  SINCE  LEFT\nstruck-2  pause  0 s    -\n"),
+        "{said}"
+    );
     assert_eq!(domstate("struck-2"), "paused");
     assert!(!pings("struck-1", &second));
     is_told("struck-2", "paused", "paused");
@@ -148,6 +151,6 @@ fn kept_of_the_lab() -> String {
     NODES.iter().map(|node| virsh(&["dumpxml", "--inactive", node])).collect()
 }
 
-fn domstate(node: &str) -> String {
+pub(crate) fn domstate(node: &str) -> String {
     virsh(&["domstate", node]).trim().to_owned()
 }

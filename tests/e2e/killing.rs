@@ -56,6 +56,19 @@ pub(crate) fn killed_at_each_call(there: &Change, back: &Change) {
     }
 }
 
+/// Runs a command that is killed at each of its calls in turn, and `check`s each time what comes of it without another run.
+pub(crate) fn left_alone_after_each_call(args: &[&str], check: &dyn Fn(&str)) {
+    let killer = Killer::build();
+    for number in 1.. {
+        let Ended::Killed(call) = killer.run(args, number) else {
+            assert!(number > 2, "`virtlab {}` makes more calls than that", args.join(" "));
+            check("not killed");
+            return;
+        };
+        check(&format!("killed at call {number}, {call}"));
+    }
+}
+
 /// How a run ended that was to be killed.
 enum Ended {
     /// At the entry of this call.

@@ -136,11 +136,11 @@ mod tests {
     use super::super::tests::complete;
     use super::super::{Goal, plan};
     use super::*;
-    use crate::lab::fault::FaultKind;
+    use crate::lab::fault::{FaultKind, Term};
     use crate::lab::tests::lab;
 
     fn cut() -> Faults {
-        Faults::default().with(FaultKind::Cut, 7)
+        Faults::default().with(FaultKind::Cut, Term::since(7))
     }
 
     /// Three nodes, of which the second one has this fault in its mark and this link.
@@ -201,7 +201,7 @@ mod tests {
     }
 
     fn of_power(kind: FaultKind) -> Faults {
-        Faults::default().with(kind, 7)
+        Faults::default().with(kind, Term::since(7))
     }
 
     /// Three nodes, of which the second one is in this state, and this is wanted of it.
@@ -222,7 +222,7 @@ mod tests {
         use DomainState::{Off, Paused, Running};
         let (none, kill, pause) =
             (Faults::default(), of_power(FaultKind::Kill), of_power(FaultKind::Pause));
-        let both = kill.with(FaultKind::Pause, 7);
+        let both = kill.with(FaultKind::Pause, Term::since(7));
         let mark = |what: &str| format!("{UNMARK}: it is to be {what}");
         let (killed, paused) = (mark("killed"), mark("paused"));
         for (power, marked, state, wanted, expected) in [
@@ -332,7 +332,7 @@ mod tests {
     }
 
     fn apart(from: &str) -> Faults {
-        Faults::default().with(FaultKind::Partition(set(from)), 7)
+        Faults::default().with(FaultKind::Partition(set(from)), Term::since(7))
     }
 
     fn set(text: &str) -> NodeSet {
