@@ -35,4 +35,5 @@ mod status;
 mod svg;
 pub mod template;
 pub mod units;
+pub mod verdict;
 mod waterfall;

@@ -14,7 +14,7 @@ const FLOORS: [&[&str]; 10] = [
     &["images"],
     &["lab"],
     &["host", "config", "render", "cluster"],
-    &["ksm"],
+    &["ksm", "verdict"],
     &["memory"],
     &["cli", "hypervisor", "boot_server"],
     &[

@@ -6,3 +6,4 @@ mod discovery;
 mod etcd;
 mod health;
 mod membership;
+mod verdict;

@@ -4,6 +4,8 @@
 //! <https://etcd.io/docs/v3.4/dev-guide/api_grpc_gateway/>,
 //! <https://etcd.io/docs/v2.3/api/>
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, bail, ensure};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -32,7 +34,12 @@ enum Version {
 impl Api {
     /// For endpoints that have the JSON form of v3, until [`Api::members`] knows better.
     pub(super) fn new() -> Result<Self> {
-        let http = nearby_client(TIMEOUT).build();
+        Self::with_patience(TIMEOUT, TIMEOUT)
+    }
+
+    /// The same with other limits: for a connection, and for all of an answer.
+    pub(super) fn with_patience(connection: Duration, answer: Duration) -> Result<Self> {
+        let http = nearby_client(answer).connect_timeout(connection).build();
         Ok(Self { http: http.context("making an HTTP client")?, version: Version::V3 })
     }
 
@@ -236,7 +243,8 @@ impl Api {
         Ok(())
     }
 
-    fn post<T: DeserializeOwned>(
+    /// One call of v3.
+    pub(super) fn post<T: DeserializeOwned>(
         &self,
         endpoint: &Endpoint,
         path: &str,
@@ -280,7 +288,7 @@ fn key_v2(key: &str) -> String {
     format!("/v2/keys/{key}")
 }
 
-fn hex(id: String) -> String {
+pub(super) fn hex(id: String) -> String {
     id.parse::<u64>().map_or(id, |id| format!("{id:x}"))
 }
 
@@ -290,7 +298,7 @@ fn decimal(id: &str) -> String {
 }
 
 const MEMBERS_V3: &str = "/v3/cluster/member/list";
-const STATUS_V3: &str = "/v3/maintenance/status";
+pub(super) const STATUS_V3: &str = "/v3/maintenance/status";
 const MEMBERS_V2: &str = "/v2/members";
 const TTL_S: u32 = 60;
 

@@ -3,6 +3,7 @@
 
 mod api;
 pub(crate) mod away;
+pub mod ledger;
 pub mod membership;
 
 use std::collections::BTreeSet;
