@@ -125,6 +125,12 @@ impl<'a> Session<'a> {
         self.interrupted.load(Ordering::Relaxed)
     }
 
+    /// The same for what has to be done to its end: it takes no notice of a first Ctrl-C.
+    pub(crate) fn undisturbed(&self) -> Self {
+        let Self { printer, uri, template_dir, .. } = self;
+        Self::new(printer, uri.clone(), template_dir.clone())
+    }
+
     /// The flag behind [`Self::is_interrupted`], for what looks at it itself.
     pub(crate) fn interrupt_flag(&self) -> &AtomicBool {
         &self.interrupted

@@ -59,6 +59,19 @@ pub struct LastingArgs {
     pub nodes: FaultArgs,
 }
 
+/// What is wanted to be known of a fault.
+#[derive(Clone, Debug, Args)]
+pub struct VerdictArgs {
+    /// Write into etcd and read from it meanwhile, heal the nodes after --for or 10s,
+    /// and tell for how long that failed, who led, and whether anything was lost
+    #[arg(long, conflicts_with = "dry_run")]
+    pub verdict: bool,
+
+    /// How soon after the heal etcd has to be healthy again
+    #[arg(long, value_name = "TIME", default_value = "2m", requires = "verdict")]
+    pub within: Span,
+}
+
 /// What most faults take.
 #[derive(Clone, Debug, Args)]
 pub struct FaultArgs {
@@ -70,6 +83,10 @@ pub struct FaultArgs {
     /// How it is done.
     #[command(flatten)]
     pub change: ChangeArgs,
+
+    /// How it is judged.
+    #[command(flatten)]
+    pub verdict: VerdictArgs,
 }
 
 /// Arguments of `fault partition`.
@@ -92,6 +109,10 @@ pub struct PartitionArgs {
     /// How it is done.
     #[command(flatten)]
     pub change: ChangeArgs,
+
+    /// How it is judged.
+    #[command(flatten)]
+    pub verdict: VerdictArgs,
 }
 
 /// Arguments of `fault list`.

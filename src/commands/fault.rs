@@ -5,9 +5,11 @@ use std::thread;
 use anyhow::Result;
 use serde::Serialize;
 
+use super::verdict;
 use crate::boot_server::recorder::now_ms;
 use crate::cli::fault::{
     ChangeArgs, FaultArgs, FaultCommand, FaultListArgs, HealArgs, LastingArgs, PartitionArgs,
+    VerdictArgs,
 };
 use crate::error::all_errors;
 use crate::hypervisor::{Found, Hypervisor, Inventory};
@@ -61,11 +63,13 @@ fn break_nodes(
         lasts: time.map(Into::into),
         ..change(session, &hypervisor, &args.change, verb)
     };
-    change_all(&change, &inventory, &nodes)
+    let targets = targets(&inventory, &nodes)?;
+    let chosen: Vec<Chosen> = targets.iter().map(Chosen::from).collect();
+    break_chosen(&change, &chosen, &args.verdict)
 }
 
 fn partition(session: &Session, args: &PartitionArgs) -> Result<()> {
-    let PartitionArgs { lab, groups, term, change: flags } = args;
+    let PartitionArgs { lab, groups, term, change: flags, verdict } = args;
     let hypervisor = session.hypervisor()?;
     let inventory = session.observe(&hypervisor)?;
     let found = inventory.lab(lab).ok_or_else(|| no_lab(&inventory, lab))?;
@@ -78,7 +82,11 @@ fn partition(session: &Session, args: &PartitionArgs) -> Result<()> {
         lasts: term.time.map(Into::into),
         ..change(session, &hypervisor, flags, FaultVerb::Partition(groups))
     };
-    change_chosen(&change, &[chosen])
+    break_chosen(&change, &[chosen], verdict)
+}
+
+fn break_chosen(change: &FaultChange, chosen: &[Chosen], args: &VerdictArgs) -> Result<()> {
+    if args.verdict { verdict::run(change, chosen, args) } else { change_chosen(change, chosen) }
 }
 
 /// Which nodes words have chosen.

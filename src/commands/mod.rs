@@ -32,6 +32,7 @@ mod ssh;
 mod ssh_config;
 mod status;
 mod timeline;
+mod verdict;
 mod verify;
 mod version;
 mod wait;

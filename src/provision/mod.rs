@@ -24,4 +24,5 @@ pub(crate) mod shutdown;
 pub(crate) mod snapshot;
 pub(crate) mod survey;
 pub(crate) mod teardown;
+pub(crate) mod trial;
 pub(crate) mod wire;

@@ -67,6 +67,10 @@ fn a_fault_that_cannot_be_is_one_clear_error() {
             // The driver has no filters.
             &["fault", "partition", "demo", "demo-1", "demo-4"],
             &["fault", "isolate", "demo-1", "--dry-run"],
+            &["fault", "cut", "demo-1", "--verdict"],
+            &["fault", "cut", "demo-1", "web-1", "--verdict"],
+            &["fault", "cut", "demo-1", "--verdict", "--dry-run"],
+            &["fault", "cut", "demo-1", "--within", "5s"],
             &["fault", "list", "nope"],
             &["heal", "demo", "nope"],
             &["snapshot", "save", "demo"],

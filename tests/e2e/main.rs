@@ -44,3 +44,4 @@ mod servers_killed;
 mod session;
 mod snapshot;
 mod two_libvirts;
+mod verdict;
