@@ -102,29 +102,42 @@ impl FaultChange<'_> {
         if self.lasts.is_some() {
             refuse_unhealed(found)?;
         }
-        let now_ms = now_ms();
-        let lasts_ms = self.lasts.map(|lasts| u64::try_from(lasts.as_millis()).unwrap_or(u64::MAX));
-        let until_ms = lasts_ms.map(|lasts_ms| now_ms.saturating_add(lasts_ms));
-        let term = Term { since_ms: now_ms, until_ms };
+        let term = self.term(now_ms());
         let with = |(index, kind): (u32, FaultKind)| (index, found.faults(index).with(kind, term));
-        let groups = match &self.verb {
-            FaultVerb::Make(kind) => {
-                return Ok(nodes.iter().map(|index| with((index, *kind))).collect());
+        match &self.verb {
+            FaultVerb::Make(kind) => Ok(nodes.iter().map(|index| with((index, *kind))).collect()),
+            FaultVerb::Partition(groups) => {
+                Ok(self.parted(found, groups)?.into_iter().map(with).collect())
             }
-            FaultVerb::Reset => return Ok(BTreeMap::new()),
-            FaultVerb::Heal => return Ok(healed(found, nodes)),
-            FaultVerb::HealOverdue => return Ok(left(found, now_ms)),
-            FaultVerb::Partition(groups) => groups.clone(),
             FaultVerb::Isolate => {
                 let all: NodeSet = found.domains.keys().copied().collect();
                 let each = nodes.iter().map(|index| NodeSet::from_iter([index]));
-                each.chain([all.without(nodes)]).collect()
+                let groups: Vec<NodeSet> = each.chain([all.without(nodes)]).collect();
+                Ok(self.parted(found, &groups)?.into_iter().map(with).collect())
             }
+            FaultVerb::Heal => Ok(healed(found, nodes)),
+            FaultVerb::HealOverdue => Ok(left(found, term.since_ms)),
+            FaultVerb::Reset => Ok(BTreeMap::new()),
+        }
+    }
+
+    /// From now on, for as long as it was asked for.
+    fn term(&self, since_ms: u64) -> Term {
+        let end = |lasts: Duration| {
+            since_ms.saturating_add(u64::try_from(lasts.as_millis()).unwrap_or(u64::MAX))
         };
-        let parted = parted(&groups);
+        Term { since_ms, until_ms: self.lasts.map(end) }
+    }
+
+    /// What keeps these groups apart.
+    ///
+    /// # Errors
+    /// If it cannot be.
+    fn parted(&self, found: &Found, groups: &[NodeSet]) -> Result<BTreeMap<u32, FaultKind>> {
+        let parted = parted(groups);
         let indices: Vec<u32> = parted.keys().copied().collect();
         filters::refuse_impossible(self.hypervisor, found, &indices)?;
-        Ok(parted.into_iter().map(with).collect())
+        Ok(parted)
     }
 }
 

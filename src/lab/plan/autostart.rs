@@ -73,7 +73,17 @@ pub(super) fn libvirt(
 
 /// The step for a node of which this power is wanted: one that is to be off stays off.
 pub(super) fn node(lab: &Lab, index: u32, power: Power, observed: &Observed) -> Option<Step> {
+    node_step(lab, index, power, observed).map(|step| step.of(index))
+}
+
+/// The same, of that node.
+pub(super) fn node_step(
+    lab: &Lab,
+    index: u32,
+    power: Power,
+    observed: &Observed,
+) -> Option<NodeStep> {
     let wanted = lab.spec.autostart && power == Power::On;
     let has = observed.autostart.nodes.contains(&index);
-    (wanted != has).then(|| NodeStep::Autostart(wanted).of(index))
+    (wanted != has).then_some(NodeStep::Autostart(wanted))
 }

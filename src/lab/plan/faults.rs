@@ -15,49 +15,60 @@ pub(super) fn plan_faults(
     wanted: &BTreeMap<u32, Faults>,
     observed: &Observed,
 ) -> Vec<Step> {
-    let (mut healed, mut marks, mut flags, mut broken) = (vec![], vec![], vec![], vec![]);
-    let (mut starts, mut resumes) = (Vec::new(), Vec::new());
     let there = wanted.iter().filter(|(index, _)| observed.domains.contains_key(index));
-    for (index, faults) in there {
-        let desired = observed.desired(*index);
-        let in_force = InForce::of(*index, observed);
-        let less = in_force.heal(desired.faults, *faults);
-        let more = in_force.keep(*faults).into_iter().filter(|step| !less.contains(step));
-        broken.extend(more.map(|step| step.of(*index)));
-        healed.extend(less.iter().map(|step| step.of(*index)));
-        let mark = observed.marks.nodes.get(index);
-        let is_old = mark.is_none_or(|mark| mark.generation < lab.generation);
-        let wanted = Desired { faults: *faults, ..desired };
-        if desired.faults != *faults || is_old {
-            marks.push(NodeStep::Mark(wanted).of(*index));
-        }
-        if !desired.faults.are_of_power() && !faults.are_of_power() {
-            continue;
-        }
-        flags.extend(autostart::node(lab, *index, wanted.effective_power(), observed));
-        for step in power_steps(desired, wanted, observed.domains[index]) {
-            let among = match step {
-                NodeStep::Start => &mut starts,
-                NodeStep::Resume => &mut resumes,
-                _ => &mut broken,
-            };
-            among.push(step.of(*index));
-        }
+    let of_node = |(index, faults): (&u32, &Faults)| {
+        let steps = changes(lab, *index, *faults, observed).into_iter();
+        steps.map(|(phase, step)| (phase, step.of(*index))).collect::<Vec<_>>()
+    };
+    let mut steps: Vec<(Phase, Step)> = there.flat_map(of_node).collect();
+    steps.sort_by_key(|(phase, _)| *phase);
+    steps.into_iter().map(|(_, step)| step).collect()
+}
+
+/// What is done for all nodes before the next is begun.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    Undo,
+    Start,
+    Resume,
+    Mark,
+    Make,
+}
+
+/// What gives a node these faults, and no others.
+fn changes(lab: &Lab, index: u32, faults: Faults, observed: &Observed) -> Vec<(Phase, NodeStep)> {
+    let marked = observed.desired(index);
+    let wanted = Desired { faults, ..marked };
+    let in_force = InForce::of(index, observed);
+    let less = in_force.heal(marked.faults, faults);
+    let more = in_force.keep(faults).into_iter().filter(|step| !less.contains(step));
+    let mut steps: Vec<(Phase, NodeStep)> = more.map(|step| (Phase::Make, step)).collect();
+    steps.extend(less.into_iter().map(|step| (Phase::Undo, step)));
+    let mark = observed.marks.nodes.get(&index);
+    let is_old = mark.is_none_or(|mark| mark.generation < lab.generation);
+    if marked != wanted || is_old {
+        steps.push((Phase::Mark, NodeStep::Mark(wanted)));
     }
-    [healed, starts, resumes, marks, flags, broken].concat()
+    if marked.faults.are_of_power() || faults.are_of_power() {
+        let flag = autostart::node_step(lab, index, wanted.effective_power(), observed);
+        steps.extend(flag.map(|step| (Phase::Mark, step)));
+        steps.extend(power_steps(marked, wanted, observed.domains[&index]));
+    }
+    steps
 }
 
 /// What brings a node to the power that it is to have by its faults. One that is off for another reason stays off.
-fn power_steps(marked: Desired, wanted: Desired, state: DomainState) -> Vec<NodeStep> {
+fn power_steps(marked: Desired, wanted: Desired, state: DomainState) -> Vec<(Phase, NodeStep)> {
     let is_revived = marked.is_killed() && !wanted.is_killed();
+    let (start, resume) = ((Phase::Start, NodeStep::Start), (Phase::Resume, NodeStep::Resume));
     match (wanted.effective_power(), state) {
         (Power::Off, DomainState::Running | DomainState::Paused) if wanted.is_killed() => {
-            vec![NodeStep::Stop]
+            vec![(Phase::Make, NodeStep::Stop)]
         }
-        (Power::Paused, DomainState::Running) => vec![NodeStep::Suspend],
-        (Power::Paused, DomainState::Off) if is_revived => vec![NodeStep::Start],
-        (Power::On, DomainState::Paused) => vec![NodeStep::Resume],
-        (Power::On, DomainState::Off) if is_revived => vec![NodeStep::Start, NodeStep::Resume],
+        (Power::Paused, DomainState::Running) => vec![(Phase::Make, NodeStep::Suspend)],
+        (Power::Paused, DomainState::Off) if is_revived => vec![start],
+        (Power::On, DomainState::Paused) => vec![resume],
+        (Power::On, DomainState::Off) if is_revived => vec![start, resume],
         _ => Vec::new(),
     }
 }
