@@ -126,9 +126,11 @@ fn change_chosen(change: &FaultChange, chosen: &[Chosen]) -> Result<()> {
     });
     if change.verb == FaultVerb::Reset {
         note_reset(session, chosen, &results);
-        return all_errors(results);
     }
-    print_chosen(session, hypervisor, chosen)?;
+    // For people there is nothing more to be said of a reset.
+    if change.verb != FaultVerb::Reset || session.printer.format() != Format::Table {
+        print_chosen(session, hypervisor, chosen)?;
+    }
     all_errors(results)
 }
 

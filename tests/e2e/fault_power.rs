@@ -95,8 +95,10 @@ fn a_leader_that_is_killed() {
 fn a_node_that_is_reset() {
     let boot = || inside("struck-3", "cat /proc/sys/kernel/random/boot_id");
     let before = boot();
-    let said = virtlab(&["fault", "reset", "struck-3"]);
+    let said = virtlab(&["fault", "reset", "struck-3", "-o", "json"]);
     assert_eq!(said.stderr, "struck-3 boots anew\n");
+    let nodes = &said.json()["nodes"];
+    assert_eq!(*nodes, serde_json::json!([{ "name": "struck-3", "lab": LAB, "faults": [] }]));
     // It has to be noticed first.
     wait_until("a lost node is noticed", LONG, || !is_healthy(LAB));
     is_whole_again();
