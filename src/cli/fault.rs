@@ -1,5 +1,7 @@
 //! `virtlab fault` and `virtlab heal`.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 
 use super::LockArgs;
@@ -70,6 +72,10 @@ pub struct VerdictArgs {
     /// How soon after the heal etcd has to be healthy again
     #[arg(long, value_name = "TIME", default_value = "2m", requires = "verdict")]
     pub within: Span,
+
+    /// Draw it into this file as well, as SVG: writes, elections, while it was broken
+    #[arg(long, value_name = "FILE", requires = "verdict")]
+    pub svg: Option<PathBuf>,
 }
 
 /// What most faults take.

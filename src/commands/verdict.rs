@@ -1,16 +1,19 @@
 //! `virtlab fault … --verdict`: what a fault did to a lab's etcd.
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
+use fs_err as fs;
 use serde::Serialize;
 
 use crate::cli::fault::VerdictArgs;
 use crate::error::{TimedOut, hinted};
+use crate::files;
 use crate::lab::LabName;
 use crate::provision::faults::FaultChange;
 use crate::provision::power::Chosen;
 use crate::provision::trial::Trial;
 use crate::verdict::history::History;
 use crate::verdict::judge::{Moments, Verdict, judge};
+use crate::verdict::picture;
 
 /// What `-o json` prints, see docs/faults.md.
 #[derive(Serialize)]
@@ -34,12 +37,20 @@ pub(super) fn run(change: &FaultChange, chosen: &[Chosen], args: &VerdictArgs) -
             "name nodes of one lab, or one lab",
         ));
     };
+    if let Some(path) = &args.svg {
+        files::require_writable("--svg", path)?;
+    }
     let lab = &chosen.lab;
     change.session.catch_signals()?;
     let trial = Trial { fault: change, chosen, within: args.within.into() };
     let (history, moments) = trial.run()?;
     let verdict = judge(&history, &moments, args.within.0);
     let nodes: Vec<String> = chosen.nodes.iter().map(|index| lab.node(*index)).collect();
+    if let Some(path) = &args.svg {
+        let title = format!("{} {}", change.verb.name(), nodes.join(", "));
+        let svg = picture::to_svg(&title, &history, &moments, &verdict)?;
+        fs::write(path, svg).with_context(|| format!("writing `{}` (--svg)", path.display()))?;
+    }
     let document = Document {
         schema_version: SCHEMA_VERSION,
         lab,

@@ -35,6 +35,19 @@ pub(crate) enum FaultVerb {
     HealOverdue,
 }
 
+impl FaultVerb {
+    /// Its word on the command line.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Make(kind) => kind.name(),
+            Self::Isolate => "isolate",
+            Self::Partition(_) => "partition",
+            Self::Reset => "reset",
+            Self::Heal | Self::HealOverdue => "heal",
+        }
+    }
+}
+
 /// How the faults of nodes are changed.
 pub(crate) struct FaultChange<'a> {
     pub(crate) session: &'a Session<'a>,

@@ -2,8 +2,9 @@
 //! who led, and whether anything was lost.
 //!
 //! [`workload`] asks etcd and keeps the [`history`]; [`judge`] makes the verdict of it and does no I/O, so a verdict can be had
-//! again from what was recorded.
+//! again from what was recorded. [`picture`] draws it.
 
 pub mod history;
 pub mod judge;
+pub mod picture;
 pub mod workload;

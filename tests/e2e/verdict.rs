@@ -7,7 +7,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::harness::{
-    LabGuard, etcd_get, etcd_put, run, virsh, virtlab, virtlab_command, wait_until,
+    LabGuard, etcd_get, etcd_put, read, run, virsh, virtlab, virtlab_command, wait_until,
 };
 
 const LAB: &str = "judged";
@@ -36,8 +36,12 @@ fn verdict_of_a_fault_says_how_long_it_failed_and_that_nothing_was_lost() {
 
 fn a_leader_that_is_cut_off() {
     let leader = leader();
-    let said = virtlab(&["fault", "cut", &leader, "--verdict", "--for", "15s", "-o", "json"]);
-    let verdict: Value = said.json();
+    let folder = tempfile::tempdir().unwrap();
+    let svg = folder.path().join("verdict.svg");
+    let cut = ["fault", "cut", &leader, "--verdict", "--for", "15s", "-o", "json", "--svg"];
+    let verdict: Value = virtlab(&[&cut[..], &[svg.to_str().unwrap()]].concat()).json();
+    let title = format!("<title id=\"title\">cut {leader}</title>");
+    assert!(read(&svg).contains(&title) && read(&svg).contains(" leads</text>"));
     println!("cut of the leader: {}", verdict["summary"]);
     assert_eq!((&verdict["passed"], &verdict["nodes"][0]), (&true.into(), &leader.into()));
     let number = |name: &str| verdict["writes"][name].as_u64().unwrap();
