@@ -172,12 +172,12 @@ pub(crate) fn client() -> Client {
 }
 
 /// A loopback address that no other process of this run or another uses: the process id and a
-/// count of 64.
+/// count of 128.
 pub(crate) fn loopback() -> Ipv4Addr {
     static NEXT: AtomicU32 = AtomicU32::new(1);
     let n = NEXT.fetch_add(1, Ordering::Relaxed);
-    assert!(n < 64, "more addresses than there is room for");
-    let host = (std::process::id() << 6 | n) & 0x00ff_ffff;
+    assert!(n < 128, "more addresses than there is room for");
+    let host = (std::process::id() << 7 | n) & 0x00ff_ffff;
     Ipv4Addr::from(127 << 24 | host)
 }
 
