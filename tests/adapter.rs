@@ -151,8 +151,9 @@ fn what_is_off_is_not_taken_for_what_runs_already() {
     let libvirt = Libvirt::new("");
     let lab = lab();
     libvirt.make_node(&lab, 1, Some(DomainState::Off));
-    let error = libvirt.apply(&lab, NodeStep::Resume.of(1)).unwrap_err();
-    assert_eq!(error.to_string(), "resuming domain `demo-1`");
+    // As it is left by a libvirtd that was killed while it started the domain.
+    libvirt.apply(&lab, NodeStep::Resume.of(1)).unwrap();
+    assert_eq!(libvirt.observe().labs[&lab.uuid].domains[&1], DomainState::Running);
 }
 
 #[test]

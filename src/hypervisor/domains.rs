@@ -63,7 +63,11 @@ impl Hypervisor {
         started.unless(|| domain.is_active()).doing(doing)
     }
 
-    /// Lets a domain run.
+    /// Lets a domain run. One that is off is started: a libvirtd that was killed while it started the domain calls it active when it is
+    /// back, and ends it a moment later.
+    ///
+    /// # Errors
+    /// If libvirt cannot, or the domain is not there any more.
     pub fn resume_domain(connection: &Connect, lab: &Lab, index: u32) -> Result<()> {
         let name = lab.name.node(index);
         let Some(domain) = own_domain(connection, lab, index)? else {
@@ -74,7 +78,11 @@ impl Hypervisor {
         if runs().doing(|| format!("looking at domain `{name}`"))? {
             return Ok(());
         }
-        domain.resume().unless(runs).doing(|| format!("resuming domain `{name}`"))
+        let run = || match domain.resume() {
+            Err(_) if !domain.is_active()? => domain.create().map(drop),
+            other => other.map(drop),
+        };
+        run().unless(runs).doing(|| format!("resuming domain `{name}`"))
     }
 
     /// Stops a domain's processors. One that is off stays off.
