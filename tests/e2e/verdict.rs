@@ -30,7 +30,10 @@ fn verdict_of_a_fault_says_how_long_it_failed_and_that_nothing_was_lost() {
     }
     let etcd = format!("--endpoints=http://{}:2379", node("judged-1", "ip"));
     let all = ["ETCDCTL_API=3", "etcdctl", &etcd, "get", "--prefix", "", "--keys-only"];
-    assert_eq!(run("env", &all).ok().trim(), "before");
+    let keys = run("env", &all).ok();
+    // A probe of the boot server's may have been cut off before it took its own key away.
+    let kept = keys.split_whitespace().filter(|key| !key.starts_with("virtlab/check/"));
+    assert_eq!(kept.collect::<Vec<_>>(), ["before"]);
     a_run_that_is_killed_is_healed_by_the_boot_server();
 }
 
