@@ -716,8 +716,7 @@ fn observed(found: &Found) -> Observed {
         domains: found.domains.clone(),
         marks: found.marks.clone(),
         reserved: found.reserved,
-        links: found.links.clone(),
-        filters: found.filters.clone(),
+        in_force: found.in_force.clone(),
         autostart: found.autostart.clone(),
         ..Observed::default()
     }

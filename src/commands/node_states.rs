@@ -4,7 +4,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::hypervisor::Found;
-use crate::lab::fault::FaultKind;
+use crate::lab::fault::FaultName;
 use crate::lab::metadata::Power;
 use crate::lab::plan::DomainState;
 use crate::output::{Printer, Table};
@@ -48,7 +48,7 @@ impl NodeState {
     fn word(&self) -> &'static str {
         match self.ready {
             Some(true) => "ready",
-            _ if self.is_killed && self.domain == Some(DomainState::Off) => FaultKind::Kill.state(),
+            _ if self.is_killed && self.domain == Some(DomainState::Off) => FaultName::Kill.state(),
             _ => power_word(self.domain, self.wanted),
         }
     }

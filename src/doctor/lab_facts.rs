@@ -137,8 +137,7 @@ mod tests {
                 renamed: BTreeMap::new(),
                 marks: Marks::default(),
                 reserved: None,
-                links: BTreeMap::new(),
-                filters: BTreeMap::new(),
+                in_force: BTreeMap::new(),
                 autostart: Autostart::default(),
             };
         let (active, inactive) = (Some(Activity::Active), Some(Activity::Inactive));

@@ -91,10 +91,10 @@ pub(super) fn filter_on(
     domain: &Domain,
     xml: &str,
     is_wanted: bool,
-) -> Result<Option<Filter>> {
+) -> Result<Filter> {
     let name = lab.filter_name(index);
     if !is_wanted && filters::named(xml, &name, NodeSet::default()) == Filter::Absent {
-        return Ok(None);
+        return Ok(Filter::Absent);
     }
     let doing = || format!("reading domain `{}`", lab.name.node(index));
     let filter = own_filter(connection, lab, index)?;
@@ -106,11 +106,11 @@ pub(super) fn filter_on(
     let from_whom = from.flatten().unwrap_or_default();
     let named = filters::named(xml, &name, from_whom);
     let is_same = kept.is_none_or(|kept| filters::named(&kept, &name, from_whom) == named);
-    Ok(Some(match (from, named) {
+    Ok(match (from, named) {
         (None, Filter::Absent) if is_same => Filter::Absent,
         (Some(Some(_)), Filter::InForce(_)) if is_same => named,
         _ => Filter::Between,
-    }))
+    })
 }
 
 /// The filter of a node.

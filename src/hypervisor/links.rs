@@ -33,13 +33,13 @@ impl Hypervisor {
 }
 
 /// The link of a domain, given what runs of it (what is kept if it is off). Both are looked at where one of them may be without.
-pub(super) fn link_of(domain: &Domain, xml: &str, is_to_be_cut: bool) -> Result<Option<Link>> {
+pub(super) fn link_of(domain: &Domain, xml: &str, is_to_be_cut: bool) -> Result<Link> {
     let doing = || "reading a domain".to_owned();
     let link = links::of(xml);
     if link == Link::Up && !is_to_be_cut {
-        return Ok(None);
+        return Ok(link);
     }
     let kept = kept_domain(domain).already(&[ErrorNumber::NoDomain]).doing(doing)?;
     let is_same = kept.is_none_or(|kept| links::of(&kept) == link);
-    Ok(Some(if is_same { link } else { Link::Between }))
+    Ok(if is_same { link } else { Link::Between })
 }

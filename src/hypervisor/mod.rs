@@ -17,6 +17,7 @@ mod error;
 mod event_loop;
 mod events;
 mod filters;
+mod in_force;
 mod kept;
 mod keyboard;
 mod links;

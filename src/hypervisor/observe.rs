@@ -14,9 +14,8 @@ use virt::network::Network;
 use super::Hypervisor;
 use super::attachments::{Attachment, SeenNetwork, parse_cards, parse_network};
 use super::error::{Already, Doing};
-use super::filters::filter_on;
-use super::links::link_of;
-use crate::lab::fault::{Faults, Filter, Link};
+use super::in_force::SeenDomain;
+use crate::lab::fault::{Faults, InForce};
 use crate::lab::metadata::{Desired, Mark, Power};
 use crate::lab::plan::{Activity, Autostart, DomainMark, DomainState, Marks};
 use crate::lab::{Lab, LabName, Node};
@@ -50,10 +49,8 @@ pub struct Found {
     pub renamed: BTreeMap<u32, String>,
     /// What the marks of its objects say where they differ.
     pub marks: Marks,
-    /// The links of its domains, by node index; one that is missing is up.
-    pub links: BTreeMap<u32, Link>,
-    /// What keeps its nodes apart, by node index; of one that is missing, nothing does.
-    pub filters: BTreeMap<u32, Filter>,
+    /// What of the faults of its nodes is in force, by node index; of one that is missing, nothing is.
+    pub in_force: BTreeMap<u32, InForce>,
     /// For how many nodes, from the first on, its network has an address reserved; `None` if for none.
     pub reserved: Option<u32>,
     /// What of it libvirt starts with the host.
@@ -157,8 +154,7 @@ impl Inventory {
             domains: BTreeMap::new(),
             renamed: BTreeMap::new(),
             marks: Marks::default(),
-            links: BTreeMap::new(),
-            filters: BTreeMap::new(),
+            in_force: BTreeMap::new(),
             reserved: None,
             autostart: Autostart::default(),
         });
@@ -267,13 +263,13 @@ fn observe_domain(inventory: &mut Inventory, connection: &Connect, domain: &Doma
                 return Ok(());
             }
             let mark = DomainMark { generation: lab.generation, desired: node.desired };
-            let link = link_of(domain, &xml, node.desired.faults.cut.is_some())?;
-            let is_parted = node.desired.faults.partition.is_some();
-            let filter = filter_on(connection, &lab, node.index, domain, &xml, is_parted)?;
+            let seen = SeenDomain { lab: &lab, index: node.index, domain, xml: &xml };
+            let in_force = seen.in_force(connection, node.desired.faults)?;
             let found = inventory.found(lab);
             found.domains.insert(node.index, state);
-            found.filters.extend(filter.map(|filter| (node.index, filter)));
-            found.links.extend(link.map(|link| (node.index, link)));
+            if in_force != InForce::default() {
+                found.in_force.insert(node.index, in_force);
+            }
             if starts_with_host(domain.autostart()).doing(doing)? {
                 found.autostart.nodes.insert(node.index);
             }

@@ -1,26 +1,20 @@
 //! What is done to nodes on purpose, to see what their cluster makes of it. A fault is wanted of a node as its power is: its
 //! mark says so, and all that virtlab does keeps it until it is healed.
 
+mod kind;
+
 use std::fmt;
 use std::str::FromStr;
 
-use anyhow::{Context, Error, Result, bail};
+use anyhow::{Context, Error, Result};
 
+pub use self::kind::{FaultKind, FaultName};
 use super::LabName;
 use super::node_set::NodeSet;
 
-/// The faults of a node; by default none.
+/// The faults of a node, each in the place of its name; by default none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Faults {
-    /// Its network cards have no link.
-    pub cut: Option<Term>,
-    /// It hears nothing of some other nodes.
-    pub partition: Option<Partition>,
-    /// Its processors stand still.
-    pub pause: Option<Term>,
-    /// It has no power.
-    pub kill: Option<Term>,
-}
+pub struct Faults([Option<Fault>; FaultName::ALL.len()]);
 
 /// From when to when a fault is wanted, in milliseconds since the epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,15 +62,6 @@ impl FromStr for Term {
     }
 }
 
-/// That a node is kept apart from others.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Partition {
-    /// From whom, who are kept apart from it as well.
-    pub from: NodeSet,
-    /// From when to when.
-    pub term: Term,
-}
-
 /// One fault of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fault {
@@ -84,19 +69,6 @@ pub struct Fault {
     pub kind: FaultKind,
     /// From when to when it is wanted.
     pub term: Term,
-}
-
-/// What is wrong with a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FaultKind {
-    /// Its network cards have no link.
-    Cut,
-    /// It and these nodes do not hear each other.
-    Partition(NodeSet),
-    /// Its processors stand still.
-    Pause,
-    /// It has no power.
-    Kill,
 }
 
 impl Faults {
@@ -107,42 +79,46 @@ impl Faults {
 
     /// Each of them.
     pub fn iter(self) -> impl Iterator<Item = Fault> {
-        let Self { cut, partition, pause, kill } = self;
-        let all = [
-            cut.map(|term| (FaultKind::Cut, term)),
-            partition.map(|Partition { from, term }| (FaultKind::Partition(from), term)),
-            pause.map(|term| (FaultKind::Pause, term)),
-            kill.map(|term| (FaultKind::Kill, term)),
-        ];
-        all.into_iter().flatten().map(|(kind, term)| Fault { kind, term })
+        self.0.into_iter().flatten()
+    }
+
+    /// The one of this name.
+    pub fn get(self, name: FaultName) -> Option<Fault> {
+        self.0[name as usize]
+    }
+
+    /// Whether there is one of this name.
+    pub fn has(self, name: FaultName) -> bool {
+        self.get(name).is_some()
+    }
+
+    /// From whom the node is kept apart.
+    pub fn apart_from(self) -> Option<NodeSet> {
+        self.iter().find_map(|fault| match fault.kind {
+            FaultKind::Partition(from) => Some(from),
+            _ => None,
+        })
     }
 
     /// These and one more; one that is there already is as old as it is, and ends when it is said now.
     #[must_use]
     pub fn with(self, kind: FaultKind, term: Term) -> Self {
-        match kind {
-            FaultKind::Cut => Self { cut: Some(term.renewed(self.cut)), ..self },
-            FaultKind::Pause => Self { pause: Some(term.renewed(self.pause)), ..self },
-            FaultKind::Kill => Self { kill: Some(term.renewed(self.kill)), ..self },
+        let there = self.get(kind.name());
+        let term = term.renewed(there.map(|fault| fault.term));
+        let kind = match kind {
             FaultKind::Partition(from) => {
-                let there = self.partition;
-                let from = there.map_or(from, |there| there.from.union(from));
-                let partition = Partition { from, term: term.renewed(there.map(|it| it.term)) };
-                Self { partition: Some(partition).filter(|it| !it.from.is_empty()), ..self }
+                FaultKind::Partition(self.apart_from().map_or(from, |there| there.union(from)))
             }
-        }
+            other => other,
+        };
+        let is_any = kind != FaultKind::Partition(NodeSet::default());
+        self.set(kind.name(), is_any.then_some(Fault { kind, term }))
     }
 
     /// The faults that are left at this time, in milliseconds since the epoch.
     #[must_use]
     pub fn left_at(self, now_ms: u64) -> Self {
-        let lasts = |term: &Term| !term.is_over(now_ms);
-        Self {
-            cut: self.cut.filter(lasts),
-            partition: self.partition.filter(|it| lasts(&it.term)),
-            pause: self.pause.filter(lasts),
-            kill: self.kill.filter(lasts),
-        }
+        Self(self.0.map(|fault| fault.filter(|fault| !fault.term.is_over(now_ms))))
     }
 
     /// When the first of them ends that ends by itself, in milliseconds since the epoch.
@@ -152,37 +128,23 @@ impl Faults {
 
     /// Whether one of them is about its power.
     pub fn are_of_power(self) -> bool {
-        self.pause.is_some() || self.kill.is_some()
+        self.has(FaultName::Pause) || self.has(FaultName::Kill)
     }
 
     /// The faults that are left when these nodes are healed.
     #[must_use]
     pub fn without(self, healed: NodeSet) -> Self {
-        let rest = |it: Partition| Partition { from: it.from.without(healed), ..it };
-        let partition = self.partition.map(rest).filter(|it| !it.from.is_empty());
-        Self { partition, ..self }
-    }
-}
-
-impl FaultKind {
-    /// The word for it on the command line, in marks and in JSON.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Cut => "cut",
-            Self::Partition(_) => "partition",
-            Self::Pause => "pause",
-            Self::Kill => "kill",
-        }
+        let Some(Fault { kind: FaultKind::Partition(from), term }) = self.get(FaultName::Partition)
+        else {
+            return self;
+        };
+        let kind = FaultKind::Partition(from.without(healed));
+        self.set(FaultName::Partition, None).with(kind, term)
     }
 
-    /// What the node is by it.
-    pub fn state(self) -> &'static str {
-        match self {
-            Self::Cut => "cut off",
-            Self::Partition(_) => "kept apart from others",
-            Self::Pause => "paused",
-            Self::Kill => "killed",
-        }
+    fn set(mut self, name: FaultName, fault: Option<Fault>) -> Self {
+        self.0[name as usize] = fault;
+        self
     }
 }
 
@@ -191,13 +153,7 @@ impl Fault {
     pub fn describe(self, lab: &LabName, now_ms: u64) -> String {
         let Term { since_ms, until_ms } = self.term;
         let seconds = now_ms.saturating_sub(since_ms) / 1000;
-        let state = match self.kind {
-            FaultKind::Partition(from) => {
-                let from: Vec<String> = from.iter().map(|index| lab.node(index)).collect();
-                format!("kept apart from {}", from.join(", "))
-            }
-            kind => kind.state().to_owned(),
-        };
+        let state = self.kind.describe(lab);
         let end = until_ms.map(|until_ms| {
             format!(", healed in {} s", until_ms.saturating_sub(now_ms).div_ceil(1000))
         });
@@ -210,9 +166,9 @@ impl fmt::Display for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (place, Fault { kind, term }) in self.iter().enumerate() {
             let gap = if place == 0 { "" } else { " " };
-            write!(f, "{gap}{}={term}", kind.name())?;
-            if let FaultKind::Partition(from) = kind {
-                write!(f, ":{from}")?;
+            write!(f, "{gap}{}={term}", kind.name().word())?;
+            if let Some(detail) = kind.detail() {
+                write!(f, ":{detail}")?;
             }
         }
         Ok(())
@@ -227,19 +183,23 @@ impl FromStr for Faults {
         for word in text.split_whitespace() {
             let no_fault = || format!("`{word}` is no fault that a node can have");
             let (name, term) = word.split_once('=').with_context(no_fault)?;
-            let (term, from) = term.split_once(':').unwrap_or((term, ""));
+            let (term, detail) = term.split_once(':').unwrap_or((term, ""));
             let term: Term = term.parse().with_context(no_fault)?;
-            let kind = match name {
-                "cut" if from.is_empty() => FaultKind::Cut,
-                "pause" if from.is_empty() => FaultKind::Pause,
-                "kill" if from.is_empty() => FaultKind::Kill,
-                "partition" => FaultKind::Partition(from.parse().with_context(no_fault)?),
-                _ => bail!(no_fault()),
-            };
+            let name = FaultName::of_word(name).with_context(no_fault)?;
+            let kind = name.kind(detail).with_context(no_fault)?;
             faults = faults.with(kind, term);
         }
         Ok(faults)
     }
+}
+
+/// What of the faults of a node is in force, as it was found; by default nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct InForce {
+    /// The links of its network cards.
+    pub link: Link,
+    /// What keeps it apart from others.
+    pub filter: Filter,
 }
 
 /// Whether the network cards of a domain have a link.

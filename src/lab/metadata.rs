@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::Lab;
-use super::fault::Faults;
+use super::fault::{FaultName, Faults};
 
 /// The XML namespace of our metadata element.
 pub const NAMESPACE: &str = "https://virtlab.dev/xmlns/lab/1";
@@ -51,18 +51,18 @@ pub struct Desired {
 impl Desired {
     /// The power that the node is to have by all of this: a fault takes it from a node that is wanted to have it.
     pub fn effective_power(self) -> Power {
-        let Faults { pause, kill, .. } = self.faults;
+        let has = |name| self.faults.has(name);
         match self.power {
             Power::Off => Power::Off,
-            _ if kill.is_some() => Power::Off,
-            _ if pause.is_some() => Power::Paused,
+            _ if has(FaultName::Kill) => Power::Off,
+            _ if has(FaultName::Pause) => Power::Paused,
             power => power,
         }
     }
 
     /// Whether nothing but a fault keeps the node off.
     pub fn is_killed(self) -> bool {
-        self.power != Power::Off && self.faults.kill.is_some()
+        self.power != Power::Off && self.faults.has(FaultName::Kill)
     }
 }
 

@@ -13,7 +13,7 @@ use crate::boot_server::client::Client;
 use crate::boot_server::recorder::now_ms;
 use crate::error::hinted;
 use crate::hypervisor::{Found, Hypervisor};
-use crate::lab::fault::{FaultKind, Faults, Term};
+use crate::lab::fault::{FaultKind, FaultName, Faults, Term};
 use crate::lab::node_set::NodeSet;
 use crate::lab::plan::{self, DomainState, Goal, Observed};
 use crate::session::Session;
@@ -39,7 +39,7 @@ impl FaultVerb {
     /// Its word on the command line.
     pub(crate) fn name(&self) -> &'static str {
         match self {
-            Self::Make(kind) => kind.name(),
+            Self::Make(kind) => kind.name().word(),
             Self::Isolate => "isolate",
             Self::Partition(_) => "partition",
             Self::Reset => "reset",
@@ -75,8 +75,7 @@ impl FaultChange<'_> {
         let observed = Observed {
             domains: found.domains.clone(),
             marks: found.marks.clone(),
-            links: found.links.clone(),
-            filters: found.filters.clone(),
+            in_force: found.in_force.clone(),
             autostart: found.autostart.clone(),
             ..Observed::default()
         };
@@ -176,7 +175,8 @@ fn healed(found: &Found, nodes: NodeSet) -> BTreeMap<u32, Faults> {
 fn left(found: &Found, now_ms: u64) -> BTreeMap<u32, Faults> {
     let before = |index: u32| found.faults(index);
     let is_over = |index: &u32| {
-        before(*index).partition.is_some() && before(*index).left_at(now_ms).partition.is_none()
+        let is_apart = |faults: Faults| faults.has(FaultName::Partition);
+        is_apart(before(*index)) && !is_apart(before(*index).left_at(now_ms))
     };
     let joined: NodeSet = found.faulty().filter(is_over).collect();
     let all = found.faulty().map(|index| (index, before(index).left_at(now_ms).without(joined)));

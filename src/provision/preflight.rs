@@ -7,6 +7,7 @@ use crate::error::hinted;
 use crate::host::bridge;
 use crate::host::firewall::{self, Access, Needs};
 use crate::hypervisor::{Found, Inventory};
+use crate::lab::fault::FaultName;
 use crate::lab::metadata::Power;
 use crate::lab::plan::DomainState;
 use crate::lab::spec::VirtType;
@@ -95,7 +96,8 @@ fn nodes_to_start<'a>(
     found: Option<&'a Found>,
     mode: &'a CreateMode,
 ) -> impl Iterator<Item = u32> + 'a {
-    let is_killed = move |index| found.is_some_and(|found| found.faults(index).kill.is_some());
+    let is_killed =
+        move |index| found.is_some_and(|found| found.faults(index).has(FaultName::Kill));
     let is_meant = move |index: u32| match (&mode.starts, found) {
         _ if is_killed(index) => false,
         (Some(starts), _) => starts.contains(&index),

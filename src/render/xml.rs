@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::element::Element;
 use super::{LabContext, NodeContext, all_nodes, filters, links, reserved_nodes};
 use crate::lab::boot::{Firmware, Loader};
+use crate::lab::fault::FaultName;
 use crate::lab::hardware::{Graphics, ModelName, Nic};
 use crate::lab::metadata::{Desired, Mark, Power};
 use crate::lab::spec::ManagedNetwork;
@@ -82,10 +83,10 @@ pub(crate) fn with_desired(xml: &str, lab: &Lab, index: u32, desired: Desired) -
         return Ok(marked);
     }
     let mut domain = Element::parse(&marked)?;
-    if desired.faults.cut.is_some() {
+    if desired.faults.has(FaultName::Cut) {
         domain = links::with_links(domain, false);
     }
-    if desired.faults.partition.is_some() {
+    if desired.faults.has(FaultName::Partition) {
         domain = filters::with_filters(domain, &lab.filter_name(index), true);
     }
     Ok(domain.to_string())

@@ -29,7 +29,7 @@ impl FaultNow {
             _ => Vec::new(),
         };
         let Term { since_ms, until_ms } = term;
-        Self { fault: kind.name(), since_ms, until_ms, from }
+        Self { fault: kind.name().word(), since_ms, until_ms, from }
     }
 }
 

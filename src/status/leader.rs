@@ -11,6 +11,7 @@ use crate::cluster::etcd;
 use crate::deadline::Deadline;
 use crate::error::hinted;
 use crate::hypervisor::{Found, Hypervisor};
+use crate::lab::fault::FaultName;
 use crate::lab::plan::DomainState;
 
 /// The index of the node that leads, as all say that are healthy. A cluster that elects one is given time for it.
@@ -22,7 +23,7 @@ pub(crate) fn leader(hypervisor: &Hypervisor, found: &Found) -> Result<u32> {
     let may_answer = |index: u32| {
         lab.is_voter(index)
             && found.domains.get(&index) == Some(&DomainState::Running)
-            && found.faults(index).cut.is_none()
+            && !found.faults(index).has(FaultName::Cut)
     };
     let addresses = addresses::find(hypervisor, lab, false)?.into_iter();
     let asked: Vec<(u32, IpAddr)> = addresses.filter(|(index, _)| may_answer(*index)).collect();

@@ -35,7 +35,7 @@ use crate::cluster::etcd;
 use crate::error::{did_you_mean, hinted};
 use crate::host::dnsmasq;
 use crate::hypervisor::{Found, Hypervisor, Inventory};
-use crate::lab::fault::FaultKind;
+use crate::lab::fault::FaultName;
 use crate::lab::metadata::{Desired, Power};
 use crate::lab::plan::DomainState;
 use crate::lab::{LabName, MacAddr};
@@ -143,7 +143,9 @@ pub(crate) fn look(
         let stage = seen(node.index).and_then(NodeTimeline::stage);
         let is_restored = seen(node.index).is_some_and(|seen| seen.restored);
         node.state = match (node.domain, node.ready, stage) {
-            (Some(DomainState::Running), false, _) if found.faults(node.index).cut.is_some() => {
+            (Some(DomainState::Running), false, _)
+                if found.faults(node.index).has(FaultName::Cut) =>
+            {
                 CUT_OFF.to_owned()
             }
             (Some(DomainState::Running), true, _) => "ready".to_owned(),
@@ -175,7 +177,7 @@ pub(crate) fn power_word(state: Option<DomainState>, wanted: impl Into<Desired>)
     let wanted = wanted.into();
     match state {
         Some(DomainState::Off) if wanted.power == Power::Off => "stopped",
-        Some(DomainState::Off) if wanted.is_killed() => FaultKind::Kill.state(),
+        Some(DomainState::Off) if wanted.is_killed() => FaultName::Kill.state(),
         _ => domain_word(state),
     }
 }

@@ -12,6 +12,7 @@ use crate::boot_server::stage::Stage;
 use crate::cluster::etcd::{self, Report};
 use crate::hypervisor::Found;
 use crate::images::Readiness;
+use crate::lab::fault::FaultName;
 use crate::lab::metadata::Power;
 use crate::lab::plan::DomainState;
 
@@ -75,9 +76,9 @@ fn why_silent(found: &Found, node: &NodeStatus, known: Option<&[NodeTimeline]>) 
     let lab = &found.lab;
     let faults = found.faults(node.index);
     let by_fault = match node.domain {
-        Some(DomainState::Off) => faults.kill.is_some(),
-        Some(DomainState::Paused) => faults.pause.is_some(),
-        Some(DomainState::Running) => faults.cut.is_some(),
+        Some(DomainState::Off) => faults.has(FaultName::Kill),
+        Some(DomainState::Paused) => faults.has(FaultName::Pause),
+        Some(DomainState::Running) => faults.has(FaultName::Cut),
         None => false,
     };
     if by_fault {

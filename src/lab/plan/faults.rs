@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{DomainState, NodeStep, Observed, Step, autostart};
 use crate::lab::Lab;
-use crate::lab::fault::{Faults, Filter, Link};
+use crate::lab::fault::{FaultName, Faults, Filter, InForce, Link};
 use crate::lab::metadata::{Desired, Power};
 use crate::lab::node_set::NodeSet;
 
@@ -93,36 +93,27 @@ pub(super) fn plan_kept(lab: &Lab, observed: &Observed) -> Vec<Step> {
 /// What takes the filter of a node away that goes with its domain: it is no part of that.
 pub(super) fn plan_parted(index: u32, observed: &Observed) -> Option<Step> {
     let is_there = InForce::of(index, observed).filter != Filter::Absent;
-    let is_wanted = observed.desired(index).faults.partition.is_some();
+    let is_wanted = observed.desired(index).faults.has(FaultName::Partition);
     (is_there || is_wanted).then(|| NodeStep::Join.of(index))
-}
-
-/// What of the faults of a node is in force.
-#[derive(Clone, Copy)]
-struct InForce {
-    link: Link,
-    filter: Filter,
 }
 
 impl InForce {
     fn of(index: u32, observed: &Observed) -> Self {
-        Self {
-            link: observed.links.get(&index).copied().unwrap_or_default(),
-            filter: observed.filters.get(&index).copied().unwrap_or_default(),
-        }
+        observed.in_force.get(&index).copied().unwrap_or_default()
     }
 
     /// What undoes that which its mark wanted until now and nobody wants any more.
     fn heal(self, marked: Faults, wanted: Faults) -> Vec<NodeStep> {
         let mut steps = Vec::new();
-        if marked.cut.is_some() && wanted.cut.is_none() && self.link != Link::Up {
+        let is_over = |name| marked.has(name) && !wanted.has(name);
+        if is_over(FaultName::Cut) && self.link != Link::Up {
             steps.push(NodeStep::RestoreLink);
         }
-        let Some(marked) = marked.partition else { return steps };
-        match wanted.partition {
+        let Some(marked) = marked.apart_from() else { return steps };
+        match wanted.apart_from() {
             None => steps.extend((self.filter != Filter::Absent).then_some(NodeStep::Join)),
-            Some(wanted) if !marked.from.without(wanted.from).is_empty() => {
-                steps.extend(self.part(wanted.from));
+            Some(wanted) if !marked.without(wanted).is_empty() => {
+                steps.extend(self.part(wanted));
             }
             Some(_) => {}
         }
@@ -131,9 +122,9 @@ impl InForce {
 
     /// What makes its faults, as far as they are not made.
     fn keep(self, wanted: Faults) -> Vec<NodeStep> {
-        let cut = wanted.cut.is_some() && self.link != Link::Down;
+        let cut = wanted.has(FaultName::Cut) && self.link != Link::Down;
         let cut = cut.then_some(NodeStep::CutLink);
-        let part = wanted.partition.and_then(|wanted| self.part(wanted.from));
+        let part = wanted.apart_from().and_then(|from| self.part(from));
         cut.into_iter().chain(part).collect()
     }
 
@@ -158,7 +149,7 @@ mod tests {
     fn second(faults: Faults, link: Link) -> Observed {
         let mut observed = complete(3);
         observed.marks.nodes.get_mut(&2).unwrap().desired.faults = faults;
-        observed.links.insert(2, link);
+        observed.in_force.insert(2, InForce { link, ..InForce::default() });
         observed
     }
 
@@ -236,7 +227,7 @@ mod tests {
         let both = kill.with(FaultKind::Pause, Term::since(7));
         let mark = |what: &str| format!("{UNMARK}: it is to be {what}");
         let (killed, paused) = (mark("killed"), mark("paused"));
-        for (power, marked, state, wanted, expected) in [
+        for (power, marked, state, wanted, expected) in vec![
             (Power::On, none, Running, kill, vec![killed.as_str(), DESTROY]),
             (Power::On, kill, Off, none, vec![START, RESUME, UNMARK]),
             (Power::On, none, Running, pause, vec![&paused, SUSPEND]),
@@ -353,7 +344,7 @@ mod tests {
     /// Three nodes, of which the second one has this fault in its mark and this filter.
     fn second_filtered(faults: Faults, filter: Filter) -> Observed {
         let mut observed = second(faults, Link::Up);
-        observed.filters.insert(2, filter);
+        observed.in_force.insert(2, InForce { filter, ..InForce::default() });
         observed
     }
 

@@ -20,7 +20,7 @@ use self::faults::{plan_faults, plan_kept, plan_parted, plan_reset};
 use self::power::{Switch, plan_restart, plan_switch};
 use self::snapshot::{plan_restored, plan_saved};
 pub use self::steps::{LabStep, NodeStep, Step};
-use super::fault::{Faults, Filter, Link};
+use super::fault::{Faults, InForce};
 use super::metadata::{Desired, Power};
 use super::{Lab, Network};
 
@@ -42,10 +42,8 @@ pub struct Observed {
     pub domains: BTreeMap<u32, DomainState>,
     /// What the marks of its objects say.
     pub marks: Marks,
-    /// The links of its domains, by node index; one that is missing is up.
-    pub links: BTreeMap<u32, Link>,
-    /// What keeps its nodes apart, by node index; of one that is missing, nothing does.
-    pub filters: BTreeMap<u32, Filter>,
+    /// What of the faults of its nodes is in force, by node index; of one that is missing, nothing is.
+    pub in_force: BTreeMap<u32, InForce>,
     /// What is defined otherwise than the specification wants it.
     pub changed: Changed,
     /// For how many nodes, from the first on, its network has an address reserved; `None` if for none,

@@ -213,7 +213,7 @@ impl NodeStep {
 /// What is wanted of a node, if that is anything else than that it runs.
 fn wish(Desired { power, faults }: Desired) -> String {
     let power = (power != Power::On).then(|| power.name());
-    let faults = faults.iter().map(|fault| fault.kind.state());
+    let faults = faults.iter().map(|fault| fault.kind.name().state());
     let mut all: Vec<&str> = power.into_iter().chain(faults).collect();
     all.dedup();
     if all.is_empty() { String::new() } else { format!(": it is to be {}", all.join(" and ")) }

@@ -1,0 +1,107 @@
+//! Which faults there are. A new one is a name, a kind with what belongs to it, and the words for both.
+
+use anyhow::{Result, bail};
+
+use crate::lab::LabName;
+use crate::lab::node_set::NodeSet;
+
+/// A fault by its name. A node has one of each name at the most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FaultName {
+    /// Its network cards have no link.
+    Cut,
+    /// It and some other nodes do not hear each other.
+    Partition,
+    /// Its processors stand still.
+    Pause,
+    /// It has no power.
+    Kill,
+}
+
+impl FaultName {
+    /// All, as marks have them and as they are told: in the order in which they are declared.
+    pub const ALL: [Self; 4] = [Self::Cut, Self::Partition, Self::Pause, Self::Kill];
+
+    /// The word for it on the command line, in marks and in JSON.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Cut => "cut",
+            Self::Partition => "partition",
+            Self::Pause => "pause",
+            Self::Kill => "kill",
+        }
+    }
+
+    /// What the node is by it.
+    pub fn state(self) -> &'static str {
+        match self {
+            Self::Cut => "cut off",
+            Self::Partition => "kept apart from others",
+            Self::Pause => "paused",
+            Self::Kill => "killed",
+        }
+    }
+
+    /// The name of this word.
+    pub(super) fn of_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|name| name.word() == word)
+    }
+
+    /// The fault of this name with what [`FaultKind::detail`] gives.
+    ///
+    /// # Errors
+    /// If that is nothing that belongs to it.
+    pub(super) fn kind(self, detail: &str) -> Result<FaultKind> {
+        let plain = match self {
+            Self::Partition => return Ok(FaultKind::Partition(detail.parse()?)),
+            Self::Cut => FaultKind::Cut,
+            Self::Pause => FaultKind::Pause,
+            Self::Kill => FaultKind::Kill,
+        };
+        if detail.is_empty() { Ok(plain) } else { bail!("`{detail}` is too much") }
+    }
+}
+
+/// What is wrong with a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FaultKind {
+    /// Its network cards have no link.
+    Cut,
+    /// It and these nodes do not hear each other.
+    Partition(NodeSet),
+    /// Its processors stand still.
+    Pause,
+    /// It has no power.
+    Kill,
+}
+
+impl FaultKind {
+    /// Which it is.
+    pub fn name(self) -> FaultName {
+        match self {
+            Self::Cut => FaultName::Cut,
+            Self::Partition(_) => FaultName::Partition,
+            Self::Pause => FaultName::Pause,
+            Self::Kill => FaultName::Kill,
+        }
+    }
+
+    /// What belongs to it beside its name, as marks have it.
+    pub(super) fn detail(self) -> Option<String> {
+        match self {
+            Self::Partition(from) => Some(from.to_string()),
+            Self::Cut | Self::Pause | Self::Kill => None,
+        }
+    }
+
+    /// What a node of this lab is by it: "kept apart from demo-2, demo-3".
+    pub(super) fn describe(self, lab: &LabName) -> String {
+        match self {
+            Self::Partition(from) => {
+                let from: Vec<String> = from.iter().map(|index| lab.node(index)).collect();
+                format!("kept apart from {}", from.join(", "))
+            }
+            Self::Cut | Self::Pause | Self::Kill => self.name().state().to_owned(),
+        }
+    }
+}
