@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Command, FromArgMatches, Subcommand};
 
 use super::LockArgs;
 use crate::lab::LabName;
@@ -26,6 +26,19 @@ pub enum FaultCommand {
     /// List the faults of nodes
     #[command(visible_alias = "ls")]
     List(FaultListArgs),
+}
+
+impl FaultCommand {
+    /// The one that these words are, as they stand after `virtlab fault`.
+    ///
+    /// # Errors
+    /// As clap tells it.
+    pub fn of_words(words: &str) -> Result<Self, clap::Error> {
+        let command = Self::augment_subcommands(Command::new("fault").no_binary_name(true));
+        let matches =
+            command.subcommand_required(true).try_get_matches_from(words.split_whitespace())?;
+        Self::from_arg_matches(&matches)
+    }
 }
 
 /// How the faults of nodes are changed.

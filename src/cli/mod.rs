@@ -1,6 +1,7 @@
 //! The command line: types only. What they do is in [`crate::commands`].
 
 mod deferred;
+pub mod drill;
 pub mod fault;
 pub mod image;
 pub mod ksm;
@@ -20,6 +21,7 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::env::Shells;
 
 pub use self::deferred::Deferred;
+use self::drill::DrillArgs;
 use self::fault::{FaultCommand, HealArgs};
 use self::image::ImageCommand;
 use self::ksm::KsmCommand;
@@ -130,6 +132,9 @@ pub enum Command {
 
     /// Take the faults of nodes away
     Heal(Deferred<HealArgs>),
+
+    /// Break nodes one after the other as a file says, and tell what their cluster made of it
+    Drill(Deferred<DrillArgs>),
 
     /// Save all nodes of a lab at one moment, and bring them back to it
     #[command(subcommand)]

@@ -13,7 +13,9 @@ use crate::cli::fault::{
 };
 use crate::error::all_errors;
 use crate::hypervisor::{Found, Hypervisor, Inventory};
+use crate::lab::LabName;
 use crate::lab::fault::FaultKind;
+use crate::lab::node_word::Lot;
 use crate::lab::options::Span;
 use crate::output::{Format, Printer, Table};
 use crate::provision::faults::{FaultChange, FaultVerb};
@@ -26,14 +28,9 @@ use crate::status::targets::{lab_names, targets};
 
 /// `fault`.
 pub(super) fn run(session: &Session, command: &FaultCommand) -> Result<()> {
-    match command {
-        FaultCommand::Cut(args) => last(session, args, FaultVerb::Make(FaultKind::Cut)),
-        FaultCommand::Pause(args) => last(session, args, FaultVerb::Make(FaultKind::Pause)),
-        FaultCommand::Kill(args) => last(session, args, FaultVerb::Make(FaultKind::Kill)),
-        FaultCommand::Reset(args) => break_nodes(session, args, FaultVerb::Reset, None),
-        FaultCommand::Isolate(args) => last(session, args, FaultVerb::Isolate),
-        FaultCommand::Partition(args) => partition(session, args),
-        FaultCommand::List(args) => list(session, args),
+    match Wish::asked(command) {
+        Ok(wish) => wish.fulfil(session),
+        Err(args) => list(session, args),
     }
 }
 
@@ -45,48 +42,101 @@ pub(super) fn heal(session: &Session, args: &HealArgs) -> Result<()> {
     change_all(&change, &inventory, &or_all_labs(&inventory, &args.names))
 }
 
-fn last(session: &Session, args: &LastingArgs, verb: FaultVerb) -> Result<()> {
-    break_nodes(session, &args.nodes, verb, args.term.time)
-}
-
-fn break_nodes(
-    session: &Session,
-    args: &FaultArgs,
+/// A fault that somebody wishes for, before it is looked at which nodes there are.
+pub(super) struct Wish<'a> {
+    who: Who<'a>,
+    /// Groups that are parted are filled in when it is known who is in them.
     verb: FaultVerb,
-    time: Option<Span>,
-) -> Result<()> {
-    let hypervisor = session.hypervisor()?;
-    let inventory = session.observe(&hypervisor)?;
-    let Expanded { nodes, meant } = chosen::names(&hypervisor, &inventory, &args.names)?;
-    note_all(session, meant);
-    let change = FaultChange {
-        lasts: time.map(Into::into),
-        ..change(session, &hypervisor, &args.change, verb)
-    };
-    let targets = targets(&inventory, &nodes)?;
-    let chosen: Vec<Chosen> = targets.iter().map(Chosen::from).collect();
-    break_chosen(&change, &chosen, &args.verdict)
+    pub(super) time: Option<Span>,
+    pub(super) change: &'a ChangeArgs,
+    pub(super) verdict: &'a VerdictArgs,
 }
 
-fn partition(session: &Session, args: &PartitionArgs) -> Result<()> {
-    let PartitionArgs { lab, groups, term, change: flags, verdict } = args;
-    let hypervisor = session.hypervisor()?;
-    let inventory = session.observe(&hypervisor)?;
-    let found = inventory.lab(lab).ok_or_else(|| no_lab(&inventory, lab))?;
-    let Expanded { nodes: groups, meant } = chosen::groups(&hypervisor, found, groups)?;
-    note_all(session, meant);
-    let nodes = groups.iter().flat_map(|group| group.iter()).collect();
-    let uuid = found.lab.uuid;
-    let chosen = Chosen { lab: lab.clone(), uuid, nodes, is_whole: false };
-    let change = FaultChange {
-        lasts: term.time.map(Into::into),
-        ..change(session, &hypervisor, flags, FaultVerb::Partition(groups))
-    };
-    break_chosen(&change, &[chosen], verdict)
+/// Names and words for nodes.
+enum Who<'a> {
+    Nodes(&'a [String]),
+    Groups(&'a LabName, &'a [String]),
 }
 
-fn break_chosen(change: &FaultChange, chosen: &[Chosen], args: &VerdictArgs) -> Result<()> {
-    if args.verdict { verdict::run(change, chosen, args) } else { change_chosen(change, chosen) }
+impl<'a> Wish<'a> {
+    /// The one of this command.
+    ///
+    /// # Errors
+    /// If it is to list faults.
+    pub(super) fn asked(command: &'a FaultCommand) -> Result<Self, &'a FaultListArgs> {
+        let make = |kind| FaultVerb::Make(kind);
+        Ok(match command {
+            FaultCommand::List(args) => return Err(args),
+            FaultCommand::Partition(args) => Self::parting(args),
+            FaultCommand::Cut(args) => Self::lasting(args, make(FaultKind::Cut)),
+            FaultCommand::Pause(args) => Self::lasting(args, make(FaultKind::Pause)),
+            FaultCommand::Kill(args) => Self::lasting(args, make(FaultKind::Kill)),
+            FaultCommand::Isolate(args) => Self::lasting(args, FaultVerb::Isolate),
+            FaultCommand::Reset(args) => Self::of(args, FaultVerb::Reset, None),
+        })
+    }
+
+    fn of(args: &'a FaultArgs, verb: FaultVerb, time: Option<Span>) -> Self {
+        let FaultArgs { names, change, verdict } = args;
+        Self { who: Who::Nodes(names), verb, time, change, verdict }
+    }
+
+    fn lasting(args: &'a LastingArgs, verb: FaultVerb) -> Self {
+        Self::of(&args.nodes, verb, args.term.time)
+    }
+
+    fn parting(args: &'a PartitionArgs) -> Self {
+        let PartitionArgs { lab, groups, term, change, verdict } = args;
+        let verb = FaultVerb::Partition(Vec::new());
+        Self { who: Who::Groups(lab, groups), verb, time: term.time, change, verdict }
+    }
+
+    /// Whether nodes only boot anew, and nothing stays broken.
+    pub(super) fn is_reset(&self) -> bool {
+        self.verb == FaultVerb::Reset
+    }
+
+    /// What is to be done with which nodes, as it is now. What words mean is told.
+    pub(super) fn choose(
+        &self,
+        session: &Session,
+        hypervisor: &Hypervisor,
+        lot: Option<Lot>,
+    ) -> Result<(FaultVerb, Vec<Chosen>)> {
+        let inventory = session.observe(hypervisor)?;
+        match self.who {
+            Who::Nodes(names) => {
+                let Expanded { nodes, meant } = chosen::names(hypervisor, &inventory, names, lot)?;
+                note_all(session, meant);
+                let targets = targets(&inventory, &nodes)?;
+                Ok((self.verb.clone(), targets.iter().map(Chosen::from).collect()))
+            }
+            Who::Groups(lab, groups) => {
+                let found = inventory.lab(lab).ok_or_else(|| no_lab(&inventory, lab))?;
+                let Expanded { nodes: groups, meant } =
+                    chosen::groups(hypervisor, found, groups, lot)?;
+                note_all(session, meant);
+                let nodes = groups.iter().flat_map(|group| group.iter()).collect();
+                let uuid = found.lab.uuid;
+                let chosen = Chosen { lab: lab.clone(), uuid, nodes, is_whole: false };
+                Ok((FaultVerb::Partition(groups), vec![chosen]))
+            }
+        }
+    }
+
+    fn fulfil(&self, session: &Session) -> Result<()> {
+        let hypervisor = session.hypervisor()?;
+        let (verb, chosen) = self.choose(session, &hypervisor, None)?;
+        let change = FaultChange {
+            lasts: self.time.map(Into::into),
+            ..change(session, &hypervisor, self.change, verb)
+        };
+        if self.verdict.verdict {
+            verdict::of_one(&change, chosen, self.verdict)
+        } else {
+            change_chosen(&change, &chosen)
+        }
+    }
 }
 
 /// Which nodes words have chosen.

@@ -8,6 +8,7 @@ mod curve;
 mod destroy;
 mod diff;
 mod doctor;
+mod drill;
 mod events;
 mod exec;
 mod explain;
@@ -82,6 +83,7 @@ pub fn run(cli: Cli, printer: &Printer) -> Result<()> {
         Command::Resume(args) => power::resume(&session, &args),
         Command::Fault(command) => fault::run(&session, &command),
         Command::Heal(args) => fault::heal(&session, &args),
+        Command::Drill(args) => drill::run(&session, &args),
         Command::Snapshot(command) => snapshot::run(&session, &command),
         Command::Diff(args) => diff::run(&session, &args),
         Command::Explain(args) => explain::run(&session, &args),

@@ -1,5 +1,9 @@
 //! `virtlab fault … --verdict`: what a fault did to a lab's etcd.
 
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Duration;
+
 use anyhow::{Context, Result, bail};
 use fs_err as fs;
 use serde::Serialize;
@@ -8,9 +12,10 @@ use crate::cli::fault::VerdictArgs;
 use crate::error::{TimedOut, hinted};
 use crate::files;
 use crate::lab::LabName;
-use crate::provision::faults::FaultChange;
+use crate::lab::options::Span;
+use crate::provision::faults::{FaultChange, FaultVerb};
 use crate::provision::power::Chosen;
-use crate::provision::trial::Trial;
+use crate::provision::trial::{Act, HOLD, Trial, Tried};
 use crate::verdict::history::History;
 use crate::verdict::judge::{Moments, Verdict, judge};
 use crate::verdict::picture;
@@ -20,47 +25,73 @@ use crate::verdict::picture;
 struct Document<'a> {
     schema_version: u32,
     lab: &'a LabName,
-    /// Those that were named.
+    /// Those that were broken.
     nodes: &'a [String],
     #[serde(flatten)]
     verdict: &'a Verdict,
     #[serde(flatten)]
-    moments: Moments,
+    moments: &'a Moments,
     history: &'a History,
 }
 
-/// Breaks the nodes, heals them, and prints the verdict.
-pub(super) fn run(change: &FaultChange, chosen: &[Chosen], args: &VerdictArgs) -> Result<()> {
-    let [chosen] = chosen else {
-        return Err(hinted(
-            "a verdict is that of one lab (--verdict)",
-            "name nodes of one lab, or one lab",
-        ));
+/// What is wanted of a verdict.
+pub(super) struct Wanted<'a> {
+    /// What the picture is called.
+    pub(super) title: &'a str,
+    /// How soon all is to be well again.
+    pub(super) within: Span,
+    /// Where the picture goes.
+    pub(super) svg: Option<&'a Path>,
+}
+
+/// Breaks nodes once, heals them, and prints the verdict.
+pub(super) fn of_one(change: &FaultChange, chosen: Vec<Chosen>, args: &VerdictArgs) -> Result<()> {
+    let [chosen] = <[Chosen; 1]>::try_from(chosen).map_err(|_| {
+        hinted("a verdict is that of one lab (--verdict)", "name nodes of one lab, or one lab")
+    })?;
+    let FaultChange { session, hypervisor, patience, .. } = *change;
+    let is_reset = change.verb == FaultVerb::Reset;
+    let act = Act {
+        at: Duration::ZERO,
+        hold: if is_reset { Duration::ZERO } else { change.lasts.unwrap_or(HOLD) },
+        heals_itself: false,
+        choose: Box::new(|| Ok((change.verb.clone(), chosen.clone()))),
     };
-    if let Some(path) = &args.svg {
+    let (lab, uuid, acts) = (&chosen.lab, chosen.uuid, vec![act]);
+    let within = args.within.into();
+    let trial = Trial { session, hypervisor, lab, uuid, acts, within, patience };
+    let title = format!("{} {}", change.verb.name(), names(lab, &chosen.nodes).join(", "));
+    run(&trial, &Wanted { title: &title, within: args.within, svg: args.svg.as_deref() })
+}
+
+/// Tries it, and prints the verdict.
+pub(super) fn run(trial: &Trial, wanted: &Wanted) -> Result<()> {
+    if let Some(path) = wanted.svg {
         files::require_writable("--svg", path)?;
     }
-    let lab = &chosen.lab;
-    change.session.catch_signals()?;
-    let trial = Trial { fault: change, chosen, within: args.within.into() };
-    let (history, moments) = trial.run()?;
-    let verdict = judge(&history, &moments, args.within.0);
-    let nodes: Vec<String> = chosen.nodes.iter().map(|index| lab.node(*index)).collect();
-    if let Some(path) = &args.svg {
-        let title = format!("{} {}", change.verb.name(), nodes.join(", "));
-        let svg = picture::to_svg(&title, &history, &moments, &verdict)?;
+    let Trial { session, lab, .. } = *trial;
+    session.catch_signals()?;
+    let Tried { history, moments, nodes } = trial.run()?;
+    let verdict = judge(&history, &moments, wanted.within.0);
+    if let Some(path) = wanted.svg {
+        let svg = picture::to_svg(wanted.title, &history, &moments, &verdict)?;
         fs::write(path, svg).with_context(|| format!("writing `{}` (--svg)", path.display()))?;
     }
+    let nodes = names(lab, &nodes);
     let document = Document {
         schema_version: SCHEMA_VERSION,
         lab,
         nodes: &nodes,
         verdict: &verdict,
-        moments,
+        moments: &moments,
         history: &history,
     };
-    change.session.printer.document(&document, &nodes, || verdict.summary.clone())?;
+    session.printer.document(&document, &nodes, || verdict.summary.clone())?;
     refuse_failed(lab, &verdict)
+}
+
+fn names(lab: &LabName, nodes: &BTreeSet<u32>) -> Vec<String> {
+    nodes.iter().map(|index| lab.node(*index)).collect()
 }
 
 /// A cluster that needs too long is a wait that timed out; one that lost something is worse.

@@ -32,4 +32,5 @@ pub use in_use::InUse;
 pub use library::Library;
 pub use lock::{LockFile, Pin};
 pub use pin_choice::PinChoice;
+pub(crate) use spec::located;
 pub use spec::{ConfigFormat, FileSpec, ImageSpec, Readiness, Role, Source};

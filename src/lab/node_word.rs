@@ -1,5 +1,5 @@
-//! Words that choose nodes of a lab, as Jepsen has them. Nothing is drawn by lot: of several nodes, those with the lowest index
-//! are meant, so that the same command means the same nodes.
+//! Words that choose nodes of a lab, as Jepsen has them. Of several nodes, those with the lowest index are meant, so that the
+//! same command means the same nodes; or they are drawn by lot, and the same seed draws the same ones.
 
 use super::Lab;
 use super::node_set::NodeSet;
@@ -32,6 +32,33 @@ pub struct Electorate {
     pub voters: NodeSet,
     /// The one that leads.
     pub leader: Option<u32>,
+    /// What draws one of several, if that is not to be the first.
+    pub lot: Option<Lot>,
+}
+
+/// Draws nodes: the same one draws the same nodes again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lot(u64);
+
+impl Lot {
+    /// That of a seed for the draw with this number, so that draws do not depend on each other.
+    pub fn of(seed: u64, draw: u64) -> Self {
+        Self(mixed(seed ^ mixed(draw)))
+    }
+
+    /// The lot of a node. Those with the lowest are drawn.
+    fn rank(self, index: u32) -> u64 {
+        mixed(self.0 ^ u64::from(index))
+    }
+}
+
+/// A step of `SplitMix64`: of numbers that follow each other it makes such as look like chance.
+/// <https://prng.di.unimi.it/splitmix64.c>
+fn mixed(number: u64) -> u64 {
+    let number = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    number ^ (number >> 31)
 }
 
 impl Electorate {
@@ -39,7 +66,7 @@ impl Electorate {
     pub fn of(lab: &Lab, leader: Option<u32>) -> Self {
         let all = || 1..=lab.spec.nodes;
         let voters = all().filter(|index| lab.is_voter(*index)).collect();
-        Self { all: all().collect(), voters, leader }
+        Self { all: all().collect(), voters, leader, lot: None }
     }
 }
 
@@ -89,11 +116,15 @@ impl NodeWord {
 
     /// The nodes that it means beside those that are taken; `None` if there are too few.
     pub fn choose(self, among: &Electorate, taken: NodeSet) -> Option<NodeSet> {
-        let Electorate { all, voters, leader } = *among;
+        let Electorate { all, voters, leader, lot } = *among;
         let leader: NodeSet = leader.into_iter().collect();
         let count = voters.iter().count();
         let first = |from: NodeSet, count: usize| {
-            let chosen: NodeSet = from.without(taken).iter().take(count).collect();
+            let mut free: Vec<u32> = from.without(taken).iter().collect();
+            if let Some(lot) = lot {
+                free.sort_by_key(|index| lot.rank(*index));
+            }
+            let chosen: NodeSet = free.into_iter().take(count).collect();
             (chosen.iter().count() == count).then_some(chosen)
         };
         let chosen = match self {
@@ -111,6 +142,8 @@ impl NodeWord {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::lab::tests::lab;
 
@@ -141,6 +174,24 @@ mod tests {
         for (word, taken) in [(Majority, "1,2,3"), (Others, "1,2,3,4,5,6"), (One, "1,2,3,4,5")] {
             assert_eq!(word.choose(&five, set(taken)), None, "{word:?}");
         }
+    }
+
+    #[test]
+    fn a_lot_draws_any_node_and_the_same_one_the_same() {
+        let drawn = |word: NodeWord, seed| {
+            let lot = Some(Lot::of(seed, 0));
+            let five = Electorate { lot, ..Electorate::of(&lab(5), Some(2)) };
+            word.choose(&five, set("4")).unwrap().to_string()
+        };
+        let all = |word| (0..100).map(|seed| drawn(word, seed)).collect::<BTreeSet<_>>();
+        assert_eq!(all(NodeWord::One), ["1", "2", "3", "5"].map(str::to_owned).into());
+        assert_eq!(all(NodeWord::Follower), ["1", "3", "5"].map(str::to_owned).into());
+        assert_eq!(all(NodeWord::Minority).len(), 6);
+        assert_eq!(all(NodeWord::Leader), ["2".to_owned()].into());
+        // What a file's seed draws is the same in each version.
+        let first: Vec<String> = (0..8).map(|seed| drawn(NodeWord::One, seed)).collect();
+        assert_eq!(first.join(""), "13535313");
+        assert_ne!(Lot::of(1, 0), Lot::of(1, 1));
     }
 
     #[test]

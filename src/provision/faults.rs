@@ -71,7 +71,7 @@ impl FaultChange<'_> {
             || LabLock::take(session, hypervisor, &chosen.lab, self.lock_name(), self.patience);
         let _alone = if self.dry_run { None } else { Some(take_lock()?) };
         let inventory = session.observe(hypervisor)?;
-        let found = inventory.labs.get(&chosen.uuid).with_context(|| removed(chosen))?;
+        let found = inventory.labs.get(&chosen.uuid).with_context(|| removed(&chosen.lab))?;
         let observed = Observed {
             domains: found.domains.clone(),
             marks: found.marks.clone(),

@@ -5,6 +5,7 @@ pub(crate) mod differences;
 pub(crate) mod discovery_url;
 pub(crate) mod draft;
 pub(crate) mod drift;
+pub(crate) mod drill;
 pub(crate) mod facts;
 pub(crate) mod faults;
 mod filters;

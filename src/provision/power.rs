@@ -35,7 +35,7 @@ pub(crate) enum PowerVerb {
 }
 
 /// Some nodes of a lab.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Chosen {
     pub(crate) lab: LabName,
     pub(crate) uuid: Uuid,
@@ -131,7 +131,7 @@ impl PowerChange<'_> {
         // It has its subnet.
         drop(lock);
         let found = found.filter(|found| found.lab.uuid == chosen.uuid);
-        let found = found.with_context(|| removed(chosen))?;
+        let found = found.with_context(|| removed(&chosen.lab))?;
         if !self.dry_run {
             stop_outdated_server(&prepared.lab)?;
             discovery_url::put(hypervisor, &mut prepared, None)?;
@@ -175,7 +175,7 @@ impl PowerChange<'_> {
     fn switch(&self, chosen: &Chosen) -> Result<()> {
         let (session, hypervisor) = (self.session, self.hypervisor);
         let inventory = session.observe(hypervisor)?;
-        let found = inventory.labs.get(&chosen.uuid).with_context(|| removed(chosen))?;
+        let found = inventory.labs.get(&chosen.uuid).with_context(|| removed(&chosen.lab))?;
         if matches!(self.verb, PowerVerb::Pause | PowerVerb::Resume) {
             self.refuse_off(found, chosen)?;
         }
@@ -234,6 +234,6 @@ fn is_new_cluster(found: &Found, started: &BTreeSet<u32>) -> bool {
     found.lab.spec.ready == Readiness::Etcd && starts_one && domains.all(is_lost)
 }
 
-pub(super) fn removed(chosen: &Chosen) -> String {
-    format!("lab `{}` was removed meanwhile", chosen.lab)
+pub(super) fn removed(lab: &LabName) -> String {
+    format!("lab `{lab}` was removed meanwhile")
 }

@@ -1,31 +1,79 @@
-//! A fault while clients are at work: they begin, the nodes are broken and healed again, and the clients go on until all is well.
+//! Faults while clients are at work: they begin, nodes are broken and healed again, and the clients go on until all is well.
 
-use std::time::Duration;
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use uuid::Uuid;
 
 use super::faults::{FaultChange, FaultVerb};
 use super::power::{Chosen, removed};
 use crate::cluster::etcd::{self, Endpoint};
 use crate::deadline::Deadline;
 use crate::error::{Interrupted, hinted};
+use crate::hypervisor::Hypervisor;
+use crate::lab::LabName;
 use crate::lab::metadata::Power;
 use crate::output::seconds;
+use crate::session::Session;
 use crate::status::addresses;
 use crate::status::faults::heal;
 use crate::status::readiness::{away, endpoints};
 use crate::verdict::history::{History, Span};
-use crate::verdict::judge::Moments;
-use crate::verdict::workload::{TICK, Workload};
+use crate::verdict::judge::{Breakage, Moments};
+use crate::verdict::workload::{TICK, Workload, millis};
 
 /// What is tried on a lab.
 pub(crate) struct Trial<'a> {
-    /// How its nodes are broken.
-    pub(crate) fault: &'a FaultChange<'a>,
-    /// Which.
-    pub(crate) chosen: &'a Chosen,
+    pub(crate) session: &'a Session<'a>,
+    pub(crate) hypervisor: &'a Hypervisor,
+    /// The lab.
+    pub(crate) lab: &'a LabName,
+    /// Its UUID.
+    pub(crate) uuid: Uuid,
+    /// What is broken, in the order of time.
+    pub(crate) acts: Vec<Act<'a>>,
     /// How soon its etcd has to be healthy again. It is waited for somewhat longer, so that one sees how late it is.
     pub(crate) within: Duration,
+    /// How long another virtlab that works on the lab is waited for.
+    pub(crate) patience: Option<Duration>,
+}
+
+/// One fault of a trial.
+pub(crate) struct Act<'a> {
+    /// How long after the clients have worked for a while.
+    pub(crate) at: Duration,
+    /// How long the nodes are broken.
+    pub(crate) hold: Duration,
+    /// Whether they are healed after that, and not only in the end.
+    pub(crate) heals_itself: bool,
+    /// How they are broken and which: chosen when its time has come.
+    pub(crate) choose: Box<dyn Fn() -> Result<(FaultVerb, Chosen)> + 'a>,
+}
+
+impl Act<'_> {
+    fn end(&self) -> Duration {
+        self.at + self.hold
+    }
+}
+
+/// What came of a trial.
+pub(crate) struct Tried {
+    /// What clients did and saw.
+    pub(crate) history: History,
+    /// What was broken when.
+    pub(crate) moments: Moments,
+    /// The nodes that were.
+    pub(crate) nodes: BTreeSet<u32>,
+}
+
+/// What was broken so far.
+#[derive(Default)]
+struct Broken {
+    faults: Vec<Breakage>,
+    nodes: BTreeSet<u32>,
+    /// Whether something has to be healed: what was reset boots by itself.
+    has_to_heal: bool,
 }
 
 impl Trial<'_> {
@@ -33,55 +81,97 @@ impl Trial<'_> {
     ///
     /// # Errors
     /// If the lab has faults already or its etcd is not healthy; if nodes could not be broken or healed; [`Interrupted`].
-    pub(crate) fn run(&self) -> Result<(History, Moments)> {
+    pub(crate) fn run(&self) -> Result<Tried> {
         let workload = Workload::start(&self.healthy_endpoints()?)?;
-        let printer = self.fault.session.printer;
+        let printer = self.session.printer;
         printer.note(format!("writing and reading for {} before the fault", seconds(BEFORE)));
         self.pass(BEFORE)?;
-        let fault = span(&workload, || {
-            self.break_nodes()?;
-            printer.note(self.broken());
-            Ok(())
-        });
-        let moments = self.hold_and_heal(&workload, fault)?;
+        let mut broken = Broken::default();
+        let played = self.play(&workload, &mut broken);
+        // That something is broken still is worse than why.
+        let heal = self.heal_all(&workload, &broken)?;
+        played?;
+        let Broken { faults, nodes, .. } = broken;
+        let moments = Moments { faults, heal };
         // Whether it became so is in the history.
         Deadline::after(self.within.max(PATIENCE)).wait_for(TICK, || {
-            self.fault.session.refuse_interrupt()?;
+            self.session.refuse_interrupt()?;
             Ok(workload.healthy_ms(moments.turn().0))
         })?;
         self.pass(AFTER)?;
-        Ok((workload.finish()?, moments))
+        Ok(Tried { history: workload.finish()?, moments, nodes })
     }
 
-    /// Should this run be killed, the lab's boot server heals them somewhat later.
-    fn break_nodes(&self) -> Result<()> {
-        let verb = self.fault.verb.clone();
-        let lasts = (verb != FaultVerb::Reset).then(|| self.hold() + RESCUE);
-        FaultChange { verb, lasts, ..*self.fault }.apply(self.chosen)
-    }
-
-    /// How long the nodes are broken.
-    fn hold(&self) -> Duration {
-        self.fault.lasts.unwrap_or(HOLD)
-    }
-
-    /// A node that was reset boots by itself.
-    fn hold_and_heal(&self, workload: &Workload, fault: Result<Span>) -> Result<Moments> {
-        if self.fault.verb == FaultVerb::Reset {
-            return Ok(Moments { fault: fault?, heal: None });
+    /// Breaks what is to be broken, each at its time, and lets it be so until the end.
+    fn play(&self, workload: &Workload, broken: &mut Broken) -> Result<()> {
+        let begun = Instant::now();
+        let pass_until = |at: Duration| self.pass(at.saturating_sub(begun.elapsed()));
+        for act in &self.acts {
+            pass_until(act.at)?;
+            self.break_nodes(workload, act, broken)?;
         }
-        let held = fault.and_then(|fault| self.pass(self.hold()).map(|()| fault));
-        // That something is broken still is worse than why.
-        let heal = span(workload, || self.heal())?;
-        self.fault.session.printer.note(format!("{}: healed", self.nodes()));
-        Ok(Moments { fault: held?, heal: Some(heal) })
+        pass_until(self.end())
+    }
+
+    fn end(&self) -> Duration {
+        self.acts.iter().map(Act::end).max().unwrap_or_default()
+    }
+
+    fn break_nodes(&self, workload: &Workload, act: &Act, broken: &mut Broken) -> Result<()> {
+        let (verb, chosen) = (act.choose)()?;
+        if chosen.uuid != self.uuid {
+            bail!("lab `{}` is not the one that is tried, `{}`", chosen.lab, self.lab);
+        }
+        let is_reset = verb == FaultVerb::Reset;
+        // Should this run be killed, the lab's boot server heals them somewhat later.
+        let rescue = self.end().saturating_sub(act.at) + RESCUE;
+        let lasts = if act.heals_itself { act.hold } else { rescue };
+        let change = FaultChange { lasts: (!is_reset).then_some(lasts), ..self.change(verb) };
+        let nodes = names(self.lab, &chosen.nodes);
+        let what = format!("{} {nodes}", change.verb.name());
+        broken.nodes.extend(&chosen.nodes);
+        broken.has_to_heal |= !is_reset;
+        let made = span(workload, || change.apply(&chosen))?;
+        let who = if self.acts.len() == 1 { &nodes } else { &what };
+        self.session.printer.note(if is_reset {
+            format!("{who}: booting anew")
+        } else {
+            format!("{who}: broken for {}", seconds(act.hold))
+        });
+        let is_over_early = act.heals_itself && act.end() < self.end();
+        let until_ms = is_over_early.then(|| made.from_ms + millis(act.hold));
+        broken.faults.push(Breakage { what, made, until_ms });
+        Ok(())
+    }
+
+    /// To the end, also if somebody presses Ctrl-C.
+    fn heal_all(&self, workload: &Workload, broken: &Broken) -> Result<Option<Span>> {
+        if !broken.has_to_heal {
+            return Ok(None);
+        }
+        let nodes = &broken.nodes;
+        let (printer, lab) = (self.session.printer, self.lab);
+        if self.session.is_interrupted() {
+            printer.note(format!("healing lab `{lab}`, as `virtlab heal {lab}` does"));
+        }
+        let session = &self.session.undisturbed();
+        let change = FaultChange { session, ..self.change(FaultVerb::Heal) };
+        let chosen =
+            Chosen { lab: lab.clone(), uuid: self.uuid, nodes: nodes.clone(), is_whole: false };
+        let heal = span(workload, || change.apply(&chosen))?;
+        printer.note(format!("{}: healed", names(lab, nodes)));
+        Ok(Some(heal))
+    }
+
+    fn change(&self, verb: FaultVerb) -> FaultChange<'_> {
+        let Self { session, hypervisor, patience, .. } = *self;
+        FaultChange { session, hypervisor, verb, lasts: None, dry_run: false, patience }
     }
 
     /// Where the etcds are, if all is well.
     fn healthy_endpoints(&self) -> Result<Vec<Endpoint>> {
-        let FaultChange { session, hypervisor, .. } = self.fault;
-        let inventory = session.observe(hypervisor)?;
-        let found = inventory.labs.get(&self.chosen.uuid).with_context(|| removed(self.chosen))?;
+        let inventory = self.session.observe(self.hypervisor)?;
+        let found = inventory.labs.get(&self.uuid).with_context(|| removed(self.lab))?;
         let lab = &found.lab;
         if let Some(index) = found.faulty().next() {
             return Err(hinted(
@@ -89,7 +179,7 @@ impl Trial<'_> {
                 format!("`{}` takes it away", heal(found)),
             ));
         }
-        let known = addresses::find(hypervisor, lab, false)?.into_iter();
+        let known = addresses::find(self.hypervisor, lab, false)?.into_iter();
         let (on, off): (Vec<_>, Vec<_>) =
             known.partition(|(index, _)| found.wanted(*index) == Power::On);
         let off = off.into_iter().map(|(index, ip)| (index, ip, found.wanted(index)));
@@ -103,38 +193,17 @@ impl Trial<'_> {
         Ok(endpoints)
     }
 
-    /// To the end, also if somebody presses Ctrl-C.
-    fn heal(&self) -> Result<()> {
-        let session = self.fault.session;
-        if session.is_interrupted() {
-            let lab = &self.chosen.lab;
-            session.printer.note(format!("healing lab `{lab}`, as `virtlab heal {lab}` does"));
-        }
-        let session = &session.undisturbed();
-        let verb = FaultVerb::Heal;
-        FaultChange { session, verb, lasts: None, ..*self.fault }.apply(self.chosen)
-    }
-
     fn pass(&self, time: Duration) -> Result<()> {
-        let is_interrupted = || Ok(self.fault.session.is_interrupted().then_some(()));
+        let is_interrupted = || Ok(self.session.is_interrupted().then_some(()));
         match Deadline::after(time).wait_for(TICK, is_interrupted)? {
             Some(()) => Err(Interrupted.into()),
             None => Ok(()),
         }
     }
+}
 
-    fn broken(&self) -> String {
-        let nodes = self.nodes();
-        match self.fault.verb {
-            FaultVerb::Reset => format!("{nodes}: booting anew"),
-            _ => format!("{nodes}: broken for {}", seconds(self.hold())),
-        }
-    }
-
-    fn nodes(&self) -> String {
-        let names = self.chosen.nodes.iter().map(|index| self.chosen.lab.node(*index));
-        names.collect::<Vec<_>>().join(", ")
-    }
+fn names(lab: &LabName, nodes: &BTreeSet<u32>) -> String {
+    nodes.iter().map(|index| lab.node(*index)).collect::<Vec<_>>().join(", ")
 }
 
 /// From when to when something is done.
@@ -147,7 +216,7 @@ fn span(workload: &Workload, work: impl FnOnce() -> Result<()>) -> Result<Span> 
 /// How long clients work before the fault, so that one sees how it was.
 const BEFORE: Duration = Duration::from_secs(3);
 /// How long nodes are broken unless it is said.
-const HOLD: Duration = Duration::from_secs(10);
+pub(crate) const HOLD: Duration = Duration::from_secs(10);
 /// How much later the boot server heals what a killed run has left.
 const RESCUE: Duration = Duration::from_secs(10);
 /// How long they work when all is well again.

@@ -8,7 +8,7 @@ use crate::error::{did_you_mean, hinted};
 use crate::hypervisor::{Found, Hypervisor, Inventory};
 use crate::lab::Lab;
 use crate::lab::node_set::NodeSet;
-use crate::lab::node_word::{Electorate, NodeWord};
+use crate::lab::node_word::{Electorate, Lot, NodeWord};
 
 /// Nodes, and for each word the sentence that says which ones it meant.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -17,7 +17,8 @@ pub(crate) struct Expanded<T> {
     pub(crate) meant: Vec<String>,
 }
 
-/// Names in which the words that follow a lab are replaced by the names of the nodes that they mean.
+/// Names in which the words that follow a lab are replaced by the names of the nodes that they mean. Where one of several is
+/// meant, `lot` draws it, or it is the first one.
 ///
 /// # Errors
 /// If a word means no node.
@@ -25,6 +26,7 @@ pub(crate) fn names(
     hypervisor: &Hypervisor,
     inventory: &Inventory,
     names: &[String],
+    lot: Option<Lot>,
 ) -> Result<Expanded<Vec<String>>> {
     let mut expanded: Expanded<Vec<String>> = Expanded::default();
     for Phrase { name, words } in phrases(inventory, names)? {
@@ -32,7 +34,7 @@ pub(crate) fn names(
             expanded.nodes.push(name.to_owned());
             continue;
         };
-        let among = electorate(&words, &found.lab, || leader(hypervisor, found))?;
+        let among = electorate(&words, &found.lab, lot, || leader(hypervisor, found))?;
         let (set, meant) = together(&found.lab, &words, &among)?;
         expanded.nodes.extend(set.iter().map(|index| found.lab.name.node(index)));
         expanded.meant.extend(meant);
@@ -75,11 +77,12 @@ pub(crate) fn groups(
     hypervisor: &Hypervisor,
     found: &Found,
     groups: &[String],
+    lot: Option<Lot>,
 ) -> Result<Expanded<Vec<NodeSet>>> {
     let lab = &found.lab;
     let Named { mut sets, words } = named(lab, groups)?;
     let only_words: Vec<NodeWord> = words.iter().map(|(_, word)| *word).collect();
-    let among = electorate(&only_words, lab, || leader(hypervisor, found))?;
+    let among = electorate(&only_words, lab, lot, || leader(hypervisor, found))?;
     let meant = apart(lab, &mut sets, words, &among)?;
     Ok(Expanded { nodes: sets, meant })
 }
@@ -147,11 +150,12 @@ fn together(lab: &Lab, words: &[NodeWord], among: &Electorate) -> Result<(NodeSe
 fn electorate(
     words: &[NodeWord],
     lab: &Lab,
+    lot: Option<Lot>,
     leader: impl FnOnce() -> Result<u32>,
 ) -> Result<Electorate> {
     let is_needed = words.iter().any(|word| word.needs_leader());
     let leader = is_needed.then(leader).transpose()?;
-    Ok(Electorate::of(lab, leader))
+    Ok(Electorate { lot, ..Electorate::of(lab, leader) })
 }
 
 fn chosen(lab: &Lab, word: NodeWord, among: &Electorate, taken: NodeSet) -> Result<NodeSet> {

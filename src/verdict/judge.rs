@@ -8,20 +8,44 @@ use super::history::{History, Kind, Operation, Reread, Sighting, Span};
 use crate::cluster::etcd::ledger::{Leader, Outcome};
 
 /// When something was broken, and healed.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Moments {
-    /// While the fault was made.
-    pub fault: Span,
-    /// While it was undone; nothing where there was nothing to undo.
+    /// What was broken, in the order of time.
+    pub faults: Vec<Breakage>,
+    /// While all of it was undone in the end; nothing where there was nothing to undo.
     pub heal: Option<Span>,
 }
 
+/// One fault.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Breakage {
+    /// What was done to which nodes: `cut demo-1`.
+    pub what: String,
+    /// While it was made.
+    #[serde(flatten)]
+    pub made: Span,
+    /// When it was to end by itself, if that is before the heal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until_ms: Option<u64>,
+}
+
 impl Moments {
+    /// When the first fault was begun.
+    pub fn begin_ms(&self) -> u64 {
+        self.faults.first().map_or(0, |first| first.made.from_ms)
+    }
+
+    /// When the last fault was begun that was begun before a moment.
+    fn begin_before_ms(&self, at_ms: u64) -> u64 {
+        let begins = self.faults.iter().map(|it| it.made.from_ms);
+        begins.filter(|from_ms| *from_ms < at_ms).max().unwrap_or_else(|| self.begin_ms())
+    }
+
     /// The moment from which all may get well, and what that was.
     pub fn turn(&self) -> (u64, &'static str) {
         match self.heal {
             Some(heal) => (heal.to_ms, "heal"),
-            None => (self.fault.to_ms, "fault"),
+            None => (self.faults.last().map_or(0, |last| last.made.to_ms), "fault"),
         }
     }
 }
@@ -75,7 +99,7 @@ pub struct Tally {
 pub struct Election {
     /// When somebody first knew.
     pub at_ms: u64,
-    /// How long after the fault.
+    /// How long after the last fault that was begun before.
     pub after_ms: u64,
     /// The leader: its node, or the id of a member that is on none.
     pub leader: String,
@@ -114,7 +138,7 @@ pub fn judge(history: &History, moments: &Moments, within_ms: u64) -> Verdict {
         problems: Vec::new(),
         writes: tally(history, Kind::Write, moments),
         reads: tally(history, Kind::Read, moments),
-        elections: elections(history, moments.fault.from_ms),
+        elections: elections(history, moments),
         healthy_ms,
         healthy_after_ms: healthy_ms.map(|at_ms| at_ms.saturating_sub(turn_ms)),
         reread: history.rereads.iter().filter(|it| it.numbers.is_ok()).map(name).collect(),
@@ -162,7 +186,7 @@ fn tally(history: &History, kind: Kind, moments: &Moments) -> Tally {
     let mut acknowledged: Vec<u64> =
         all().filter(|it| it.revision().is_some()).map(|it| it.end_ms).collect();
     acknowledged.sort_unstable();
-    let outages = outages(&acknowledged, moments.fault.from_ms, history.end_ms);
+    let outages = outages(&acknowledged, moments.begin_ms(), history.end_ms);
     Tally {
         acknowledged: acknowledged.len(),
         failed: count(Outcome::Failed),
@@ -182,7 +206,7 @@ fn outages(acknowledged: &[u64], after_ms: u64, end_ms: u64) -> Vec<Span> {
 }
 
 /// Each election has a higher term than those before it.
-fn elections(history: &History, fault_ms: u64) -> Vec<Election> {
+fn elections(history: &History, moments: &Moments) -> Vec<Election> {
     let seen = |it: &Sighting| Some((it.at_ms, it.leader.clone()?));
     let mut seen: Vec<(u64, Leader)> = history.sightings.iter().filter_map(seen).collect();
     seen.sort_by_key(|(at_ms, _)| *at_ms);
@@ -192,9 +216,10 @@ fn elections(history: &History, fault_ms: u64) -> Vec<Election> {
             continue;
         }
         last = term;
-        if at_ms > fault_ms {
+        if at_ms > moments.begin_ms() {
             let leader = history.members.get(&member).cloned().unwrap_or(member);
-            elections.push(Election { at_ms, after_ms: at_ms - fault_ms, leader, term });
+            let after_ms = at_ms - moments.begin_before_ms(at_ms);
+            elections.push(Election { at_ms, after_ms, leader, term });
         }
     }
     elections

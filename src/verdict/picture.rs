@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use super::history::{History, Kind, Operation};
-use super::judge::{Moments, Verdict};
+use super::judge::{Breakage, Moments, Verdict};
 use crate::cluster::etcd::ledger::Outcome;
 use crate::svg::{self, TITLE_LENGTH, Tick, px};
 
@@ -40,18 +40,19 @@ struct Drawing {
     seconds: Vec<Tick>,
     rate_ticks: Vec<Tick>,
     latency_ticks: Vec<Tick>,
-    band: Band,
+    bands: Vec<Band>,
     columns: Vec<Column>,
     dots: Vec<Dot>,
     marks: Vec<Mark>,
 }
 
-/// While nodes were broken.
+/// While nodes were broken by one fault.
 #[derive(Serialize)]
 struct Band {
     x: String,
     width: String,
     label_x: String,
+    label: String,
 }
 
 /// The writes of half a second.
@@ -87,8 +88,6 @@ impl Drawing {
     fn of(title: &str, history: &History, moments: &Moments, verdict: &Verdict) -> Self {
         let scale = Scale { end_ms: history.end_ms.max(1) };
         let writes = || history.operations.iter().filter(|it| it.kind == Kind::Write);
-        let fault_ms = moments.fault.from_ms;
-        let healed_ms = moments.heal.map_or(moments.fault.to_ms, |heal| heal.to_ms);
         let rates = rates(writes(), history.end_ms);
         let most = rates.iter().copied().max().unwrap_or_default().max(NOMINAL);
         let elections = verdict.elections.iter().zip([0, 1].into_iter().cycle());
@@ -108,21 +107,34 @@ impl Drawing {
             latencies: LATENCIES,
             title: svg::fitting(title, TITLE_LENGTH),
             summary: verdict.summary.clone(),
-            seconds: scale.seconds(fault_ms),
+            seconds: scale.seconds(moments.begin_ms()),
             rate_ticks: [0, most / 2, most].map(|rate| rate_tick(rate, most)).into(),
             latency_ticks: [(10, "10 ms"), (100, "0.1 s"), (1000, "1 s")]
                 .map(|(ms, label)| Tick { at: px(latency_y(ms)), label: label.to_owned() })
                 .into(),
-            band: Band {
-                x: px(scale.at(fault_ms)),
-                width: px(scale.at(healed_ms) - scale.at(fault_ms)),
-                label_x: px(scale.at(fault_ms) + 6.0),
-            },
+            bands: bands(&scale, moments),
             columns: columns(&scale, &rates, most),
             dots: writes().map(|write| scale.dot(write)).collect(),
             marks: elected.chain(healthy).collect(),
         }
     }
+}
+
+/// Of one fault it is plain which it was; several have their names, each as near to its band as there is room.
+fn bands(scale: &Scale, moments: &Moments) -> Vec<Band> {
+    let Moments { faults, heal } = moments;
+    let mut free = 0.0;
+    let band = |it: &Breakage| {
+        let healed_ms = heal.map_or(it.made.to_ms, |heal| heal.to_ms);
+        let [from, to] = [it.made.from_ms, it.until_ms.unwrap_or(healed_ms)].map(|at| scale.at(at));
+        let label = if faults.len() == 1 { "broken" } else { &it.what };
+        let label = svg::fitting(label, BAND_LABEL_LENGTH);
+        let length = CHARACTER * small(label.chars().count() as u64);
+        let label_x = (from + 6.0).max(free).min(f64::from(WIDTH) - length);
+        free = label_x + length;
+        Band { x: px(from), width: px(to - from), label_x: px(label_x), label }
+    };
+    faults.iter().map(band).collect()
 }
 
 /// How often writes were acknowledged in a second, for each half of one.
@@ -226,6 +238,9 @@ const LATENCIES: [i32; 2] = [340, 490];
 /// Of elections in turn, and of health.
 const MARK_ROWS: [i32; 3] = [116, 132, 148];
 const LABEL_WIDTH: f64 = 160.0;
+/// Characters of the name of a fault, and how wide each is at the most.
+const BAND_LABEL_LENGTH: usize = 24;
+const CHARACTER: f64 = 8.6;
 const SLOT_MS: u64 = 500;
 /// Writes in a second where none fails.
 const NOMINAL: u32 = 10;

@@ -14,7 +14,7 @@ use axum::http::Uri;
 use tempfile::TempDir;
 use virtlab::cluster::etcd::{CLIENT_PORT, Endpoint, examine};
 use virtlab::verdict::history::{History, Span};
-use virtlab::verdict::judge::{Moments, Verdict, judge};
+use virtlab::verdict::judge::{Breakage, Moments, Verdict, judge};
 use virtlab::verdict::workload::Workload;
 
 use crate::etcd::{Etcd, loopback, wait_for};
@@ -89,14 +89,15 @@ fn verdict_through(lie: Lie) -> Verdict {
 fn verdict_of(endpoints: &[Endpoint], fault: impl FnOnce(), heal: impl FnOnce()) -> Verdict {
     let workload = Workload::start(endpoints).unwrap();
     thread::sleep(Duration::from_secs(1));
-    let fault = moment(&workload, fault);
+    let made = moment(&workload, fault);
     let heal = moment(&workload, heal);
     wait_for("the cluster to be healthy", || {
         workload.healthy_ms(heal.to_ms).ok_or_else(|| "it is not".to_owned())
     });
     thread::sleep(Duration::from_secs(1));
     let history: History = workload.finish().unwrap();
-    judge(&history, &Moments { fault, heal: Some(heal) }, 60_000)
+    let fault = Breakage { what: "stop".to_owned(), made, until_ms: None };
+    judge(&history, &Moments { faults: vec![fault], heal: Some(heal) }, 60_000)
 }
 
 fn moment(workload: &Workload, work: impl FnOnce()) -> Span {

@@ -22,6 +22,7 @@ fn verdict_of_a_fault_says_how_long_it_failed_and_that_nothing_was_lost() {
     a_majority_that_is_cut_off_and_too_late();
     a_leader_that_hears_nobody();
     what_is_refused();
+    a_drill_of_two_faults();
     a_fault_that_is_interrupted_is_healed();
     wait_until("a healthy cluster", LONG, || virtlab(&["verify", LAB]).code == Some(0));
     // The clients leave nothing, and what was there stays.
@@ -84,6 +85,35 @@ fn a_leader_that_hears_nobody() {
     assert_eq!(verdict["lost"], Value::Array(Vec::new()));
     assert!(verdict["writes"]["longest_ms"].as_u64() > Some(3000), "{verdict:#}");
     assert_new_leader(&verdict);
+}
+
+/// The first one is healed by the boot server, the second one in the end.
+fn a_drill_of_two_faults() {
+    wait_until("a healthy cluster", LONG, || virtlab(&["verify", LAB]).code == Some(0));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("drill.toml");
+    let drill = "seed = 7\n[[fault]]\nat = \"1s\"\nrun = \"cut $lab follower --for 4s\"\n\
+        [[fault]]\nat = \"9s\"\nrun = \"pause $lab one\"\n";
+    fs_err::write(&file, drill).unwrap();
+    let file = file.to_str().unwrap();
+    let planned = virtlab(&["drill", file, LAB, "--dry-run"]).ok();
+    assert_eq!(planned, "1s\tcut judged follower --for 4s\n9s\tpause judged one\n");
+    let said = virtlab(&["drill", file, "nobody"]).refused();
+    assert!(said.contains("nobody"), "{said}");
+    let verdict: Value = virtlab(&["drill", file, LAB, "-o", "json"]).json();
+    println!("a drill: {}", verdict["summary"]);
+    assert_eq!((&verdict["passed"], &verdict["lost"]), (&true.into(), &Value::Array(Vec::new())));
+    let faults = verdict["faults"].as_array().unwrap();
+    let what = |place: usize| faults[place]["what"].as_str().unwrap();
+    assert!(
+        what(0).starts_with("cut judged-") && what(1).starts_with("pause judged-"),
+        "{faults:?}"
+    );
+    let ms = |place: usize, name: &str| faults[place][name].as_u64().unwrap();
+    assert_eq!(ms(0, "until_ms"), ms(0, "from_ms") + 4000);
+    assert!((7000..12_000).contains(&(ms(1, "from_ms") - ms(0, "from_ms"))), "{faults:?}");
+    assert!(faults[1].get("until_ms").is_none());
+    assert_eq!(self::faults(), "");
 }
 
 fn what_is_refused() {

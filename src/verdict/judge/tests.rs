@@ -3,10 +3,15 @@ use std::collections::BTreeSet;
 use super::*;
 
 /// Two nodes; the fault is from 1 s on, the heal from 5 s on, each takes 0.1 s.
-const MOMENTS: Moments = Moments {
-    fault: Span { from_ms: 1000, to_ms: 1100 },
-    heal: Some(Span { from_ms: 5000, to_ms: 5100 }),
-};
+fn moments() -> Moments {
+    let heal = Some(Span { from_ms: 5000, to_ms: 5100 });
+    Moments { faults: vec![broken_at(1000)], heal }
+}
+
+fn broken_at(from_ms: u64) -> Breakage {
+    let made = Span { from_ms, to_ms: from_ms + 100 };
+    Breakage { what: "cut a".to_owned(), made, until_ms: None }
+}
 
 /// A history: each 100 ms a write on `a` and a read on each node, all of which take 10 ms and are acknowledged, except for those
 /// that are sent in `writes_fail` or `reads_fail`. `a` leads in term 2.
@@ -87,7 +92,7 @@ impl Recorded {
     }
 
     fn judged(&self) -> Verdict {
-        judge(&self.history, &MOMENTS, 5000)
+        judge(&self.history, &moments(), 5000)
     }
 }
 
@@ -105,7 +110,7 @@ fn a_cluster_that_goes_on_passes() {
         "writes and reads went on; healthy again 0.1 s after the heal; 0 of 99 acknowledged writes lost"
     );
     assert!(verdict.passed && verdict.problems.is_empty(), "{verdict:#?}");
-    let unhealed = Moments { heal: None, ..MOMENTS };
+    let unhealed = Moments { heal: None, ..moments() };
     let verdict = judge(&Recorded::whole().history, &unhealed, 0);
     assert_eq!((verdict.healthy_ms, verdict.healthy_after_ms), (Some(1160), Some(60)));
     assert_eq!(
@@ -221,8 +226,8 @@ fn a_cluster_that_is_not_healthy_or_too_late_or_cannot_be_read_again_fails() {
     assert!(recorded.judged().is_late_only() && !agreed.is_late_only());
 
     let mut recorded = Recorded::with_outages(NEVER, Span { from_ms: 2000, to_ms: 8000 });
-    assert!(judge(&recorded.history, &MOMENTS, 2960).passed);
-    let late = judge(&recorded.history, &MOMENTS, 2900);
+    assert!(judge(&recorded.history, &moments(), 2960).passed);
+    let late = judge(&recorded.history, &moments(), 2900);
     assert_eq!(late.problems, ["healthy again 3.0 s after the heal, which is later than 2.9 s"]);
     assert!(late.is_late_only());
     recorded.history.rereads[0].numbers = Err("no answer".to_owned());
@@ -231,4 +236,16 @@ fn a_cluster_that_is_not_healthy_or_too_late_or_cannot_be_read_again_fails() {
     assert!(!unread.passed && !unread.is_late_only());
     assert_eq!(unread.problems[0], "a: what was written could not be read again: no answer");
     assert!(unread.summary.ends_with("99 acknowledged writes that could not be read again"));
+}
+
+#[test]
+fn each_election_is_counted_from_the_last_fault_before_it_and_failures_from_the_first() {
+    let mut recorded = Recorded::with_outages(Span { from_ms: 1200, to_ms: 2000 }, NEVER);
+    recorded.sees(1900, "a", Some(("1b", 3)));
+    recorded.sees(4200, "a", Some(("1a", 4)));
+    let faults = vec![broken_at(1000), broken_at(4000)];
+    let verdict = judge(&recorded.history, &Moments { faults, ..moments() }, 5000);
+    let elected: Vec<_> = verdict.elections.iter().map(|it| (it.at_ms, it.after_ms)).collect();
+    assert_eq!(elected, [(1900, 900), (4200, 200)]);
+    assert_eq!(verdict.writes.outages, [Span { from_ms: 1110, to_ms: 2010 }]);
 }

@@ -1,5 +1,5 @@
 use super::super::history::{Sighting, Span};
-use super::super::judge::judge;
+use super::super::judge::{Breakage, judge};
 use super::*;
 use crate::cluster::etcd::ledger::Leader;
 use crate::svg::tests::{elements, texts};
@@ -38,10 +38,18 @@ fn history() -> History {
 
 fn drawn() -> String {
     let history = history();
-    let fault = Span { from_ms: 2000, to_ms: 2100 };
-    let moments = Moments { fault, heal: Some(Span { from_ms: 6000, to_ms: 6100 }) };
-    let verdict = judge(&history, &moments, 5000);
-    to_svg("cut demo-1", &history, &moments, &verdict).unwrap()
+    draw(&history, vec![broken("cut demo-1", 2000, None)])
+}
+
+fn broken(what: &str, from_ms: u64, until_ms: Option<u64>) -> Breakage {
+    let made = Span { from_ms, to_ms: from_ms + 100 };
+    Breakage { what: what.to_owned(), made, until_ms }
+}
+
+fn draw(history: &History, faults: Vec<Breakage>) -> String {
+    let moments = Moments { faults, heal: Some(Span { from_ms: 6000, to_ms: 6100 }) };
+    let verdict = judge(history, &moments, 5000);
+    to_svg("cut demo-1", history, &moments, &verdict).unwrap()
 }
 
 #[test]
@@ -67,9 +75,33 @@ fn each_write_is_a_dot_or_a_cross_and_all_that_happened_has_a_name() {
 }
 
 #[test]
-fn no_text_covers_another_or_leaves_the_paper() {
-    let svg = drawn();
+fn each_of_several_faults_has_a_band_with_its_name() {
+    let faults = vec![
+        broken("cut demo-1", 2000, Some(3000)),
+        broken("pause demo-2", 2200, Some(5000)),
+        broken("kill demo-3", 4000, None),
+    ];
+    let svg = draw(&history(), faults);
     let all = elements(&svg);
+    let width = |from: f64, to: f64| px(f64::from(RIGHT - LEFT) * (to - from) / 10.0);
+    let bands = all.iter().filter(|it| it.attribute("class") == Some("band"));
+    let widths: Vec<_> = bands.map(|it| it.attribute("width").unwrap().to_owned()).collect();
+    assert_eq!(widths, [width(2.0, 3.0), width(2.2, 5.0), width(4.0, 6.1)]);
+    let texts = texts(&all);
+    for text in ["cut demo-1", "pause demo-2", "kill demo-3"] {
+        assert!(texts.iter().any(|it| it.text == text), "{text}");
+    }
+    assert_apart(&svg);
+}
+
+#[test]
+fn no_text_covers_another_or_leaves_the_paper() {
+    assert_apart(&drawn());
+}
+
+#[track_caller]
+fn assert_apart(svg: &str) {
+    let all = elements(svg);
     let boxes: Vec<_> = texts(&all).iter().map(|it| (it.text.clone(), it.text_box())).collect();
     for (index, (text, [left, top, right, bottom])) in boxes.iter().enumerate() {
         assert!(*left >= 0.0 && *right <= f64::from(WIDTH), "{text}: {left} {right}");
