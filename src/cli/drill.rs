@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::LockArgs;
+use crate::images::Readiness;
 use crate::lab::LabName;
 use crate::lab::options::Span;
 
@@ -23,6 +24,11 @@ pub struct DrillArgs {
     /// same one draws the same nodes [default: the file's, or another one each time]
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
+
+    /// Ask each node for this instead of its etcd: tcp:PORT or http://:PORT/PATH [default:
+    /// the file's]
+    #[arg(long, value_name = "PROBE", value_parser = super::fault::probe)]
+    pub probe: Option<Readiness>,
 
     /// How soon after the last heal etcd has to be healthy again [default: the file's, or 2m]
     #[arg(long, value_name = "TIME")]

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Command, FromArgMatches, Subcommand};
 
 use super::LockArgs;
+use crate::images::Readiness;
 use crate::lab::LabName;
 use crate::lab::options::Span;
 
@@ -74,6 +75,14 @@ pub struct LastingArgs {
     pub nodes: FaultArgs,
 }
 
+/// What nodes can be asked for again and again.
+pub(super) fn probe(text: &str) -> Result<Readiness, String> {
+    match text.parse()? {
+        probe @ (Readiness::Tcp(_) | Readiness::Http { .. }) => Ok(probe),
+        _ => Err("it has to be tcp:PORT or http://:PORT/PATH".to_owned()),
+    }
+}
+
 /// What is wanted to be known of a fault.
 #[derive(Clone, Debug, Args)]
 pub struct VerdictArgs {
@@ -82,7 +91,11 @@ pub struct VerdictArgs {
     #[arg(long, conflicts_with = "dry_run")]
     pub verdict: bool,
 
-    /// How soon after the heal etcd has to be healthy again
+    /// Ask each node for this instead of its etcd: tcp:PORT or http://:PORT/PATH
+    #[arg(long, value_name = "PROBE", requires = "verdict", value_parser = probe)]
+    pub probe: Option<Readiness>,
+
+    /// How soon after the heal etcd has to be healthy again, or all nodes have to answer
     #[arg(long, value_name = "TIME", default_value = "2m", requires = "verdict")]
     pub within: Span,
 

@@ -2,10 +2,11 @@
 //! `status`, which wants to know it now.
 
 use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::num::NonZeroU16;
 use std::process::Stdio;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use reqwest::blocking::Client;
 use reqwest::redirect::Policy;
 
@@ -30,12 +31,9 @@ pub(crate) fn are_ready(
         Readiness::Config => vec![true; nodes.len()],
         Readiness::Ssh => ssh::answer(&ips),
         Readiness::Etcd => etcd::health(nodes)?.iter().map(|report| report.healthy).collect(),
-        Readiness::Tcp(port) => on_each(&ips, |ip| accepts(SocketAddr::new(*ip, port.get()))),
-        Readiness::Http { port, path } => {
-            // A node is not to send us to others.
-            let http = nearby_client(TIMEOUT).redirect(Policy::none()).build();
-            let http = http.context("making an HTTP client")?;
-            on_each(&ips, |ip| succeeds(&http, SocketAddr::new(*ip, port.get()), path))
+        Readiness::Tcp(_) | Readiness::Http { .. } => {
+            let probe = Probe::new(criterion)?;
+            on_each(&ips, |ip| probe.is_answered(*ip))
         }
         Readiness::Command(command) => {
             let user = user.context("nobody is known to log in as")?;
@@ -43,6 +41,42 @@ pub(crate) fn are_ready(
             on_each(&ips, run).into_iter().collect::<Result<_>>()?
         }
     })
+}
+
+/// What a node is asked whatever it is made of: a TCP port or a URL.
+#[derive(Clone, Debug)]
+pub(crate) enum Probe {
+    /// Whether this port accepts connections.
+    Tcp(NonZeroU16),
+    /// Whether a GET for this path succeeds at this port.
+    Http(Client, NonZeroU16, String),
+}
+
+impl Probe {
+    /// The one that a criterion is.
+    ///
+    /// # Errors
+    /// If the criterion is none of a port or a URL.
+    pub(crate) fn new(criterion: &Readiness) -> Result<Self> {
+        match criterion {
+            Readiness::Tcp(port) => Ok(Self::Tcp(*port)),
+            Readiness::Http { port, path } => {
+                // A node is not to send us to others.
+                let http = nearby_client(TIMEOUT).redirect(Policy::none()).build();
+                let http = http.context("making an HTTP client")?;
+                Ok(Self::Http(http, *port, path.clone()))
+            }
+            other => bail!("`{other}` is no port and no URL"),
+        }
+    }
+
+    /// Whether the machine at this address answers it, and in time.
+    pub(crate) fn is_answered(&self, ip: IpAddr) -> bool {
+        match self {
+            Self::Tcp(port) => accepts(SocketAddr::new(ip, port.get())),
+            Self::Http(http, port, path) => succeeds(http, SocketAddr::new(ip, port.get()), path),
+        }
+    }
 }
 
 fn accepts(address: SocketAddr) -> bool {

@@ -41,6 +41,7 @@ pub(super) fn run(session: &Session, args: &DrillArgs) -> Result<()> {
         uuid: found.lab.uuid,
         acts: acts.collect(),
         within: within.into(),
+        probe: args.probe.as_ref().or(drill.probe.as_ref()),
         patience: args.lock.patience(),
     };
     let title = format!("{} on {}", args.file.display(), drill.lab);

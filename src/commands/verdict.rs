@@ -59,7 +59,8 @@ pub(super) fn of_one(change: &FaultChange, chosen: Vec<Chosen>, args: &VerdictAr
     };
     let (lab, uuid, acts) = (&chosen.lab, chosen.uuid, vec![act]);
     let within = args.within.into();
-    let trial = Trial { session, hypervisor, lab, uuid, acts, within, patience };
+    let probe = args.probe.as_ref();
+    let trial = Trial { session, hypervisor, lab, uuid, acts, within, probe, patience };
     let title = format!("{} {}", change.verb.name(), names(lab, &chosen.nodes).join(", "));
     run(&trial, &Wanted { title: &title, within: args.within, svg: args.svg.as_deref() })
 }

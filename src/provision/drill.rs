@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use crate::cli::fault::FaultCommand;
 use crate::error::hinted;
-use crate::images::located;
+use crate::images::{Readiness, located};
 use crate::lab::LabName;
 use crate::lab::options::Span;
 
@@ -19,6 +19,8 @@ pub(crate) struct Drill {
     pub(crate) lab: LabName,
     /// How soon after the last heal its etcd has to be healthy again.
     pub(crate) within: Option<Span>,
+    /// What nodes are asked for instead of their etcd.
+    pub(crate) probe: Option<Readiness>,
     /// What draws nodes.
     pub(crate) seed: Option<u64>,
     /// The faults, in the order of time.
@@ -41,6 +43,7 @@ pub(crate) struct Planned {
 struct File {
     lab: Option<LabName>,
     within: Option<Span>,
+    probe: Option<Readiness>,
     seed: Option<u64>,
     #[serde(default)]
     fault: Vec<Entry>,
@@ -64,7 +67,7 @@ impl Drill {
     }
 
     fn parse(text: &str, file: &str, lab: Option<&LabName>) -> Result<Self> {
-        let File { lab: own, within, seed, fault } =
+        let File { lab: own, within, probe, seed, fault } =
             toml::from_str(text).map_err(|error| located(&error, text, file))?;
         let lab = lab.cloned().or(own).ok_or_else(|| {
             hinted(
@@ -85,7 +88,7 @@ impl Drill {
         };
         let mut faults = fault.into_iter().enumerate().map(planned).collect::<Result<Vec<_>>>()?;
         faults.sort_by_key(|planned| planned.at.0);
-        Ok(Self { lab, within, seed, faults })
+        Ok(Self { lab, within, probe, seed, faults })
     }
 }
 
@@ -108,8 +111,8 @@ fn command(words: &str) -> Result<FaultCommand> {
 
 /// Stands for the name of the lab.
 const LAB: &str = "$lab";
-const OF_THE_DRILL: [&str; 6] =
-    ["--verdict", "--within", "--svg", "--dry-run", "--wait-lock", "--help"];
+const OF_THE_DRILL: [&str; 7] =
+    ["--verdict", "--probe", "--within", "--svg", "--dry-run", "--wait-lock", "--help"];
 
 #[cfg(test)]
 mod tests {

@@ -9,11 +9,13 @@ use uuid::Uuid;
 use super::faults::{FaultChange, FaultVerb};
 use super::power::{Chosen, removed};
 use crate::cluster::etcd::{self, Endpoint};
+use crate::cluster::readiness;
 use crate::deadline::Deadline;
 use crate::error::{Interrupted, hinted};
 use crate::hypervisor::Hypervisor;
-use crate::lab::LabName;
+use crate::images::Readiness;
 use crate::lab::metadata::Power;
+use crate::lab::{Lab, LabName};
 use crate::output::seconds;
 use crate::session::Session;
 use crate::status::addresses;
@@ -33,8 +35,10 @@ pub(crate) struct Trial<'a> {
     pub(crate) uuid: Uuid,
     /// What is broken, in the order of time.
     pub(crate) acts: Vec<Act<'a>>,
-    /// How soon its etcd has to be healthy again. It is waited for somewhat longer, so that one sees how late it is.
+    /// How soon its nodes have to be well again. It is waited for somewhat longer, so that one sees how late it is.
     pub(crate) within: Duration,
+    /// What nodes are asked for instead of their etcd.
+    pub(crate) probe: Option<&'a Readiness>,
     /// How long another virtlab that works on the lab is waited for.
     pub(crate) patience: Option<Duration>,
 }
@@ -80,11 +84,12 @@ impl Trial<'_> {
     /// Tries it. Signals are to be caught. The nodes are healed whatever goes wrong.
     ///
     /// # Errors
-    /// If the lab has faults already or its etcd is not healthy; if nodes could not be broken or healed; [`Interrupted`].
+    /// If the lab has faults already or is not well; if nodes could not be broken or healed; [`Interrupted`].
     pub(crate) fn run(&self) -> Result<Tried> {
-        let workload = Workload::start(&self.healthy_endpoints()?)?;
+        let workload = self.start()?;
         let printer = self.session.printer;
-        printer.note(format!("writing and reading for {} before the fault", seconds(BEFORE)));
+        let work = if self.probe.is_some() { "asking all nodes" } else { "writing and reading" };
+        printer.note(format!("{work} for {} before the fault", seconds(BEFORE)));
         self.pass(BEFORE)?;
         let mut broken = Broken::default();
         let played = self.play(&workload, &mut broken);
@@ -168,8 +173,8 @@ impl Trial<'_> {
         FaultChange { session, hypervisor, verb, lasts: None, dry_run: false, patience }
     }
 
-    /// Where the etcds are, if all is well.
-    fn healthy_endpoints(&self) -> Result<Vec<Endpoint>> {
+    /// Clients at work, if all is well.
+    fn start(&self) -> Result<Workload> {
         let inventory = self.session.observe(self.hypervisor)?;
         let found = inventory.labs.get(&self.uuid).with_context(|| removed(self.lab))?;
         let lab = &found.lab;
@@ -182,15 +187,19 @@ impl Trial<'_> {
         let known = addresses::find(self.hypervisor, lab, false)?.into_iter();
         let (on, off): (Vec<_>, Vec<_>) =
             known.partition(|(index, _)| found.wanted(*index) == Power::On);
+        let endpoints = endpoints(lab, &on, etcd::CLIENT_PORT);
+        if let Some(probe) = self.probe {
+            refuse_silent(lab, probe, &endpoints)?;
+            return Workload::probing(probe, &endpoints);
+        }
         let off = off.into_iter().map(|(index, ip)| (index, ip, found.wanted(index)));
         let away = away(lab, off, etcd::CLIENT_PORT);
-        let endpoints = endpoints(lab, &on, etcd::CLIENT_PORT);
         let report = etcd::glance_without(&endpoints, &away)?;
         if !report.healthy {
             let problems = report.problems().join("\n  ");
             bail!("lab `{}` has no healthy etcd to be broken:\n  {problems}", lab.name);
         }
-        Ok(endpoints)
+        Workload::start(&endpoints)
     }
 
     fn pass(&self, time: Duration) -> Result<()> {
@@ -200,6 +209,17 @@ impl Trial<'_> {
             None => Ok(()),
         }
     }
+}
+
+/// A node that does not answer before the fault tells nothing of it.
+fn refuse_silent(lab: &Lab, probe: &Readiness, endpoints: &[Endpoint]) -> Result<()> {
+    let answers = readiness::are_ready(probe, None, endpoints)?;
+    let silent = endpoints.iter().zip(answers).find(|(_, answers)| !answers);
+    let Some((Endpoint { name, .. }, _)) = silent else { return Ok(()) };
+    Err(hinted(
+        format!("node `{name}` does not answer {probe} (--probe)"),
+        format!("`virtlab status {}` shows how far it is", lab.name),
+    ))
 }
 
 fn names(lab: &LabName, nodes: &BTreeSet<u32>) -> String {

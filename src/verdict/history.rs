@@ -13,6 +13,9 @@ pub struct History {
     pub began_ms: u64,
     /// When the last client ended.
     pub end_ms: u64,
+    /// What was asked of the nodes, where that was not their etcd.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub probe: Option<String>,
     /// The nodes that were asked.
     pub nodes: Vec<String>,
     /// Writes and reads, in the order in which they ended.
@@ -34,6 +37,8 @@ pub enum Kind {
     Write,
     /// It reads the register, linearizably.
     Read,
+    /// It asks whether the node answers, as a probe is.
+    Probe,
 }
 
 /// One request of a client.

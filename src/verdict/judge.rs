@@ -63,6 +63,9 @@ pub struct Verdict {
     pub writes: Tally,
     /// How the reads went.
     pub reads: Tally,
+    /// How each node answered what was asked instead of etcd.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub probes: Vec<Probed>,
     /// Each election since the fault.
     pub elections: Vec<Election>,
     /// When all was well again, if it was.
@@ -94,6 +97,16 @@ pub struct Tally {
     pub longest_ms: u64,
 }
 
+/// How a node answered a probe.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Probed {
+    /// The node.
+    pub node: String,
+    /// What came of all probes.
+    #[serde(flatten)]
+    pub tally: Tally,
+}
+
 /// That a node was elected.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Election {
@@ -123,7 +136,8 @@ pub struct Stale {
 impl Verdict {
     /// Whether it did not pass only because nodes were not well in time: nothing is known to be wrong with the data.
     pub fn is_late_only(&self) -> bool {
-        !self.passed && self.lost.is_empty() && self.stale.is_empty() && !self.reread.is_empty()
+        let is_data_known = !self.reread.is_empty() || !self.probes.is_empty();
+        !self.passed && self.lost.is_empty() && self.stale.is_empty() && is_data_known
     }
 }
 
@@ -136,8 +150,9 @@ pub fn judge(history: &History, moments: &Moments, within_ms: u64) -> Verdict {
         summary: String::new(),
         passed: false,
         problems: Vec::new(),
-        writes: tally(history, Kind::Write, moments),
-        reads: tally(history, Kind::Read, moments),
+        writes: tally(history, moments, |it| it.kind == Kind::Write),
+        reads: tally(history, moments, |it| it.kind == Kind::Read),
+        probes: probes(history, moments),
         elections: elections(history, moments),
         healthy_ms,
         healthy_after_ms: healthy_ms.map(|at_ms| at_ms.saturating_sub(turn_ms)),
@@ -152,11 +167,12 @@ pub fn judge(history: &History, moments: &Moments, within_ms: u64) -> Verdict {
 }
 
 /// When all was well again after a moment: a read on each node was done that was sent later, and all nodes call the same
-/// member their leader.
+/// member their leader. Where something else than etcd is probed, each node has answered.
 pub fn healthy_ms(history: &History, after_ms: u64) -> Option<u64> {
+    let kind = history.probe.as_ref().map_or(Kind::Read, |_| Kind::Probe);
     let first_read = |node: &String| {
         let is_first = |it: &&Operation| {
-            it.kind == Kind::Read
+            it.kind == kind
                 && it.node == *node
                 && it.start_ms >= after_ms
                 && it.revision().is_some()
@@ -165,6 +181,9 @@ pub fn healthy_ms(history: &History, after_ms: u64) -> Option<u64> {
     };
     let reads = history.nodes.iter().map(first_read).collect::<Option<Vec<u64>>>()?;
     let answered_ms = reads.into_iter().max()?;
+    if history.probe.is_some() {
+        return Some(answered_ms);
+    }
     let moments = history.sightings.iter().map(|it| it.at_ms).filter(|it| *it > answered_ms);
     std::iter::once(answered_ms).chain(moments).find(|at_ms| is_agreed(history, *at_ms))
 }
@@ -180,8 +199,17 @@ fn is_agreed(history: &History, at_ms: u64) -> bool {
     first.is_some() && leaders.all(|leader| leader == first)
 }
 
-fn tally(history: &History, kind: Kind, moments: &Moments) -> Tally {
-    let all = || history.operations.iter().filter(|it| it.kind == kind);
+fn probes(history: &History, moments: &Moments) -> Vec<Probed> {
+    let of_node = |node: &String| {
+        let is_one = |it: &Operation| it.kind == Kind::Probe && it.node == *node;
+        Probed { node: node.clone(), tally: tally(history, moments, is_one) }
+    };
+    let nodes = history.nodes.iter().filter(|_| history.probe.is_some());
+    nodes.map(of_node).collect()
+}
+
+fn tally(history: &History, moments: &Moments, is_meant: impl Fn(&Operation) -> bool) -> Tally {
+    let all = || history.operations.iter().filter(|it| is_meant(it));
     let count = |outcome: Outcome| all().filter(|it| it.outcome == outcome).count();
     let mut acknowledged: Vec<u64> =
         all().filter(|it| it.revision().is_some()).map(|it| it.end_ms).collect();
@@ -277,9 +305,10 @@ fn problems(
         }),
     );
     match verdict.healthy_after_ms {
-        None => problems.push("not healthy again".to_owned()),
+        None => problems.push(format!("not {}", well(history))),
         Some(after_ms) if after_ms > within_ms => problems.push(format!(
-            "healthy again {} after the {}, which is later than {}",
+            "{} {} after the {}, which is later than {}",
+            well(history),
             Seconds(after_ms),
             moments.turn().1,
             Seconds(within_ms)
@@ -290,7 +319,10 @@ fn problems(
 }
 
 fn summary(verdict: &Verdict, history: &History, moments: &Moments) -> String {
-    let mut parts = vec![failures(&verdict.writes, &verdict.reads)];
+    let mut parts = match &history.probe {
+        Some(probe) => silences(probe, &verdict.probes),
+        None => vec![failures(&verdict.writes, &verdict.reads)],
+    };
     parts.extend(verdict.elections.iter().map(|Election { leader, after_ms, .. }| {
         format!("new leader {leader} after {}", Seconds(*after_ms))
     }));
@@ -298,7 +330,10 @@ fn summary(verdict: &Verdict, history: &History, moments: &Moments) -> String {
     let not = if verdict.healthy_after_ms.is_some() { "" } else { "not " };
     let waited_ms = history.end_ms.saturating_sub(turn_ms);
     let after = Seconds(verdict.healthy_after_ms.unwrap_or(waited_ms));
-    parts.push(format!("{not}healthy again {after} after the {turn}"));
+    parts.push(format!("{not}{} {after} after the {turn}", well(history)));
+    if history.probe.is_some() {
+        return parts.join("; ");
+    }
     let (lost, all) = (verdict.lost.len(), verdict.writes.acknowledged);
     parts.push(if verdict.reread.is_empty() {
         format!("{all} acknowledged writes that could not be read again")
@@ -309,6 +344,20 @@ fn summary(verdict: &Verdict, history: &History, moments: &Moments) -> String {
         parts.push(format!("{} stale reads", verdict.stale.len()));
     }
     parts.join("; ")
+}
+
+/// What is so when all is well.
+pub(super) fn well(history: &History) -> &'static str {
+    if history.probe.is_some() { "all answering again" } else { "healthy again" }
+}
+
+fn silences(probe: &str, probes: &[Probed]) -> Vec<String> {
+    let silent = probes.iter().filter(|it| !it.tally.outages.is_empty());
+    let said = silent.map(|Probed { node, tally }| {
+        format!("{node} did not answer {probe} for {}", Seconds(tally.failed_for_ms))
+    });
+    let said: Vec<String> = said.collect();
+    if said.is_empty() { vec![format!("all nodes answered {probe} all the time")] } else { said }
 }
 
 fn failures(writes: &Tally, reads: &Tally) -> String {

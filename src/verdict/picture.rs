@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use super::history::{History, Kind, Operation};
-use super::judge::{Breakage, Moments, Verdict};
+use super::judge::{Breakage, Moments, Verdict, well};
 use crate::cluster::etcd::ledger::Outcome;
 use crate::svg::{self, TITLE_LENGTH, Tick, px};
 
@@ -36,6 +36,7 @@ struct Drawing {
     rates: [i32; 2],
     latencies: [i32; 2],
     title: String,
+    caption: String,
     summary: String,
     seconds: Vec<Tick>,
     rate_ticks: Vec<Tick>,
@@ -55,7 +56,7 @@ struct Band {
     label: String,
 }
 
-/// The writes of half a second.
+/// The writes of half a second, or the answers.
 #[derive(Serialize)]
 struct Column {
     x: String,
@@ -64,7 +65,7 @@ struct Column {
     height: String,
 }
 
-/// A write: when it was sent, and how long it took.
+/// A write or a probe: when it was sent, and how long it took.
 #[derive(Serialize)]
 struct Dot {
     x: String,
@@ -87,7 +88,11 @@ struct Mark {
 impl Drawing {
     fn of(title: &str, history: &History, moments: &Moments, verdict: &Verdict) -> Self {
         let scale = Scale { end_ms: history.end_ms.max(1) };
-        let writes = || history.operations.iter().filter(|it| it.kind == Kind::Write);
+        let (kind, caption) = match &history.probe {
+            Some(probe) => (Kind::Probe, format!("answers to {probe}, in a second, {EACH}")),
+            None => (Kind::Write, format!("writes that were acknowledged, in a second, {EACH}")),
+        };
+        let writes = || history.operations.iter().filter(|it| it.kind == kind);
         let rates = rates(writes(), history.end_ms);
         let most = rates.iter().copied().max().unwrap_or_default().max(NOMINAL);
         let elections = verdict.elections.iter().zip([0, 1].into_iter().cycle());
@@ -96,7 +101,7 @@ impl Drawing {
             scale.mark(("elected", "#8250df"), it.at_ms, MARK_ROWS[row], label)
         });
         let healthy = verdict.healthy_ms.map(|at_ms| {
-            scale.mark(("healthy", "#1a7f37"), at_ms, MARK_ROWS[2], "healthy again".to_owned())
+            scale.mark(("healthy", "#1a7f37"), at_ms, MARK_ROWS[2], well(history).to_owned())
         });
         Self {
             width: WIDTH,
@@ -106,6 +111,7 @@ impl Drawing {
             rates: RATES,
             latencies: LATENCIES,
             title: svg::fitting(title, TITLE_LENGTH),
+            caption: svg::fitting(&caption, CAPTION_LENGTH),
             summary: verdict.summary.clone(),
             seconds: scale.seconds(moments.begin_ms()),
             rate_ticks: [0, most / 2, most].map(|rate| rate_tick(rate, most)).into(),
@@ -237,6 +243,8 @@ const RATES: [i32; 2] = [160, 300];
 const LATENCIES: [i32; 2] = [340, 490];
 /// Of elections in turn, and of health.
 const MARK_ROWS: [i32; 3] = [116, 132, 148];
+const EACH: &str = "and below how long each took";
+const CAPTION_LENGTH: usize = 110;
 const LABEL_WIDTH: f64 = 160.0;
 /// Characters of the name of a fault, and how wide each is at the most.
 const BAND_LABEL_LENGTH: usize = 24;

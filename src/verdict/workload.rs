@@ -1,6 +1,7 @@
-//! The clients: for each node one that writes, one that reads and one that asks who leads.
+//! The clients: for each node one that writes, one that reads and one that asks who leads; or one that asks whether the node
+//! answers at all.
 //!
-//! A write and a read are due every [`TICK`], on one node after the other. Each node has clients of its own, so one that does
+//! A write and a read are due every [`TICK`], on one node after the other, a probe is on each node. Each node has clients of its own, so one that does
 //! not answer keeps no other waiting; what it has missed meanwhile is not made up for.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,7 +15,9 @@ use uuid::Uuid;
 use super::history::{History, Kind, Operation, Reread, Sighting};
 use super::judge;
 use crate::cluster::etcd::Endpoint;
-use crate::cluster::etcd::ledger::{self, Ledger};
+use crate::cluster::etcd::ledger::{self, Ledger, Outcome};
+use crate::cluster::readiness::Probe;
+use crate::images::Readiness;
 
 /// Clients at work, until they are ended or dropped.
 #[derive(Debug)]
@@ -25,12 +28,21 @@ pub struct Workload {
 
 #[derive(Debug)]
 struct Shared {
-    ledger: Ledger,
+    subject: Subject,
     endpoints: Vec<Endpoint>,
     begun: Instant,
     is_over: AtomicBool,
     next_number: AtomicU64,
     history: Mutex<History>,
+}
+
+/// What the clients ask.
+#[derive(Debug)]
+enum Subject {
+    /// The etcds of the nodes.
+    Etcd(Ledger),
+    /// Something else that they have.
+    Service(Probe),
 }
 
 impl Workload {
@@ -40,29 +52,37 @@ impl Workload {
     /// If the first etcd does not answer, or has no v3 API.
     pub fn start(endpoints: &[Endpoint]) -> Result<Self> {
         let ledger = Ledger::open(endpoints, &Uuid::new_v4().to_string(), KEPT)?;
-        let epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let history = History {
-            began_ms: millis(epoch),
-            nodes: endpoints.iter().map(|endpoint| endpoint.name.clone()).collect(),
-            members: ledger::nodes(endpoints)?,
-            ..History::default()
-        };
+        let history = History { members: ledger::nodes(endpoints)?, ..begun(endpoints) };
+        let clients = [Client::Writer, Client::Reader, Client::Watcher];
+        Ok(Self::of(Subject::Etcd(ledger), &clients, endpoints, history))
+    }
+
+    /// Lets clients loose that ask nodes for something else than etcd.
+    ///
+    /// # Errors
+    /// If it is no port and no URL that is asked for.
+    pub fn probing(criterion: &Readiness, endpoints: &[Endpoint]) -> Result<Self> {
+        let history = History { probe: Some(criterion.to_string()), ..begun(endpoints) };
+        let subject = Subject::Service(Probe::new(criterion)?);
+        Ok(Self::of(subject, &[Client::Prober], endpoints, history))
+    }
+
+    fn of(subject: Subject, clients: &[Client], endpoints: &[Endpoint], history: History) -> Self {
         let shared = Arc::new(Shared {
-            ledger,
+            subject,
             endpoints: endpoints.to_vec(),
             begun: Instant::now(),
             is_over: AtomicBool::new(false),
             next_number: AtomicU64::new(1),
             history: Mutex::new(history),
         });
-        let clients = (0..endpoints.len()).flat_map(|node| {
-            [Client::Writer, Client::Reader, Client::Watcher].map(|it| (node, it))
-        });
+        let clients =
+            (0..endpoints.len()).flat_map(|node| clients.iter().map(move |it| (node, *it)));
         let threads = clients.map(|(node, client)| {
             let shared = Arc::clone(&shared);
             thread::spawn(move || shared.run(client, node))
         });
-        Ok(Self { threads: threads.collect(), shared })
+        Self { threads: threads.collect(), shared }
     }
 
     /// How long it has run, in milliseconds.
@@ -81,13 +101,13 @@ impl Workload {
     /// If there can be no HTTP client, which is a bug.
     pub fn finish(mut self) -> Result<History> {
         self.stop();
-        let Shared { ledger, endpoints, .. } = &*self.shared;
-        let numbers = ledger.numbers(endpoints).into_iter();
-        let rereads = endpoints.iter().zip(numbers);
-        let rereads =
-            rereads.map(|(endpoint, numbers)| Reread { node: endpoint.name.clone(), numbers });
+        let Shared { subject, endpoints, .. } = &*self.shared;
         let mut history = self.shared.history().clone();
         history.end_ms = self.now_ms();
+        let Subject::Etcd(ledger) = subject else { return Ok(history) };
+        let rereads = endpoints.iter().zip(ledger.numbers(endpoints));
+        let rereads =
+            rereads.map(|(endpoint, numbers)| Reread { node: endpoint.name.clone(), numbers });
         history.rereads = rereads.collect();
         // Who is gone has no name any more, and who came has one now.
         history.members.extend(ledger::nodes(endpoints).unwrap_or_default());
@@ -107,7 +127,8 @@ impl Workload {
 impl Drop for Workload {
     fn drop(&mut self) {
         self.stop();
-        let Shared { ledger, endpoints, .. } = &*self.shared;
+        let Shared { subject, endpoints, .. } = &*self.shared;
+        let Subject::Etcd(ledger) = subject else { return };
         if let Err(error) = ledger.close(endpoints) {
             tracing::debug!("{error:#}");
         }
@@ -119,6 +140,14 @@ enum Client {
     Writer,
     Reader,
     Watcher,
+    Prober,
+}
+
+/// What a history begins with.
+fn begun(endpoints: &[Endpoint]) -> History {
+    let epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let nodes = endpoints.iter().map(|endpoint| endpoint.name.clone()).collect();
+    History { began_ms: millis(epoch), nodes, ..History::default() }
 }
 
 impl Shared {
@@ -127,7 +156,7 @@ impl Shared {
         let endpoint = &self.endpoints[node];
         let (first, between) = match client {
             Client::Writer | Client::Reader => (node, self.endpoints.len()),
-            Client::Watcher => (0, 1),
+            Client::Watcher | Client::Prober => (0, 1),
         };
         let tick = |count: usize| TICK * u32::try_from(count).unwrap_or(u32::MAX);
         let mut due = tick(first);
@@ -136,6 +165,7 @@ impl Shared {
                 Client::Writer => self.operate(Kind::Write, endpoint),
                 Client::Reader => self.operate(Kind::Read, endpoint),
                 Client::Watcher => self.look(endpoint),
+                Client::Prober => self.operate(Kind::Probe, endpoint),
             }
             while due <= self.begun.elapsed() {
                 due += tick(between);
@@ -158,9 +188,13 @@ impl Shared {
         let number =
             (kind == Kind::Write).then(|| self.next_number.fetch_add(1, Ordering::Relaxed));
         let start_ms = self.now_ms();
-        let outcome = match number {
-            Some(number) => self.ledger.write(endpoint, number),
-            None => self.ledger.read(endpoint),
+        let outcome = match (&self.subject, number) {
+            (Subject::Etcd(ledger), Some(number)) => ledger.write(endpoint, number),
+            (Subject::Etcd(ledger), None) => ledger.read(endpoint),
+            (Subject::Service(probe), _) if probe.is_answered(endpoint.ip) => {
+                Outcome::Acknowledged { revision: 0 }
+            }
+            (Subject::Service(_), _) => Outcome::Failed,
         };
         let (node, end_ms) = (endpoint.name.clone(), self.now_ms());
         let operation = Operation { kind, node, start_ms, end_ms, number, outcome };
@@ -168,7 +202,8 @@ impl Shared {
     }
 
     fn look(&self, endpoint: &Endpoint) {
-        let leader = self.ledger.leader(endpoint).ok();
+        let Subject::Etcd(ledger) = &self.subject else { return };
+        let leader = ledger.leader(endpoint).ok();
         let (at_ms, node) = (self.now_ms(), &endpoint.name);
         let mut history = self.history();
         let last = history.sightings.iter().rev().find(|it| it.node == *node);

@@ -19,6 +19,7 @@ fn user() -> User {
 #[test]
 fn faults_are_planned_and_listed() {
     let user = user();
+    user.write("drill.toml", include_str!("../../docs/drill.toml"));
     assert_transcript!(
         "faults",
         user.session(&[
@@ -35,6 +36,7 @@ fn faults_are_planned_and_listed() {
             &["fault", "list", "-o", "name"],
             &["heal", "--dry-run"],
             &["heal", "demo-3", "web", "--dry-run"],
+            &["drill", "drill.toml", "web", "--dry-run"],
             &["heal", "web"],
         ])
     );
@@ -43,6 +45,8 @@ fn faults_are_planned_and_listed() {
 #[test]
 fn a_fault_that_cannot_be_is_one_clear_error() {
     let user = user();
+    user.write("drill.toml", include_str!("../../docs/drill.toml"));
+    user.write("wrong.toml", "lab = \"demo\"\n[[fault]]\nat = \"1s\"\nrun = \"break $lab\"\n");
     assert_transcript!(
         "faults-refused",
         user.session(&[
@@ -72,9 +76,11 @@ fn a_fault_that_cannot_be_is_one_clear_error() {
             &["fault", "cut", "demo-1", "--verdict", "--dry-run"],
             &["fault", "cut", "demo-1", "--within", "5s"],
             &["drill", "nothing.toml"],
-            &["drill", "docs/drill.toml", "demo", "--dry-run"],
-            &["drill", "docs/drill.toml", "nope"],
-            &["drill", "docs/drill.toml", "demo", "--seed", "1"],
+            &["drill", "wrong.toml"],
+            &["drill", "drill.toml", "nope"],
+            &["drill", "drill.toml"],
+            &["fault", "cut", "demo-1", "--verdict", "--probe", "etcd"],
+            &["fault", "cut", "demo-1", "--verdict", "--probe", "tcp:22"],
             &["fault", "list", "nope"],
             &["heal", "demo", "nope"],
             &["snapshot", "save", "demo"],

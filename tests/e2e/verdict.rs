@@ -23,6 +23,7 @@ fn verdict_of_a_fault_says_how_long_it_failed_and_that_nothing_was_lost() {
     a_leader_that_hears_nobody();
     what_is_refused();
     a_drill_of_two_faults();
+    a_service_that_is_not_etcd();
     a_fault_that_is_interrupted_is_healed();
     wait_until("a healthy cluster", LONG, || virtlab(&["verify", LAB]).code == Some(0));
     // The clients leave nothing, and what was there stays.
@@ -114,6 +115,21 @@ fn a_drill_of_two_faults() {
     assert!((7000..12_000).contains(&(ms(1, "from_ms") - ms(0, "from_ms"))), "{faults:?}");
     assert!(faults[1].get("until_ms").is_none());
     assert_eq!(self::faults(), "");
+}
+
+/// A node that stands still accepts no connections, and the others do.
+fn a_service_that_is_not_etcd() {
+    let pause = ["fault", "pause", "judged-2", "--verdict", "--for", "4s", "-o", "json", "--probe"];
+    let said = virtlab(&[&pause[..], &["http://:2379/nothing"]].concat()).refused();
+    assert!(said.contains("does not answer http://:2379/nothing (--probe)"), "{said}");
+    assert_eq!(faults(), "");
+    let verdict: Value = virtlab(&[&pause[..], &["http://:2379/health"]].concat()).json();
+    println!("a service: {}", verdict["summary"]);
+    let summary = verdict["summary"].as_str().unwrap();
+    assert!(summary.starts_with("judged-2 did not answer http://:2379/health for "), "{summary}");
+    assert!(summary.contains("; all answering again "), "{summary}");
+    let silent = |place: usize| verdict["probes"][place]["failed_for_ms"].as_u64().unwrap();
+    assert!(silent(1) > 3500 && silent(0) < silent(1), "{verdict:#}");
 }
 
 fn what_is_refused() {

@@ -249,3 +249,42 @@ fn each_election_is_counted_from_the_last_fault_before_it_and_failures_from_the_
     assert_eq!(elected, [(1900, 900), (4200, 200)]);
     assert_eq!(verdict.writes.outages, [Span { from_ms: 1110, to_ms: 2010 }]);
 }
+
+/// Two nodes that are asked each 100 ms; `a` does not answer from 1.2 s until this moment.
+fn probed(until_ms: u64) -> History {
+    let mut history = History { end_ms: 10_000, ..History::default() };
+    history.probe = Some("tcp:22".to_owned());
+    history.nodes = vec!["a".to_owned(), "b".to_owned()];
+    for start_ms in (0..9900).step_by(100) {
+        for node in ["a", "b"] {
+            let is_silent = node == "a" && (1200..until_ms).contains(&start_ms);
+            let acknowledged = Outcome::Acknowledged { revision: 0 };
+            history.operations.push(Operation {
+                kind: Kind::Probe,
+                node: node.to_owned(),
+                start_ms,
+                end_ms: start_ms + 10,
+                number: None,
+                outcome: if is_silent { Outcome::Failed } else { acknowledged },
+            });
+        }
+    }
+    history
+}
+
+#[test]
+fn nodes_that_are_probed_are_judged_by_their_answers_alone() {
+    let verdict = judge(&probed(6000), &moments(), 1000);
+    let expected = "a did not answer tcp:22 for 4.9 s; all answering again 0.9 s after the heal";
+    assert_eq!((verdict.summary.as_str(), verdict.passed), (expected, true));
+    let silent: Vec<_> = verdict.probes.iter().map(|it| it.tally.failed_for_ms).collect();
+    assert_eq!(silent, [4900, 0]);
+    let late = judge(&probed(7000), &moments(), 1000);
+    let problem = "all answering again 1.9 s after the heal, which is later than 1.0 s";
+    assert_eq!((late.problems, verdict.is_late_only()), (vec![problem.to_owned()], false));
+    let never = judge(&probed(u64::MAX), &moments(), 1000);
+    assert_eq!(never.problems, ["not all answering again"]);
+    assert!(never.is_late_only() && never.summary.contains("; not all answering again 4.9 s"));
+    let calm = judge(&probed(0), &moments(), 1000);
+    assert!(calm.summary.starts_with("all nodes answered tcp:22 all the time; all answering"));
+}
