@@ -675,6 +675,8 @@ impl Libvirt {
                 NodeStep::Part(from) => Hypervisor::part(c, lab, index, from),
                 NodeStep::Join => Hypervisor::join(c, lab, index),
                 NodeStep::RestoreLink => Hypervisor::set_link(c, lab, index, true),
+                NodeStep::Limit(limit) => Hypervisor::limit(c, lab, index, limit),
+                NodeStep::Unlimit(limit) => Hypervisor::unlimit(c, lab, index, limit),
                 NodeStep::SaveMemory | NodeStep::RestoreMemory(_) => {
                     panic!("the driver saves no memory beside a domain that goes on")
                 }

@@ -7,6 +7,7 @@ use clap::{Args, Command, FromArgMatches, Subcommand};
 use super::LockArgs;
 use crate::images::Readiness;
 use crate::lab::LabName;
+use crate::lab::fault::CpuShare;
 use crate::lab::options::Span;
 
 /// What to do to nodes
@@ -22,6 +23,8 @@ pub enum FaultCommand {
     Pause(LastingArgs),
     /// Take nodes' power away at once, until they are healed
     Kill(LastingArgs),
+    /// Leave nodes a share of their processors' time
+    Starve(StarveArgs),
     /// Press nodes' reset button: they boot anew, and nothing has to be healed
     Reset(FaultArgs),
     /// List the faults of nodes
@@ -81,6 +84,18 @@ pub(super) fn probe(text: &str) -> Result<Readiness, String> {
         probe @ (Readiness::Tcp(_) | Readiness::Http { .. }) => Ok(probe),
         _ => Err("it has to be tcp:PORT or http://:PORT/PATH".to_owned()),
     }
+}
+
+/// Arguments of `fault starve`.
+#[derive(Clone, Debug, Args)]
+pub struct StarveArgs {
+    /// How much of each of its processors a node has, in percent
+    #[arg(long, value_name = "PERCENT", default_value = "10%")]
+    pub cpu: CpuShare,
+
+    /// How long, and which nodes.
+    #[command(flatten)]
+    pub lasting: LastingArgs,
 }
 
 /// What is wanted to be known of a fault.

@@ -9,7 +9,7 @@ use super::verdict;
 use crate::boot_server::recorder::now_ms;
 use crate::cli::fault::{
     ChangeArgs, FaultArgs, FaultCommand, FaultListArgs, HealArgs, LastingArgs, PartitionArgs,
-    VerdictArgs,
+    StarveArgs, VerdictArgs,
 };
 use crate::error::all_errors;
 use crate::hypervisor::{Found, Hypervisor, Inventory};
@@ -71,6 +71,9 @@ impl<'a> Wish<'a> {
             FaultCommand::Cut(args) => Self::lasting(args, make(FaultKind::Cut)),
             FaultCommand::Pause(args) => Self::lasting(args, make(FaultKind::Pause)),
             FaultCommand::Kill(args) => Self::lasting(args, make(FaultKind::Kill)),
+            FaultCommand::Starve(StarveArgs { cpu, lasting }) => {
+                Self::lasting(lasting, make(FaultKind::Starve(*cpu)))
+            }
             FaultCommand::Isolate(args) => Self::lasting(args, FaultVerb::Isolate),
             FaultCommand::Reset(args) => Self::of(args, FaultVerb::Reset, None),
         })
@@ -250,11 +253,12 @@ fn print(printer: &Printer, nodes: Vec<NodeFaults>) -> Result<()> {
     let now_ms = now_ms();
     let mut table = Table::new(&["node", "fault", "since", "left"]);
     for node in &nodes {
-        for FaultNow { fault, since_ms, until_ms, from } in &node.faults {
+        for FaultNow { fault, since_ms, until_ms, from, options, .. } in &node.faults {
             let seconds = now_ms.saturating_sub(*since_ms) / 1000;
-            let what = match from.as_slice() {
-                [] => (*fault).to_owned(),
-                from => format!("{fault} from {}", from.join(", ")),
+            let what = match (from.as_slice(), options) {
+                ([], None) => (*fault).to_owned(),
+                ([], Some(options)) => format!("{fault} {options}"),
+                (from, _) => format!("{fault} from {}", from.join(", ")),
             };
             let left = until_ms.map(|until| until.saturating_sub(now_ms).div_ceil(1000));
             let left = left.map_or_else(|| "-".to_owned(), |seconds| format!("{seconds} s"));

@@ -20,6 +20,7 @@ mod filters;
 mod in_force;
 mod kept;
 mod keyboard;
+mod limits;
 mod links;
 mod marks;
 mod memory;

@@ -2,6 +2,7 @@
 //! mark says so, and all that virtlab does keeps it until it is healed.
 
 mod kind;
+mod limit;
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,6 +10,7 @@ use std::str::FromStr;
 use anyhow::{Context, Error, Result};
 
 pub use self::kind::{FaultKind, FaultName};
+pub use self::limit::{CpuShare, Level, Limit, LimitName, Limits};
 use super::LabName;
 use super::node_set::NodeSet;
 
@@ -200,6 +202,8 @@ pub struct InForce {
     pub link: Link,
     /// What keeps it apart from others.
     pub filter: Filter,
+    /// What it has no more of than its faults leave to it.
+    pub limits: Limits,
 }
 
 /// Whether the network cards of a domain have a link.
@@ -244,7 +248,9 @@ mod tests {
         assert_eq!(power.to_string(), "pause=78 kill=56");
         let short = cut.with(FaultKind::Cut, Term { since_ms: 20, until_ms: Some(50) });
         assert_eq!(short.to_string(), "cut=12-50");
-        for faults in [cut, both, power, short, Faults::default()] {
+        let starved = cut.with(FaultKind::Starve("10%".parse().unwrap()), Term::since(9));
+        assert_eq!(starved.to_string(), "cut=12 starve=9:10%");
+        for faults in [cut, both, power, short, starved, Faults::default()] {
             assert_eq!(faults.to_string().parse::<Faults>().unwrap(), faults);
         }
         for text in [
@@ -260,6 +266,8 @@ mod tests {
             "partition=1",
             "kill=1:2",
             "partition=1:0",
+            "starve=1",
+            "starve=1:0%",
         ] {
             assert!(text.parse::<Faults>().is_err(), "{text}");
         }

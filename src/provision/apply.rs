@@ -241,6 +241,8 @@ impl<'a> Applier<'a> {
             NodeStep::RestoreLink => Hypervisor::set_link(connection, lab, index, true),
             NodeStep::Part(from) => Hypervisor::part(connection, lab, index, from),
             NodeStep::Join => Hypervisor::join(connection, lab, index),
+            NodeStep::Limit(limit) => Hypervisor::limit(connection, lab, index, limit),
+            NodeStep::Unlimit(limit) => Hypervisor::unlimit(connection, lab, index, limit),
             NodeStep::SaveMemory => self.snapshot()?.save(connection, lab, index),
             NodeStep::RestoreMemory(power) => {
                 self.snapshot()?.restore(connection, lab, index, power)

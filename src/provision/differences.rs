@@ -167,10 +167,12 @@ fn of_node(
         NodeStep::CutLink => domain("has a link, and is to be cut off"),
         NodeStep::Part(_) => domain("hears nodes that it is to be kept apart from"),
         NodeStep::RestoreLink => domain("has no link, and is to have one"),
+        NodeStep::Limit(_) => domain("has more than a fault is to leave to it"),
         NodeStep::Undefine => domain("is none of the lab's nodes any more"),
         // The steps beside these say it.
         NodeStep::Start
         | NodeStep::Join
+        | NodeStep::Unlimit(_)
         | NodeStep::Resume
         | NodeStep::Reset
         | NodeStep::DeleteVolumes

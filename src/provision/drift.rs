@@ -7,11 +7,12 @@ use anyhow::Result;
 use super::prepare::{NetworkXml, OwnTemplates, Wanted};
 use crate::host;
 use crate::hypervisor::{Definition, Found, Hypervisor};
+use crate::lab::fault::Faults;
 use crate::lab::plan::Changed;
 use crate::lab::{Lab, MacAddr};
 use crate::render::comparison::{self, View};
 use crate::render::element::Element;
-use crate::render::{filters, links, xml};
+use crate::render::{filters, limits, links, xml};
 use crate::session::Session;
 use crate::state::StateDir;
 
@@ -79,7 +80,7 @@ impl Drift {
             let Some(wanted) = wanted.domains.get(*index as usize - 1) else { continue };
             let differences = if found.faulty().any(|faulty| faulty == *index) {
                 let filter = found.lab.filter_name(*index);
-                Differences::beside_faults(wanted, there, &filter)?
+                Differences::beside_faults(wanted, there, &filter, found.faults(*index))?
             } else {
                 Differences::of(wanted, there)?
             };
@@ -130,11 +131,19 @@ impl Drift {
 }
 
 impl Differences {
-    /// The plan looks at links and filters where they are faults.
-    fn beside_faults(wanted: &str, there: &Definition, filter: &str) -> Result<Self> {
+    /// The plan looks at links, filters and limits where they are faults.
+    fn beside_faults(
+        wanted: &str,
+        there: &Definition,
+        filter: &str,
+        faults: Faults,
+    ) -> Result<Self> {
+        let limits = || faults.iter().filter_map(|fault| fault.kind.limit());
         let healed = |xml: &str| {
             let linked = links::with_links(Element::parse(xml)?, true);
-            Ok::<_, anyhow::Error>(filters::with_filters(linked, filter, false).to_string())
+            let joined = filters::with_filters(linked, filter, false);
+            let free = limits().fold(joined, |domain, it| limits::without(domain, it.name()));
+            Ok::<_, anyhow::Error>(free.to_string())
         };
         let running = there.running.as_deref().map(healed).transpose()?;
         let there = Definition { kept: healed(&there.kept)?, running };

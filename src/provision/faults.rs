@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use super::apply::{Applier, print_steps};
 use super::filters;
 use super::lab_lock::LabLock;
+use super::limits;
 use super::power::{Chosen, removed};
 use crate::boot_server::client::Client;
 use crate::boot_server::recorder::now_ms;
@@ -117,7 +118,11 @@ impl FaultChange<'_> {
         let term = self.term(now_ms());
         let with = |(index, kind): (u32, FaultKind)| (index, found.faults(index).with(kind, term));
         match &self.verb {
-            FaultVerb::Make(kind) => Ok(nodes.iter().map(|index| with((index, *kind))).collect()),
+            FaultVerb::Make(kind) => {
+                let indices: Vec<u32> = nodes.iter().collect();
+                limits::refuse_impossible(self.hypervisor, found, &indices, *kind)?;
+                Ok(indices.into_iter().map(|index| with((index, *kind))).collect())
+            }
             FaultVerb::Partition(groups) => {
                 Ok(self.parted(found, groups)?.into_iter().map(with).collect())
             }

@@ -14,6 +14,7 @@ pub(crate) mod healing;
 pub(crate) mod knocking;
 pub(crate) mod lab_lock;
 mod leaving;
+mod limits;
 pub(crate) mod merging;
 pub(crate) mod power;
 mod preflight;

@@ -11,6 +11,7 @@ use anyhow::Result;
 use similar::TextDiff;
 
 use super::element::Element;
+use super::limits::is_no_limit;
 
 /// What of an object of libvirt's is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,9 +59,11 @@ fn leave_out(object: &mut Element, view: View) {
     object.children.retain(|child| !says_nothing(&child.name));
 }
 
-/// The same in one form: sizes in KiB.
+/// The same in one form: sizes in KiB, and without limits that are none.
 fn canonical(mut element: Element) -> Element {
-    element.children = element.children.into_iter().map(canonical).collect();
+    let is_tuned = |child: &Element| child.name != "cputune" || !child.children.is_empty();
+    let children = element.children.into_iter().filter(|child| !is_no_limit(child));
+    element.children = children.map(canonical).filter(is_tuned).collect();
     let default = SIZES.contains(&element.name.as_str()).then_some("KiB");
     let unit = element.attribute("unit").or(default);
     if let Some(kib) = unit.and_then(|unit| kib(&element.text, unit)) {

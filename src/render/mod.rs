@@ -7,6 +7,7 @@ pub mod config;
 pub(crate) mod element;
 pub mod filters;
 pub(crate) mod inventory;
+pub(crate) mod limits;
 pub(crate) mod links;
 pub mod pxe;
 pub(crate) mod secrets;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::element::Element;
-use super::{LabContext, NodeContext, all_nodes, filters, links, reserved_nodes};
+use super::{LabContext, NodeContext, all_nodes, filters, limits, links, reserved_nodes};
 use crate::lab::boot::{Firmware, Loader};
 use crate::lab::fault::FaultName;
 use crate::lab::hardware::{Graphics, ModelName, Nic};
@@ -89,7 +89,8 @@ pub(crate) fn with_desired(xml: &str, lab: &Lab, index: u32, desired: Desired) -
     if desired.faults.has(FaultName::Partition) {
         domain = filters::with_filters(domain, &lab.filter_name(index), true);
     }
-    Ok(domain.to_string())
+    let limits = desired.faults.iter().filter_map(|fault| fault.kind.limit());
+    Ok(limits.fold(domain, limits::with).to_string())
 }
 
 /// The same with a UUID as the domain's last element; libvirt reads them in any order.

@@ -20,6 +20,12 @@ pub(crate) struct FaultNow {
     /// The nodes that it is kept apart from.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) from: Vec<String>,
+    /// How much of each of its processors it has, in percent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) cpu_percent: Option<u8>,
+    /// What was typed beside the word and the nodes.
+    #[serde(skip)]
+    pub(crate) options: Option<String>,
 }
 
 impl FaultNow {
@@ -28,8 +34,13 @@ impl FaultNow {
             FaultKind::Partition(from) => from.iter().map(|index| lab.node(index)).collect(),
             _ => Vec::new(),
         };
+        let cpu_percent = match kind {
+            FaultKind::Starve(share) => Some(share.percent()),
+            _ => None,
+        };
         let Term { since_ms, until_ms } = term;
-        Self { fault: kind.name().word(), since_ms, until_ms, from }
+        let (fault, options) = (kind.name().word(), kind.options());
+        Self { fault, since_ms, until_ms, from, cpu_percent, options }
     }
 }
 

@@ -71,6 +71,9 @@ fn a_fault_that_cannot_be_is_one_clear_error() {
             // The driver has no filters.
             &["fault", "partition", "demo", "demo-1", "demo-4"],
             &["fault", "isolate", "demo-1", "--dry-run"],
+            // Nor quotas.
+            &["fault", "starve", "demo-1", "--cpu", "5%", "--dry-run"],
+            &["fault", "starve", "demo-1", "--cpu", "100%"],
             &["fault", "cut", "demo-1", "--verdict"],
             &["fault", "cut", "demo-1", "web-1", "--verdict"],
             &["fault", "cut", "demo-1", "--verdict", "--dry-run"],

@@ -22,6 +22,7 @@ mod external_pxe;
 mod fault;
 mod fault_for;
 mod fault_power;
+mod fault_resources;
 mod foreign;
 mod killing;
 mod knocking;

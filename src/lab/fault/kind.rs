@@ -1,7 +1,8 @@
 //! Which faults there are. A new one is a name, a kind with what belongs to it, and the words for both.
 
-use anyhow::{Result, bail};
+use anyhow::{Error, Result, bail};
 
+use super::limit::{CpuShare, Limit, LimitName};
 use crate::lab::LabName;
 use crate::lab::node_set::NodeSet;
 
@@ -16,11 +17,13 @@ pub enum FaultName {
     Pause,
     /// It has no power.
     Kill,
+    /// It has less of its processors' time.
+    Starve,
 }
 
 impl FaultName {
     /// All, as marks have them and as they are told: in the order in which they are declared.
-    pub const ALL: [Self; 4] = [Self::Cut, Self::Partition, Self::Pause, Self::Kill];
+    pub const ALL: [Self; 5] = [Self::Cut, Self::Partition, Self::Pause, Self::Kill, Self::Starve];
 
     /// The word for it on the command line, in marks and in JSON.
     pub fn word(self) -> &'static str {
@@ -29,6 +32,7 @@ impl FaultName {
             Self::Partition => "partition",
             Self::Pause => "pause",
             Self::Kill => "kill",
+            Self::Starve => "starve",
         }
     }
 
@@ -39,6 +43,15 @@ impl FaultName {
             Self::Partition => "kept apart from others",
             Self::Pause => "paused",
             Self::Kill => "killed",
+            Self::Starve => "starved",
+        }
+    }
+
+    /// Which limit it sets, if it sets one.
+    pub fn limit(self) -> Option<LimitName> {
+        match self {
+            Self::Starve => Some(LimitName::Cpu),
+            Self::Cut | Self::Partition | Self::Pause | Self::Kill => None,
         }
     }
 
@@ -54,6 +67,7 @@ impl FaultName {
     pub(super) fn kind(self, detail: &str) -> Result<FaultKind> {
         let plain = match self {
             Self::Partition => return Ok(FaultKind::Partition(detail.parse()?)),
+            Self::Starve => return Ok(FaultKind::Starve(detail.parse().map_err(Error::msg)?)),
             Self::Cut => FaultKind::Cut,
             Self::Pause => FaultKind::Pause,
             Self::Kill => FaultKind::Kill,
@@ -73,6 +87,8 @@ pub enum FaultKind {
     Pause,
     /// It has no power.
     Kill,
+    /// It has no more than this of the time of each of its processors.
+    Starve(CpuShare),
 }
 
 impl FaultKind {
@@ -83,6 +99,23 @@ impl FaultKind {
             Self::Partition(_) => FaultName::Partition,
             Self::Pause => FaultName::Pause,
             Self::Kill => FaultName::Kill,
+            Self::Starve(_) => FaultName::Starve,
+        }
+    }
+
+    /// The limit that it sets, if it sets one.
+    pub fn limit(self) -> Option<Limit> {
+        match self {
+            Self::Starve(share) => Some(Limit::Cpu(share)),
+            Self::Cut | Self::Partition(_) | Self::Pause | Self::Kill => None,
+        }
+    }
+
+    /// What belongs to it on the command line beside the nodes: `--cpu 10%`.
+    pub fn options(self) -> Option<String> {
+        match self {
+            Self::Starve(share) => Some(format!("--cpu {share}")),
+            Self::Cut | Self::Partition(_) | Self::Pause | Self::Kill => None,
         }
     }
 
@@ -90,6 +123,7 @@ impl FaultKind {
     pub(super) fn detail(self) -> Option<String> {
         match self {
             Self::Partition(from) => Some(from.to_string()),
+            Self::Starve(share) => Some(share.to_string()),
             Self::Cut | Self::Pause | Self::Kill => None,
         }
     }
@@ -101,7 +135,21 @@ impl FaultKind {
                 let from: Vec<String> = from.iter().map(|index| lab.node(index)).collect();
                 format!("kept apart from {}", from.join(", "))
             }
+            Self::Starve(share) => format!("starved (CPU {share})"),
             Self::Cut | Self::Pause | Self::Kill => self.name().state().to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_fault_has_a_place_of_its_own() {
+        for (place, name) in FaultName::ALL.into_iter().enumerate() {
+            assert_eq!(name as usize, place);
+            assert_eq!(FaultName::of_word(name.word()), Some(name));
         }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{DomainState, NodeStep, Observed, Step, autostart};
 use crate::lab::Lab;
-use crate::lab::fault::{FaultName, Faults, Filter, InForce, Link};
+use crate::lab::fault::{FaultName, Faults, Filter, InForce, Level, Link};
 use crate::lab::metadata::{Desired, Power};
 use crate::lab::node_set::NodeSet;
 
@@ -109,6 +109,10 @@ impl InForce {
         if is_over(FaultName::Cut) && self.link != Link::Up {
             steps.push(NodeStep::RestoreLink);
         }
+        let over = FaultName::ALL.into_iter().filter(|name| is_over(*name));
+        let limits = over.filter_map(FaultName::limit);
+        let set = limits.filter(|limit| self.limits.get(*limit) != Level::Absent);
+        steps.extend(set.map(NodeStep::Unlimit));
         let Some(marked) = marked.apart_from() else { return steps };
         match wanted.apart_from() {
             None => steps.extend((self.filter != Filter::Absent).then_some(NodeStep::Join)),
@@ -125,7 +129,9 @@ impl InForce {
         let cut = wanted.has(FaultName::Cut) && self.link != Link::Down;
         let cut = cut.then_some(NodeStep::CutLink);
         let part = wanted.apart_from().and_then(|from| self.part(from));
-        cut.into_iter().chain(part).collect()
+        let limits = wanted.iter().filter_map(|fault| fault.kind.limit());
+        let unset = limits.filter(|it| self.limits.get(it.name()) != Level::InForce(*it));
+        cut.into_iter().chain(part).chain(unset.map(NodeStep::Limit)).collect()
     }
 
     fn part(self, from: NodeSet) -> Option<NodeStep> {
@@ -138,7 +144,7 @@ mod tests {
     use super::super::tests::complete;
     use super::super::{Goal, plan};
     use super::*;
-    use crate::lab::fault::{FaultKind, Term};
+    use crate::lab::fault::{FaultKind, LimitName, Limits, Term};
     use crate::lab::tests::lab;
 
     fn cut() -> Faults {
@@ -380,6 +386,39 @@ mod tests {
         let kept = said(Goal::Up, &second_filtered(apart("1"), between));
         assert_eq!(kept, [part("1")]);
         assert_eq!(said(Goal::Up, &second_filtered(apart("1"), force("1"))), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_node_is_held_to_the_limit_that_its_mark_names() {
+        let starve = |percent: &str| {
+            let kind = FaultKind::Starve(percent.parse().unwrap());
+            (of_power(kind), kind.limit().unwrap())
+        };
+        let (none, (tenth, limit)) = (Faults::default(), starve("10%"));
+        let (half, half_limit) = starve("50%");
+        let mark = format!("{UNMARK}: it is to be starved");
+        let hold = |share: &str| format!("hold domain `demo-2` to {share} of its processors");
+        let free = "let domain `demo-2` have all of its processors again".to_owned();
+        let in_force = Level::InForce;
+        for (marked, level, wanted, expected) in [
+            (none, Level::Absent, tenth, vec![mark.clone(), hold("10%")]),
+            (tenth, in_force(limit), none, vec![free.clone(), UNMARK.to_owned()]),
+            (tenth, in_force(limit), half, vec![mark.clone(), hold("50%")]),
+            // A run was killed in between.
+            (tenth, Level::Between, tenth, vec![hold("10%")]),
+            (half, in_force(limit), half, vec![hold("50%")]),
+            (tenth, Level::Between, none, vec![free, UNMARK.to_owned()]),
+            (tenth, Level::Absent, none, vec![UNMARK.to_owned()]),
+            // It is so already.
+            (half, in_force(half_limit), half, vec![]),
+            (none, Level::Absent, none, vec![]),
+        ] {
+            let mut observed = second(marked, Link::Up);
+            let limits = Limits::default().with(LimitName::Cpu, level);
+            observed.in_force.insert(2, InForce { limits, ..InForce::default() });
+            let steps = said(faulted(wanted), &observed);
+            assert_eq!(steps, expected, "{marked} {level:?} {wanted}");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The steps that a plan consists of, and how they are said.
 
 use crate::lab::Lab;
+use crate::lab::fault::{Limit, LimitName};
 use crate::lab::metadata::{Desired, Power};
 use crate::lab::node_set::NodeSet;
 
@@ -79,6 +80,10 @@ pub enum NodeStep {
     Part(NodeSet),
     /// Let it hear all nodes again.
     Join,
+    /// Hold it to a limit, also after its next start.
+    Limit(Limit),
+    /// Let it have all that it has of this again.
+    Unlimit(LimitName),
     /// Make libvirt start it with the host, or no more.
     Autostart(bool),
     /// Start it with its processors stopped.
@@ -192,6 +197,10 @@ impl NodeStep {
                 format!("keep domain `{domain}` apart from nodes {from}")
             }
             Self::Join => format!("let domain `{domain}` hear all nodes again"),
+            Self::Limit(limit) => format!("hold domain `{domain}` to {limit}"),
+            Self::Unlimit(limit) => {
+                format!("let domain `{domain}` have all of its {} again", limit.what())
+            }
             Self::RestoreLink => format!("give domain `{domain}` its link again"),
             Self::Autostart(true) => format!("let domain `{domain}` start with the host"),
             Self::Autostart(false) => format!("let domain `{domain}` start with the host no more"),

@@ -211,3 +211,12 @@ fn sizes_are_the_same_in_whatever_unit() {
         assert_eq!(kib(text, unit), expected, "{text} {unit}");
     }
 }
+
+#[test]
+fn a_limit_that_was_taken_away_is_no_difference() {
+    let tuned = |tune: &str| KEPT.replace("<vcpu ", &format!("<cputune>{tune}</cputune><vcpu "));
+    let differs = |tune: &str| difference(RENDERED, &tuned(tune), View::Running).unwrap().is_some();
+    assert!(differs("<quota>10000</quota>"));
+    assert!(differs("<shares>512</shares><quota>-1</quota>"));
+    assert!(!differs("<quota>-1</quota>"));
+}

@@ -1,0 +1,57 @@
+//! Whether nodes can be held to less than they have: found out before anything is changed.
+
+use anyhow::{Result, bail};
+
+use crate::error::hinted;
+use crate::hypervisor::{Found, Hypervisor};
+use crate::lab::fault::{FaultKind, Limit};
+use crate::lab::plan::DomainState;
+
+/// # Errors
+/// If libvirt or the host cannot, or if one of these nodes has such a limit of its own, which a heal would not know again.
+pub(super) fn refuse_impossible(
+    hypervisor: &Hypervisor,
+    found: &Found,
+    nodes: &[u32],
+    kind: FaultKind,
+) -> Result<()> {
+    let Some(limit) = kind.limit() else { return Ok(()) };
+    match limit {
+        Limit::Cpu(_) => refuse_cpu(hypervisor, found)?,
+    }
+    let is_new = |index: &u32| !found.faults(*index).has(kind.name());
+    let new: Vec<u32> = nodes.iter().copied().filter(is_new).collect();
+    let name = limit.name();
+    if let Some(index) = hypervisor.limited(&found.lab, &new, name)?.first() {
+        bail!(
+            "the domain of node `{}` has a limit of its {} of its own, and can have no other",
+            found.lab.name.node(*index),
+            name.what()
+        );
+    }
+    Ok(())
+}
+
+/// libvirt takes a limit for a domain that is off, and then cannot start it: so one that is not off is looked at.
+fn refuse_cpu(hypervisor: &Hypervisor, found: &Found) -> Result<()> {
+    let is_on = |(_, state): &(&u32, &DomainState)| **state != DomainState::Off;
+    let on = found.domains.iter().find(is_on);
+    let Some((index, _)) = on.or_else(|| found.domains.iter().next()) else { return Ok(()) };
+    let lack = hypervisor.lacks_cpu_limits(&found.lab, *index)?;
+    let name = &found.lab.name;
+    if let Some(lack) = lack {
+        return Err(hinted(
+            format!("libvirt at `{}` cannot limit processors: {lack}", hypervisor.uri()?),
+            "it takes `qemu:///system` and the host's cgroup controller `cpu`",
+        ));
+    }
+    if on.is_none() {
+        return Err(hinted(
+            format!(
+                "all nodes of lab `{name}` are off, so whether their processors can be limited is not known"
+            ),
+            format!("`virtlab start {}` starts one", name.node(*index)),
+        ));
+    }
+    Ok(())
+}

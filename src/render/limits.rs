@@ -1,0 +1,113 @@
+//! The limits in a domain's XML that a fault sets: what a node has no more of.
+//! <https://libvirt.org/formatdomain.html#cpu-tuning>
+
+use super::element::Element;
+use crate::lab::fault::{CpuShare, Limit, LimitName};
+
+/// The limit of this name in a domain, as far as a fault could have set it.
+pub(crate) fn of(domain: &Element, name: LimitName) -> Option<Limit> {
+    match name {
+        LimitName::Cpu => cpu_share(domain).map(Limit::Cpu),
+    }
+}
+
+/// Whether a domain has a limit of this name, whoever set it.
+pub(crate) fn has(domain: &Element, name: LimitName) -> bool {
+    match name {
+        LimitName::Cpu => {
+            let tune = domain.child("cputune").into_iter().flat_map(|tune| &tune.children);
+            tune.filter(|child| !is_no_limit(child))
+                .any(|child| CPU_LIMITS.contains(&child.name.as_str()))
+        }
+    }
+}
+
+/// A domain with this limit.
+pub(crate) fn with(mut domain: Element, limit: Limit) -> Element {
+    match limit {
+        Limit::Cpu(share) => {
+            let quota = domain.child_mut("cputune").child_mut("quota");
+            quota.text = cpu_quota(share).to_string();
+        }
+    }
+    domain
+}
+
+/// A domain without the limit of this name that a fault set.
+pub(crate) fn without(mut domain: Element, name: LimitName) -> Element {
+    match name {
+        LimitName::Cpu => {
+            let tune = domain.child_mut("cputune");
+            tune.children.retain(|child| child.name != "quota");
+            let is_empty = tune.children.is_empty();
+            domain.children.retain(|child| child.name != "cputune" || !is_empty);
+        }
+    }
+    domain
+}
+
+/// How many microseconds of each [`PERIOD_US`] a processor has.
+pub(crate) fn cpu_quota(share: CpuShare) -> i64 {
+    i64::from(share.percent()) * PERIOD_US / 100
+}
+
+/// What libvirt writes of a running domain whose limit was taken away.
+pub(crate) fn is_no_limit(limit: &Element) -> bool {
+    limit.name.ends_with("quota") && limit.text.starts_with('-')
+}
+
+fn cpu_share(domain: &Element) -> Option<CpuShare> {
+    let quota: i64 = domain.child("cputune")?.child("quota")?.text.parse().ok()?;
+    let percent = u64::try_from(quota * 100 / PERIOD_US).ok()?;
+    CpuShare::of_percent(percent).filter(|share| cpu_quota(*share) == quota)
+}
+
+/// The kernel's own period, which every control group has from the start.
+const PERIOD_US: i64 = 100_000;
+
+/// What of `<cputune>` would not go together with a share of ours.
+const CPU_LIMITS: [&str; 4] = ["quota", "period", "global_quota", "global_period"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(xml: &str) -> Element {
+        Element::parse(xml).unwrap()
+    }
+
+    #[test]
+    fn a_limit_that_comes_and_goes_leaves_nothing() {
+        let share = "10%".parse().unwrap();
+        for before in [
+            "<domain><name>n</name></domain>",
+            "<domain><cputune><shares>512</shares></cputune></domain>",
+        ] {
+            let before = parse(before);
+            let limit = Limit::Cpu(share);
+            let limited = with(before.clone(), limit);
+            assert_eq!(of(&limited, limit.name()), Some(limit));
+            assert!(has(&limited, limit.name()) && !has(&before, limit.name()));
+            assert_eq!(with(limited.clone(), limit), limited);
+            assert_eq!(without(limited, limit.name()), before);
+            assert_eq!(of(&before, limit.name()), None);
+        }
+    }
+
+    #[test]
+    fn what_no_fault_set_is_no_share_of_ours() {
+        for (tune, is_there) in [
+            ("<quota>10500</quota>", true),
+            ("<quota>200000</quota>", true),
+            ("<period>50000</period>", true),
+            ("<global_quota>10000</global_quota>", true),
+            ("<quota>-1</quota>", false),
+            ("<quota>18446744073709551</quota>", true),
+            ("<shares>512</shares>", false),
+        ] {
+            let domain = parse(&format!("<domain><cputune>{tune}</cputune></domain>"));
+            assert_eq!(of(&domain, LimitName::Cpu), None, "{tune}");
+            assert_eq!(has(&domain, LimitName::Cpu), is_there, "{tune}");
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! Nodes that have less of something on purpose: the guest sees it, all that virtlab does keeps it, and nothing is left of it
+//! when it is healed.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::harness::{
+    LabGuard, Said, everything_there, is_healthy, read, run, virsh, virtlab, wait_until,
+};
+use crate::killing::{Change, killed_at_each_call};
+use crate::terminal::inside;
+
+const LONG: Duration = Duration::from_secs(120);
+const LAB: &str = "scant";
+
+#[test]
+fn fault_of_resources_is_seen_by_the_guest_and_kept_until_it_is_healed() {
+    let nothing = everything_there();
+    // A machine without the controller refuses the fault, and the sandbox is one by itself.
+    let guard = LabGuard(LAB);
+    virtlab(&["create", LAB, "--nodes", "1", "--memory", "512MiB"]).ok();
+    let refused = virtlab(&["fault", "starve", "scant-1"]).refused();
+    assert!(
+        refused.contains("cannot limit processors: cgroup CPU controller is not mounted"),
+        "{refused}"
+    );
+    assert_eq!(virtlab(&["fault", "list", "-o", "name"]).ok(), "");
+    virtlab(&["destroy", LAB]).ok();
+
+    let Some(_cgroups) = CpuController::mount() else {
+        println!("no cgroup controller `cpu` can be mounted here: not seen is `fault starve`");
+        return;
+    };
+    virtlab(&["create", LAB, "--nodes", "1", "--memory", "512MiB"]).ok();
+    let before = domain();
+    a_node_that_is_starved();
+    assert_eq!(domain(), before);
+    killed_while_it_starves_and_heals();
+    assert_eq!(domain(), before);
+    virtlab(&["fault", "starve", "scant-1"]).ok();
+    virtlab(&["destroy", LAB]).ok();
+    drop(guard);
+    assert_eq!(everything_there(), nothing);
+}
+
+fn a_node_that_is_starved() {
+    wait_until("a healthy cluster", LONG, || is_healthy(LAB));
+    let whole = work();
+    let said = virtlab(&["fault", "starve", "scant-1", "--cpu", "20%"]).ok();
+    assert!(said.contains("\nscant-1  starve --cpu 20%  0 s    -\n"), "{said}");
+    let starved = work();
+    println!("counted to in a second: {whole}, starved {starved}");
+    assert!(starved * 2 < whole, "{starved} of {whole}");
+    let status = virtlab(&["status", LAB, "-o", "json"]);
+    let why = "scant-1 is starved (CPU 20%) by a fault since ";
+    assert!(status.stderr.contains(why), "{}", status.stderr);
+    let status = status.json();
+    assert_eq!(status["nodes"][0]["faults"][0]["cpu_percent"], 20, "{status:#}");
+    is_no_difference();
+    // The last wish counts, and it outlives a restart.
+    virtlab(&["fault", "starve", "scant-1", "--cpu", "40%"]).ok();
+    assert_eq!(quotas(), ["40000", "40000"]);
+    virtlab(&["restart", "scant-1", "--force", "--no-wait"]).ok();
+    assert_eq!(quotas(), ["40000", "40000"]);
+    is_no_difference();
+    virtlab(&["heal", "scant-1"]).ok();
+    is_no_difference();
+    virtlab(&["wait", LAB]).ok();
+    let healed = work();
+    println!("healed {healed}");
+    assert!(starved * 2 < healed, "{starved} of {healed}");
+}
+
+fn killed_while_it_starves_and_heals() {
+    let is_starved = |said: &Said, when: &str| {
+        assert_eq!(said.code, Some(0), "{when}: {}", said.stderr);
+        assert_eq!(quotas(), ["10000", "10000"], "{when}");
+        assert_eq!(virtlab(&["create", LAB, "--dry-run"]).ok(), "", "{when}");
+    };
+    let is_healed = |said: &Said, when: &str| {
+        assert_eq!(said.code, Some(0), "{when}: {}", said.stderr);
+        assert_eq!(quotas(), ["-1", ""], "{when}");
+        assert_eq!(virtlab(&["fault", "list", "-o", "name"]).ok(), "", "{when}");
+    };
+    killed_at_each_call(
+        &Change { args: &["fault", "starve", "scant-1"], check: &is_starved },
+        &Change { args: &["heal", "scant-1"], check: &is_healed },
+    );
+}
+
+/// How far a shell in the guest counts within some seconds, for each of them.
+fn work() -> u64 {
+    let count = "n=0; e=$(($(date +%s)+6)); while [ $(date +%s) -lt $e ]; do n=$((n+1)); done; echo $((n/6))";
+    inside("scant-1", count).parse().unwrap()
+}
+
+/// Nobody calls it a difference or repairs it.
+fn is_no_difference() {
+    let status = virtlab(&["status", LAB, "-o", "json"]).json();
+    assert_eq!(status["differences"], serde_json::json!([]), "{status:#}");
+    assert_eq!(virtlab(&["create", LAB, "--dry-run"]).ok(), "");
+}
+
+/// In what runs, and in what libvirt keeps.
+fn quotas() -> [String; 2] {
+    let quota = |xml: String| {
+        let (_, after) = xml.split_once("<quota>").unwrap_or_default();
+        after.split('<').next().unwrap_or_default().to_owned()
+    };
+    [quota(virsh(&["dumpxml", "scant-1"])), quota(virsh(&["dumpxml", "--inactive", "scant-1"]))]
+}
+
+/// What libvirt keeps of the domain.
+fn domain() -> String {
+    virsh(&["dumpxml", "--inactive", "scant-1"])
+}
+
+/// The controller `cpu` of the sandbox, below a group of its own that goes with it.
+struct CpuController {
+    group: std::path::PathBuf,
+}
+
+impl CpuController {
+    fn mount() -> Option<Self> {
+        let at = Path::new(AT);
+        let (cpu, all) = (at.join("cpu"), at.join("all"));
+        run("mount", &["-n", "-t", "tmpfs", "tmpfs", AT]).ok();
+        std::fs::create_dir_all(&cpu).unwrap();
+        std::fs::create_dir_all(&all).unwrap();
+        let all_path = all.to_str().unwrap();
+        if run("mount", &["-n", "-t", "cgroup", "-o", "cpu", "cgroup", all_path]).code != Some(0) {
+            run("umount", &["-n", AT]).ok();
+            return None;
+        }
+        let group = all.join(std::env::var("VIRTLAB_SANDBOX").unwrap());
+        std::fs::create_dir_all(&group).unwrap();
+        run("mount", &["-n", "--bind", group.to_str().unwrap(), cpu.to_str().unwrap()]).ok();
+        assert!(read(Path::new("/proc/mounts")).contains(cpu.to_str().unwrap()));
+        Some(Self { group })
+    }
+}
+
+impl Drop for CpuController {
+    fn drop(&mut self) {
+        run("find", &[self.group.to_str().unwrap(), "-depth", "-type", "d", "-delete"]).ok();
+        run("umount", &["-n", "-R", AT]).ok();
+    }
+}
+
+const AT: &str = "/sys/fs/cgroup";
