@@ -81,7 +81,7 @@ fn a_fault_that_cannot_be_is_one_clear_error() {
             &["drill", "nothing.toml"],
             &["drill", "wrong.toml"],
             &["drill", "drill.toml", "nope"],
-            &["drill", "drill.toml"],
+            &["drill", "drill.toml", "--seed", "5"],
             &["fault", "cut", "demo-1", "--verdict", "--probe", "etcd"],
             &["fault", "cut", "demo-1", "--verdict", "--probe", "tcp:22"],
             &["fault", "list", "nope"],
