@@ -10,7 +10,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-readonly cases="demo lifecycle reboot outsider firewalld ufw doctor"
+readonly cases="demo lifecycle faults reboot outsider firewalld ufw doctor"
 readonly create="create demo --nodes 3 --memory 512MiB"
 failed=0
 
@@ -86,6 +86,43 @@ lifecycle() {
     does 'virtlab verify demo'
     does 'virtlab destroy demo'
     leaves_nothing
+}
+
+# What is broken without root, by a user of group libvirt, and healed again.
+faults() {
+    local kept fault
+    does "virtlab $create"
+    kept=$(definitions)
+    for fault in "cut demo-2" "pause demo-2" "kill demo-2" "isolate demo-1" "partition demo demo-1,demo-3 demo-2"; do
+        says 0 "virtlab fault $fault" "demo-2"
+        says 0 'virtlab status demo' "by a fault since" "\`virtlab heal demo\` undoes it"
+        case $fault in
+        isolate* | partition*) does "$(reaches demo-2)" ;;
+        *) does "! $(reaches demo-2)" ;;
+        esac
+        does 'virtlab heal demo && virtlab wait demo --for etcd --timeout 2m'
+        diff <(echo "$kept") <(definitions) || fail "something is left of \`$fault\`: see above (> is new)"
+    done
+    says 0 'virtlab fault kill demo leader --verdict --within 1m' "new leader demo-" "0 of "
+    # Who breaks nothing without `ebtables` says so before anything is changed.
+    root 'mv /usr/sbin/ebtables /usr/sbin/ebtables.away'
+    says 1 'virtlab fault isolate demo-1' "ebtables" "iptables"
+    root 'mv /usr/sbin/ebtables.away /usr/sbin/ebtables'
+    says 0 'virtlab fault list' "no node has a fault"
+    # What is broken goes with its lab.
+    does 'virtlab fault isolate demo-1 && virtlab fault kill demo-2 --for 10m'
+    does 'virtlab destroy demo'
+    leaves_nothing
+}
+
+# What libvirt keeps of a lab's nodes and their filters, without what changes with each start.
+definitions() {
+    root 'for node in demo-1 demo-2 demo-3; do virsh dumpxml --inactive $node; done; virsh -q nwfilter-list; tc qdisc | cut -d" " -f2,4'
+}
+
+# The command that succeeds if the host reaches the etcd of a node.
+reaches() {
+    user "virtlab status demo" | awk -v node="$1" '$1 == node { print "timeout 3 bash -c \"</dev/tcp/" $2 "/2379\"" }'
 }
 
 # Two labs of an ordinary user, one of which is to come back with the host, which is switched off in order
