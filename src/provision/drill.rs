@@ -143,6 +143,8 @@ mod tests {
         let drill =
             Drill::parse(include_str!("../../docs/drill.toml"), "drill.toml", None).unwrap();
         assert_eq!(drill.faults.len(), 4);
+        let turns = include_str!("../../docs/drill-isolate.toml");
+        assert_eq!(Drill::parse(turns, "drill.toml", None).unwrap().faults.len(), 3);
         let docs = include_str!("../../docs/faults.md");
         assert!(docs.contains(include_str!("../../docs/drill.toml")));
     }
