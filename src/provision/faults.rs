@@ -10,6 +10,7 @@ use super::filters;
 use super::lab_lock::LabLock;
 use super::limits;
 use super::power::{Chosen, removed};
+use super::rejoining;
 use crate::boot_server::client::Client;
 use crate::boot_server::recorder::now_ms;
 use crate::error::hinted;
@@ -81,12 +82,26 @@ impl FaultChange<'_> {
             ..Observed::default()
         };
         let steps = plan::plan(&found.lab, self.goal(found, chosen)?, &observed);
+        let lost = self.lost_majority(found, chosen).filter(|_| !steps.is_empty());
+        if let Some(lost) = lost {
+            session.printer.warn(lost);
+        }
         if self.dry_run {
             print_steps(session.printer, &found.lab, &steps);
             return Ok(());
         }
         // No mark goes while its fault is left.
         Applier::new(session, hypervisor, &found.lab, None)?.apply(&steps)
+    }
+
+    /// What the cluster loses by it. A partition leaves the majority to one side.
+    fn lost_majority(&self, found: &Found, chosen: &Chosen) -> Option<String> {
+        let forgets = match self.verb {
+            FaultVerb::Make(FaultKind::Kill) | FaultVerb::Reset => true,
+            FaultVerb::Make(FaultKind::Cut | FaultKind::Pause) => false,
+            _ => return None,
+        };
+        rejoining::broken_majority(found, &chosen.nodes, forgets)
     }
 
     fn lock_name(&self) -> &'static str {

@@ -7,6 +7,7 @@ use crate::cluster::etcd::{AwayNode, away};
 use crate::hypervisor::Found;
 use crate::images::Readiness;
 use crate::lab::Lab;
+use crate::lab::fault::FaultName;
 use crate::lab::metadata::Power;
 use crate::lab::plan::{DomainState, Goal};
 
@@ -47,6 +48,37 @@ pub(super) fn lost_majority(found: &Found, goal: &Goal) -> Option<String> {
         _ => "",
     };
     Some(format!("the etcd cluster of lab `{}` stands still{but}: {lost}", lab.name))
+}
+
+/// That a fault of these nodes takes the cluster's majority, if it does; `forgets` where they lose their memory by it.
+pub(super) fn broken_majority(
+    found: &Found,
+    nodes: &BTreeSet<u32>,
+    forgets: bool,
+) -> Option<String> {
+    let Lab { name, spec, .. } = &found.lab;
+    let all = found.lab.voters();
+    let is_there = |index: &u32| {
+        let faults = found.faults(*index);
+        let is_away = faults.has(FaultName::Cut) || faults.are_of_power();
+        found.domains.get(index) == Some(&DomainState::Running) && !is_away
+    };
+    let there: Vec<u32> = (1..=all).filter(is_there).collect();
+    let left = there.iter().filter(|index| !nodes.contains(index)).count();
+    let is_majority = |count: usize| count * 2 > usize::try_from(all).unwrap_or(usize::MAX);
+    if spec.ready != Readiness::Etcd || !is_majority(there.len()) || is_majority(left) {
+        return None;
+    }
+    let lost = format!(
+        "the etcd cluster of lab `{name}` keeps {left} of {all} members, which is no majority"
+    );
+    Some(if forgets {
+        format!(
+            "{lost}: what it holds is lost with the memory of the others; `virtlab restart {name}` forms a new one"
+        )
+    } else {
+        format!("{lost}: it stands still until `virtlab heal {name}`")
+    })
 }
 
 /// That nodes which boot anew do not join their cluster again, where they found each other by a discovery URL.

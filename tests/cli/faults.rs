@@ -91,3 +91,20 @@ fn a_fault_that_cannot_be_is_one_clear_error() {
         ])
     );
 }
+
+#[test]
+fn a_fault_that_takes_the_majority_says_what_that_means() {
+    let user = User::new();
+    let lab = user.lab_with("demo", &[RUNNING, RUNNING, RUNNING], &["--ready", "etcd"]);
+    user.seed(&lab);
+    assert_transcript!(
+        "faults-majority",
+        user.session(&[
+            &["fault", "cut", "demo-1", "--dry-run"],
+            &["fault", "cut", "demo", "majority", "--dry-run"],
+            &["fault", "pause", "demo", "--dry-run"],
+            &["fault", "kill", "demo-1", "demo-3", "--dry-run"],
+            &["fault", "reset", "demo", "--dry-run"],
+        ])
+    );
+}
