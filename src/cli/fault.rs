@@ -9,6 +9,7 @@ use crate::images::Readiness;
 use crate::lab::LabName;
 use crate::lab::fault::CpuShare;
 use crate::lab::options::Span;
+use crate::lab::size::MemoryMib;
 
 /// What to do to nodes
 #[derive(Clone, Debug, Subcommand)]
@@ -25,6 +26,8 @@ pub enum FaultCommand {
     Kill(LastingArgs),
     /// Leave nodes a share of their processors' time
     Starve(StarveArgs),
+    /// Take memory away from nodes, by their balloons
+    Squeeze(SqueezeArgs),
     /// Press nodes' reset button: they boot anew, and nothing has to be healed
     Reset(FaultArgs),
     /// List the faults of nodes
@@ -92,6 +95,18 @@ pub struct StarveArgs {
     /// How much of each of its processors a node has, in percent
     #[arg(long, value_name = "PERCENT", default_value = "10%")]
     pub cpu: CpuShare,
+
+    /// How long, and which nodes.
+    #[command(flatten)]
+    pub lasting: LastingArgs,
+}
+
+/// Arguments of `fault squeeze`.
+#[derive(Clone, Debug, Args)]
+pub struct SqueezeArgs {
+    /// How much a node has left: 128MiB, 1GiB
+    #[arg(long, value_name = "SIZE")]
+    pub memory: MemoryMib,
 
     /// How long, and which nodes.
     #[command(flatten)]

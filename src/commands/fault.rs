@@ -9,7 +9,7 @@ use super::verdict;
 use crate::boot_server::recorder::now_ms;
 use crate::cli::fault::{
     ChangeArgs, FaultArgs, FaultCommand, FaultListArgs, HealArgs, LastingArgs, PartitionArgs,
-    StarveArgs, VerdictArgs,
+    SqueezeArgs, StarveArgs, VerdictArgs,
 };
 use crate::error::all_errors;
 use crate::hypervisor::{Found, Hypervisor, Inventory};
@@ -73,6 +73,9 @@ impl<'a> Wish<'a> {
             FaultCommand::Kill(args) => Self::lasting(args, make(FaultKind::Kill)),
             FaultCommand::Starve(StarveArgs { cpu, lasting }) => {
                 Self::lasting(lasting, make(FaultKind::Starve(*cpu)))
+            }
+            FaultCommand::Squeeze(SqueezeArgs { memory, lasting }) => {
+                Self::lasting(lasting, make(FaultKind::Squeeze(*memory)))
             }
             FaultCommand::Isolate(args) => Self::lasting(args, FaultVerb::Isolate),
             FaultCommand::Reset(args) => Self::of(args, FaultVerb::Reset, None),

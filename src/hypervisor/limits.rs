@@ -29,6 +29,7 @@ impl Hypervisor {
         };
         let set = || match limit {
             Limit::Cpu(share) => set_cpu_quota(&domain, limits::cpu_quota(share), both(&domain)?),
+            Limit::Memory(memory) => domain.set_memory_flags(memory.bytes() >> 10, both(&domain)?),
         };
         set().doing(doing)
     }
@@ -51,6 +52,7 @@ impl Hypervisor {
                 }
                 set_cpu_quota(&domain, 0, sys::VIR_DOMAIN_AFFECT_CONFIG)
             }
+            LimitName::Memory => domain.set_memory_flags(domain.max_memory()?, both(&domain)?),
         };
         unset().doing(doing)
     }
@@ -76,30 +78,36 @@ impl Hypervisor {
         }
     }
 
-    /// Which of these nodes have a limit of this name.
+    /// Of which of these nodes this is so in what libvirt keeps of their domains.
     ///
     /// # Errors
     /// If libvirt cannot tell.
-    pub fn limited(&self, lab: &Lab, nodes: &[u32], limit: LimitName) -> Result<Vec<u32>> {
-        let is_limited = |connection: &Connect, index: &u32| {
+    pub(crate) fn nodes_with(
+        &self,
+        lab: &Lab,
+        nodes: &[u32],
+        is_so: impl Fn(&Element) -> bool + Sync,
+    ) -> Result<Vec<u32>> {
+        let look = |connection: &Connect, index: &u32| {
             let doing = || format!("reading domain `{}`", lab.name.node(*index));
             let Some(domain) = own_domain(connection, lab, *index)? else { return Ok(None) };
             let domain = Element::parse(&kept_domain(&domain).doing(doing)?)?;
-            Ok(limits::has(&domain, limit).then_some(*index))
+            Ok(is_so(&domain).then_some(*index))
         };
-        let found: Result<Vec<Option<u32>>> =
-            self.in_parallel(nodes, is_limited).into_iter().collect();
+        let found: Result<Vec<Option<u32>>> = self.in_parallel(nodes, look).into_iter().collect();
         Ok(found?.into_iter().flatten().collect())
     }
 }
 
-/// A limit of a domain, given what runs of it (what is kept if it is off).
+/// A limit of a domain, given what runs of it (what is kept if it is off). Of the memory that is what libvirt keeps: what runs says
+/// how far the guest has got with giving it up.
 pub(super) fn level_of(domain: &Domain, xml: &str, limit: LimitName) -> Result<Level> {
     let doing = || "reading a domain".to_owned();
     let kept = kept_domain(domain).already(&[ErrorNumber::NoDomain]).doing(doing)?;
     let found = limits::of(&Element::parse(xml)?, limit);
     let Some(kept) = kept else { return Ok(Level::Absent) };
     Ok(match (found, limits::of(&Element::parse(&kept)?, limit)) {
+        (_, Some(kept @ Limit::Memory(_))) => Level::InForce(kept),
         (None, None) => Level::Absent,
         (Some(running), Some(kept)) if running == kept => Level::InForce(kept),
         _ => Level::Between,

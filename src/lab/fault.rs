@@ -249,7 +249,8 @@ mod tests {
         let short = cut.with(FaultKind::Cut, Term { since_ms: 20, until_ms: Some(50) });
         assert_eq!(short.to_string(), "cut=12-50");
         let starved = cut.with(FaultKind::Starve("10%".parse().unwrap()), Term::since(9));
-        assert_eq!(starved.to_string(), "cut=12 starve=9:10%");
+        let starved = starved.with(FaultKind::Squeeze("1GiB".parse().unwrap()), Term::since(9));
+        assert_eq!(starved.to_string(), "cut=12 starve=9:10% squeeze=9:1024MiB");
         for faults in [cut, both, power, short, starved, Faults::default()] {
             assert_eq!(faults.to_string().parse::<Faults>().unwrap(), faults);
         }

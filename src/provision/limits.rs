@@ -6,6 +6,8 @@ use crate::error::hinted;
 use crate::hypervisor::{Found, Hypervisor};
 use crate::lab::fault::{FaultKind, Limit};
 use crate::lab::plan::DomainState;
+use crate::lab::size::MemoryMib;
+use crate::render::limits;
 
 /// # Errors
 /// If libvirt or the host cannot, or if one of these nodes has such a limit of its own, which a heal would not know again.
@@ -18,11 +20,13 @@ pub(super) fn refuse_impossible(
     let Some(limit) = kind.limit() else { return Ok(()) };
     match limit {
         Limit::Cpu(_) => refuse_cpu(hypervisor, found)?,
+        Limit::Memory(memory) => refuse_memory(hypervisor, found, nodes, memory)?,
     }
     let is_new = |index: &u32| !found.faults(*index).has(kind.name());
     let new: Vec<u32> = nodes.iter().copied().filter(is_new).collect();
     let name = limit.name();
-    if let Some(index) = hypervisor.limited(&found.lab, &new, name)?.first() {
+    let limited = hypervisor.nodes_with(&found.lab, &new, |domain| limits::has(domain, name))?;
+    if let Some(index) = limited.first() {
         bail!(
             "the domain of node `{}` has a limit of its {} of its own, and can have no other",
             found.lab.name.node(*index),
@@ -52,6 +56,30 @@ fn refuse_cpu(hypervisor: &Hypervisor, found: &Found) -> Result<()> {
             ),
             format!("`virtlab start {}` starts one", name.node(*index)),
         ));
+    }
+    Ok(())
+}
+
+fn refuse_memory(
+    hypervisor: &Hypervisor,
+    found: &Found,
+    nodes: &[u32],
+    memory: MemoryMib,
+) -> Result<()> {
+    let lab = &found.lab;
+    if memory >= lab.spec.memory {
+        bail!(
+            "a node of lab `{}` has {}, so {memory} is no less (--memory)",
+            lab.name,
+            lab.spec.memory
+        );
+    }
+    let without = hypervisor.nodes_with(lab, nodes, |domain| !limits::has_balloon(domain))?;
+    if let Some(index) = without.first() {
+        bail!(
+            "the domain of node `{}` has no balloon, by which memory is taken from a guest",
+            lab.name.node(*index)
+        );
     }
     Ok(())
 }

@@ -3,11 +3,13 @@
 
 use super::element::Element;
 use crate::lab::fault::{CpuShare, Limit, LimitName};
+use crate::lab::size::MemoryMib;
 
 /// The limit of this name in a domain, as far as a fault could have set it.
 pub(crate) fn of(domain: &Element, name: LimitName) -> Option<Limit> {
     match name {
         LimitName::Cpu => cpu_share(domain).map(Limit::Cpu),
+        LimitName::Memory => memory(domain).map(Limit::Memory),
     }
 }
 
@@ -19,6 +21,10 @@ pub(crate) fn has(domain: &Element, name: LimitName) -> bool {
             tune.filter(|child| !is_no_limit(child))
                 .any(|child| CPU_LIMITS.contains(&child.name.as_str()))
         }
+        LimitName::Memory => {
+            let [most, now] = ["memory", "currentMemory"].map(|name| kib(domain, name));
+            now.is_some() && now != most
+        }
     }
 }
 
@@ -28,6 +34,11 @@ pub(crate) fn with(mut domain: Element, limit: Limit) -> Element {
         Limit::Cpu(share) => {
             let quota = domain.child_mut("cputune").child_mut("quota");
             quota.text = cpu_quota(share).to_string();
+        }
+        Limit::Memory(memory) => {
+            let now = domain.child_mut("currentMemory");
+            now.attributes.insert("unit".to_owned(), "KiB".to_owned());
+            now.text = (memory.bytes() >> 10).to_string();
         }
     }
     domain
@@ -42,8 +53,17 @@ pub(crate) fn without(mut domain: Element, name: LimitName) -> Element {
             let is_empty = tune.children.is_empty();
             domain.children.retain(|child| child.name != "cputune" || !is_empty);
         }
+        // libvirt makes it as much as there is.
+        LimitName::Memory => domain.children.retain(|child| child.name != "currentMemory"),
     }
     domain
+}
+
+/// Whether a domain has a balloon, by which memory is taken from its guest.
+/// <https://libvirt.org/formatdomain.html#memory-balloon-device>
+pub(crate) fn has_balloon(domain: &Element) -> bool {
+    let balloon = domain.child("devices").and_then(|devices| devices.child("memballoon"));
+    balloon.is_some_and(|balloon| balloon.attribute("model") != Some("none"))
 }
 
 /// How many microseconds of each [`PERIOD_US`] a processor has.
@@ -62,6 +82,18 @@ fn cpu_share(domain: &Element) -> Option<CpuShare> {
     CpuShare::of_percent(percent).filter(|share| cpu_quota(*share) == quota)
 }
 
+fn memory(domain: &Element) -> Option<MemoryMib> {
+    let now = kib(domain, "currentMemory")?;
+    let is_less = now % 1024 == 0 && Some(now) < kib(domain, "memory");
+    is_less.then(|| MemoryMib::try_from(now / 1024).ok()).flatten()
+}
+
+/// As libvirt writes it, which is always in this unit.
+fn kib(domain: &Element, name: &str) -> Option<u64> {
+    let size = domain.child(name).filter(|size| size.attribute("unit") == Some("KiB"))?;
+    size.text.parse().ok()
+}
+
 /// The kernel's own period, which every control group has from the start.
 const PERIOD_US: i64 = 100_000;
 
@@ -78,19 +110,43 @@ mod tests {
 
     #[test]
     fn a_limit_that_comes_and_goes_leaves_nothing() {
-        let share = "10%".parse().unwrap();
-        for before in [
-            "<domain><name>n</name></domain>",
-            "<domain><cputune><shares>512</shares></cputune></domain>",
+        let cpu = Limit::Cpu("10%".parse().unwrap());
+        let memory = Limit::Memory("300MiB".parse().unwrap());
+        for (before, limit) in [
+            ("<domain><name>n</name></domain>", cpu),
+            ("<domain><cputune><shares>512</shares></cputune></domain>", cpu),
+            ("<domain><memory unit='KiB'>524288</memory></domain>", memory),
         ] {
             let before = parse(before);
-            let limit = Limit::Cpu(share);
             let limited = with(before.clone(), limit);
             assert_eq!(of(&limited, limit.name()), Some(limit));
             assert!(has(&limited, limit.name()) && !has(&before, limit.name()));
             assert_eq!(with(limited.clone(), limit), limited);
             assert_eq!(without(limited, limit.name()), before);
             assert_eq!(of(&before, limit.name()), None);
+        }
+    }
+
+    #[test]
+    fn memory_is_limited_where_it_is_less_than_all() {
+        for (now, is_limited, ours) in [
+            ("", false, None),
+            ("<currentMemory unit='KiB'>524288</currentMemory>", false, None),
+            ("<currentMemory unit='KiB'>307200</currentMemory>", true, Some("300MiB")),
+            ("<currentMemory unit='KiB'>307201</currentMemory>", true, None),
+        ] {
+            let xml = format!("<domain><memory unit='KiB'>524288</memory>{now}</domain>");
+            let ours = ours.map(|ours| Limit::Memory(ours.parse().unwrap()));
+            assert_eq!(of(&parse(&xml), LimitName::Memory), ours, "{now}");
+            assert_eq!(has(&parse(&xml), LimitName::Memory), is_limited, "{now}");
+        }
+        for (balloon, is_there) in [
+            ("", false),
+            ("<memballoon model='none'/>", false),
+            ("<memballoon model='virtio'/>", true),
+        ] {
+            let xml = format!("<domain><devices>{balloon}</devices></domain>");
+            assert_eq!(has_balloon(&parse(&xml)), is_there, "{balloon}");
         }
     }
 

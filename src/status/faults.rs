@@ -23,6 +23,9 @@ pub(crate) struct FaultNow {
     /// How much of each of its processors it has, in percent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) cpu_percent: Option<u8>,
+    /// How much memory it has, in MiB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) memory_mib: Option<u64>,
     /// What was typed beside the word and the nodes.
     #[serde(skip)]
     pub(crate) options: Option<String>,
@@ -38,9 +41,13 @@ impl FaultNow {
             FaultKind::Starve(share) => Some(share.percent()),
             _ => None,
         };
+        let memory_mib = match kind {
+            FaultKind::Squeeze(memory) => Some(memory.mib()),
+            _ => None,
+        };
         let Term { since_ms, until_ms } = term;
         let (fault, options) = (kind.name().word(), kind.options());
-        Self { fault, since_ms, until_ms, from, cpu_percent, options }
+        Self { fault, since_ms, until_ms, from, cpu_percent, memory_mib, options }
     }
 }
 

@@ -25,6 +25,12 @@ fn fault_of_resources_is_seen_by_the_guest_and_kept_until_it_is_healed() {
         "{refused}"
     );
     assert_eq!(virtlab(&["fault", "list", "-o", "name"]).ok(), "");
+    let before = everything();
+    a_node_that_is_squeezed();
+    assert_eq!(everything(), before);
+    killed_while_it_squeezes_and_heals();
+    assert_eq!(everything(), before);
+    virtlab(&["fault", "squeeze", "scant-1", "--memory", "300MiB"]).ok();
     virtlab(&["destroy", LAB]).ok();
 
     let Some(_cgroups) = CpuController::mount() else {
@@ -41,6 +47,66 @@ fn fault_of_resources_is_seen_by_the_guest_and_kept_until_it_is_healed() {
     virtlab(&["destroy", LAB]).ok();
     drop(guard);
     assert_eq!(everything_there(), nothing);
+}
+
+fn a_node_that_is_squeezed() {
+    wait_until("a healthy cluster", LONG, || is_healthy(LAB));
+    let whole = memory();
+    let said = virtlab(&["fault", "squeeze", "scant-1", "--memory", "300MiB"]).ok();
+    assert!(said.contains("\nscant-1  squeeze --memory 300MiB  0 s    -\n"), "{said}");
+    let taken = 212 * 1024;
+    wait_until("the guest gives its memory up", LONG, || memory() + taken == whole);
+    println!("in KiB: {whole}, squeezed {}", memory());
+    let status = virtlab(&["status", LAB, "-o", "json"]);
+    let why = "scant-1 is squeezed (memory 300MiB) by a fault since ";
+    assert!(status.stderr.contains(why), "{}", status.stderr);
+    let status = status.json();
+    assert_eq!(status["nodes"][0]["faults"][0]["memory_mib"], 300, "{status:#}");
+    is_no_difference();
+    // The last wish counts, and it outlives a restart.
+    virtlab(&["fault", "squeeze", "scant-1", "--memory", "400MiB"]).ok();
+    wait_until("some of it is back", LONG, || memory() + 112 * 1024 == whole);
+    virtlab(&["restart", "scant-1", "--force", "--no-wait"]).ok();
+    wait_until("the guest gives it up again", LONG, || memory() + 112 * 1024 == whole);
+    is_no_difference();
+    virtlab(&["heal", "scant-1"]).ok();
+    wait_until("all of it is back", LONG, || memory() == whole);
+    is_no_difference();
+}
+
+fn killed_while_it_squeezes_and_heals() {
+    let kept = || virsh(&["dumpxml", "--inactive", "scant-1"]);
+    let is_squeezed = |said: &Said, when: &str| {
+        assert_eq!(said.code, Some(0), "{when}: {}", said.stderr);
+        assert!(kept().contains("<currentMemory unit='KiB'>307200<"), "{when}");
+        assert_eq!(virtlab(&["create", LAB, "--dry-run"]).ok(), "", "{when}");
+    };
+    let is_healed = |said: &Said, when: &str| {
+        assert_eq!(said.code, Some(0), "{when}: {}", said.stderr);
+        assert!(kept().contains("<currentMemory unit='KiB'>524288<"), "{when}");
+        assert_eq!(virtlab(&["fault", "list", "-o", "name"]).ok(), "", "{when}");
+    };
+    let squeeze = ["fault", "squeeze", "scant-1", "--memory", "300MiB"];
+    killed_at_each_call(
+        &Change { args: &squeeze, check: &is_squeezed },
+        &Change { args: &["heal", "scant-1"], check: &is_healed },
+    );
+    let runs = || virsh(&["dumpxml", "scant-1"]).contains("<currentMemory unit='KiB'>524288<");
+    wait_until("all of it is back", LONG, runs);
+}
+
+/// What the guest has, in KiB.
+fn memory() -> u64 {
+    inside("scant-1", "awk '/MemTotal/ { print $2 }' /proc/meminfo").parse().unwrap()
+}
+
+/// What runs of the domain, and what libvirt keeps of it. Of what runs each start has its own.
+fn everything() -> String {
+    let running = virsh(&["dumpxml", "scant-1"]);
+    let own = ["<domain ", "<target dev='vnet", "<source path='/dev/pts", "tty='", "portid='"];
+    let is_fixed = |line: &&str| !own.iter().any(|word| line.contains(word));
+    let fixed: Vec<&str> = running.lines().filter(is_fixed).collect();
+    format!("{}\n{}", fixed.join("\n"), domain())
 }
 
 fn a_node_that_is_starved() {

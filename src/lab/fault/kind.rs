@@ -5,6 +5,7 @@ use anyhow::{Error, Result, bail};
 use super::limit::{CpuShare, Limit, LimitName};
 use crate::lab::LabName;
 use crate::lab::node_set::NodeSet;
+use crate::lab::size::MemoryMib;
 
 /// A fault by its name. A node has one of each name at the most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,11 +20,14 @@ pub enum FaultName {
     Kill,
     /// It has less of its processors' time.
     Starve,
+    /// It has less memory.
+    Squeeze,
 }
 
 impl FaultName {
     /// All, as marks have them and as they are told: in the order in which they are declared.
-    pub const ALL: [Self; 5] = [Self::Cut, Self::Partition, Self::Pause, Self::Kill, Self::Starve];
+    pub const ALL: [Self; 6] =
+        [Self::Cut, Self::Partition, Self::Pause, Self::Kill, Self::Starve, Self::Squeeze];
 
     /// The word for it on the command line, in marks and in JSON.
     pub fn word(self) -> &'static str {
@@ -33,6 +37,7 @@ impl FaultName {
             Self::Pause => "pause",
             Self::Kill => "kill",
             Self::Starve => "starve",
+            Self::Squeeze => "squeeze",
         }
     }
 
@@ -44,6 +49,7 @@ impl FaultName {
             Self::Pause => "paused",
             Self::Kill => "killed",
             Self::Starve => "starved",
+            Self::Squeeze => "squeezed",
         }
     }
 
@@ -51,6 +57,7 @@ impl FaultName {
     pub fn limit(self) -> Option<LimitName> {
         match self {
             Self::Starve => Some(LimitName::Cpu),
+            Self::Squeeze => Some(LimitName::Memory),
             Self::Cut | Self::Partition | Self::Pause | Self::Kill => None,
         }
     }
@@ -68,6 +75,7 @@ impl FaultName {
         let plain = match self {
             Self::Partition => return Ok(FaultKind::Partition(detail.parse()?)),
             Self::Starve => return Ok(FaultKind::Starve(detail.parse().map_err(Error::msg)?)),
+            Self::Squeeze => return Ok(FaultKind::Squeeze(detail.parse().map_err(Error::msg)?)),
             Self::Cut => FaultKind::Cut,
             Self::Pause => FaultKind::Pause,
             Self::Kill => FaultKind::Kill,
@@ -89,6 +97,8 @@ pub enum FaultKind {
     Kill,
     /// It has no more than this of the time of each of its processors.
     Starve(CpuShare),
+    /// It has no more memory than this.
+    Squeeze(MemoryMib),
 }
 
 impl FaultKind {
@@ -100,6 +110,7 @@ impl FaultKind {
             Self::Pause => FaultName::Pause,
             Self::Kill => FaultName::Kill,
             Self::Starve(_) => FaultName::Starve,
+            Self::Squeeze(_) => FaultName::Squeeze,
         }
     }
 
@@ -107,6 +118,7 @@ impl FaultKind {
     pub fn limit(self) -> Option<Limit> {
         match self {
             Self::Starve(share) => Some(Limit::Cpu(share)),
+            Self::Squeeze(memory) => Some(Limit::Memory(memory)),
             Self::Cut | Self::Partition(_) | Self::Pause | Self::Kill => None,
         }
     }
@@ -115,6 +127,7 @@ impl FaultKind {
     pub fn options(self) -> Option<String> {
         match self {
             Self::Starve(share) => Some(format!("--cpu {share}")),
+            Self::Squeeze(memory) => Some(format!("--memory {memory}")),
             Self::Cut | Self::Partition(_) | Self::Pause | Self::Kill => None,
         }
     }
@@ -124,6 +137,7 @@ impl FaultKind {
         match self {
             Self::Partition(from) => Some(from.to_string()),
             Self::Starve(share) => Some(share.to_string()),
+            Self::Squeeze(memory) => Some(memory.to_string()),
             Self::Cut | Self::Pause | Self::Kill => None,
         }
     }
@@ -136,6 +150,7 @@ impl FaultKind {
                 format!("kept apart from {}", from.join(", "))
             }
             Self::Starve(share) => format!("starved (CPU {share})"),
+            Self::Squeeze(memory) => format!("squeezed (memory {memory})"),
             Self::Cut | Self::Pause | Self::Kill => self.name().state().to_owned(),
         }
     }

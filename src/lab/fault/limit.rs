@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::lab::size::MemoryMib;
+
 /// A share of a processor's time in percent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CpuShare(u8);
@@ -41,6 +43,8 @@ impl fmt::Display for CpuShare {
 pub enum Limit {
     /// The time of each of its processors.
     Cpu(CpuShare),
+    /// Its memory.
+    Memory(MemoryMib),
 }
 
 /// A limit by its name. A domain has one of each name at the most.
@@ -48,6 +52,8 @@ pub enum Limit {
 pub enum LimitName {
     /// The time of its processors.
     Cpu,
+    /// Its memory.
+    Memory,
 }
 
 impl Limit {
@@ -55,18 +61,20 @@ impl Limit {
     pub fn name(self) -> LimitName {
         match self {
             Self::Cpu(_) => LimitName::Cpu,
+            Self::Memory(_) => LimitName::Memory,
         }
     }
 }
 
 impl LimitName {
     /// All, in the order in which they are declared.
-    pub const ALL: [Self; 1] = [Self::Cpu];
+    pub const ALL: [Self; 2] = [Self::Cpu, Self::Memory];
 
     /// What it is a limit of, of a domain.
     pub fn what(self) -> &'static str {
         match self {
             Self::Cpu => "processors",
+            Self::Memory => "memory",
         }
     }
 }
@@ -76,6 +84,7 @@ impl fmt::Display for Limit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Cpu(share) => write!(f, "{share} of its processors"),
+            Self::Memory(memory) => write!(f, "{memory} of its memory"),
         }
     }
 }

@@ -140,6 +140,7 @@ impl InForce {
 }
 
 #[cfg(test)]
+#[expect(clippy::large_stack_arrays, reason = "tables of what nodes are to have")]
 mod tests {
     use super::super::tests::complete;
     use super::super::{Goal, plan};
@@ -233,7 +234,7 @@ mod tests {
         let both = kill.with(FaultKind::Pause, Term::since(7));
         let mark = |what: &str| format!("{UNMARK}: it is to be {what}");
         let (killed, paused) = (mark("killed"), mark("paused"));
-        for (power, marked, state, wanted, expected) in vec![
+        for (power, marked, state, wanted, expected) in [
             (Power::On, none, Running, kill, vec![killed.as_str(), DESTROY]),
             (Power::On, kill, Off, none, vec![START, RESUME, UNMARK]),
             (Power::On, none, Running, pause, vec![&paused, SUSPEND]),
