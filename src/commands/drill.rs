@@ -34,7 +34,9 @@ pub(super) fn run(session: &Session, args: &DrillArgs) -> Result<()> {
         .iter()
         .zip(0..)
         .filter_map(|(planned, draw)| act(session, &hypervisor, planned, Lot::of(seed, draw)));
+    let title = format!("{} on {}", args.file.display(), drill.lab);
     let trial = Trial {
+        title: &title,
         session,
         hypervisor: &hypervisor,
         lab: &drill.lab,
@@ -44,8 +46,7 @@ pub(super) fn run(session: &Session, args: &DrillArgs) -> Result<()> {
         probe: args.probe.as_ref().or(drill.probe.as_ref()),
         patience: args.lock.patience(),
     };
-    let title = format!("{} on {}", args.file.display(), drill.lab);
-    verdict::run(&trial, &Wanted { title: &title, within, svg: args.svg.as_deref() })
+    verdict::run(&trial, &Wanted { within, svg: args.svg.as_deref() })
 }
 
 /// Which nodes words mean is seen when the time has come. `None` where nothing is broken.

@@ -36,8 +36,6 @@ struct Document<'a> {
 
 /// What is wanted of a verdict.
 pub(super) struct Wanted<'a> {
-    /// What the picture is called.
-    pub(super) title: &'a str,
     /// How soon all is to be well again.
     pub(super) within: Span,
     /// Where the picture goes.
@@ -60,9 +58,9 @@ pub(super) fn of_one(change: &FaultChange, chosen: Vec<Chosen>, args: &VerdictAr
     let (lab, uuid, acts) = (&chosen.lab, chosen.uuid, vec![act]);
     let within = args.within.into();
     let probe = args.probe.as_ref();
-    let trial = Trial { session, hypervisor, lab, uuid, acts, within, probe, patience };
-    let title = format!("{} {}", change.verb.name(), names(lab, &chosen.nodes).join(", "));
-    run(&trial, &Wanted { title: &title, within: args.within, svg: args.svg.as_deref() })
+    let title = &format!("{} {}", change.verb.name(), names(lab, &chosen.nodes).join(", "));
+    let trial = Trial { session, hypervisor, lab, uuid, title, acts, within, probe, patience };
+    run(&trial, &Wanted { within: args.within, svg: args.svg.as_deref() })
 }
 
 /// Tries it, and prints the verdict.
@@ -75,7 +73,7 @@ pub(super) fn run(trial: &Trial, wanted: &Wanted) -> Result<()> {
     let Tried { history, moments, nodes } = trial.run()?;
     let verdict = judge(&history, &moments, wanted.within.0);
     if let Some(path) = wanted.svg {
-        let svg = picture::to_svg(wanted.title, &history, &moments, &verdict)?;
+        let svg = picture::to_svg(trial.title, &history, &moments, &verdict)?;
         fs::write(path, svg).with_context(|| format!("writing `{}` (--svg)", path.display()))?;
     }
     let nodes = names(lab, &nodes);

@@ -43,6 +43,7 @@ pub(super) fn look(
         etcd: status.etcd.as_ref().filter(|_| known.etcd.is_some()).map(members),
         memory: Some(memory_now(at_ms, &status.memory)),
         wrong,
+        verdict_ms: None,
     })
 }
 

@@ -15,6 +15,7 @@ pub(crate) mod knocking;
 pub(crate) mod lab_lock;
 mod leaving;
 mod limits;
+mod live_picture;
 pub(crate) mod merging;
 pub(crate) mod power;
 mod preflight;

@@ -7,7 +7,9 @@ use anyhow::{Context, Result, bail};
 use uuid::Uuid;
 
 use super::faults::{FaultChange, FaultVerb};
+use super::live_picture::LivePicture;
 use super::power::{Chosen, removed};
+use crate::boot_server::page::VERDICT_FILE;
 use crate::cluster::etcd::{self, Endpoint};
 use crate::cluster::readiness;
 use crate::deadline::Deadline;
@@ -18,6 +20,7 @@ use crate::lab::metadata::Power;
 use crate::lab::{Lab, LabName};
 use crate::output::seconds;
 use crate::session::Session;
+use crate::state::StateDir;
 use crate::status::addresses;
 use crate::status::faults::heal;
 use crate::status::readiness::{away, endpoints};
@@ -33,6 +36,8 @@ pub(crate) struct Trial<'a> {
     pub(crate) lab: &'a LabName,
     /// Its UUID.
     pub(crate) uuid: Uuid,
+    /// What its picture is called.
+    pub(crate) title: &'a str,
     /// What is broken, in the order of time.
     pub(crate) acts: Vec<Act<'a>>,
     /// How soon its nodes have to be well again. It is waited for somewhat longer, so that one sees how late it is.
@@ -71,13 +76,35 @@ pub(crate) struct Tried {
     pub(crate) nodes: BTreeSet<u32>,
 }
 
-/// What was broken so far.
-#[derive(Default)]
-struct Broken {
+/// A trial that goes on.
+struct Run {
+    workload: Workload,
     faults: Vec<Breakage>,
     nodes: BTreeSet<u32>,
     /// Whether something has to be healed: what was reset boots by itself.
     has_to_heal: bool,
+    heal: Option<Span>,
+    picture: LivePicture,
+}
+
+impl Run {
+    /// What was done so far. What is broken is so until now.
+    fn moments_now(&self) -> Moments {
+        let now_ms = self.workload.now_ms();
+        let mut faults = self.faults.clone();
+        for fault in faults.iter_mut().filter(|_| self.heal.is_none()) {
+            fault.until_ms = Some(fault.until_ms.unwrap_or(now_ms).min(now_ms));
+        }
+        Moments { faults, heal: self.heal }
+    }
+
+    fn draw(&mut self) {
+        let Self { workload, picture, .. } = self;
+        if picture.is_due() {
+            let (history, moments) = (workload.so_far(), self.moments_now());
+            self.picture.draw(&history, &moments);
+        }
+    }
 }
 
 impl Trial<'_> {
@@ -86,43 +113,45 @@ impl Trial<'_> {
     /// # Errors
     /// If the lab has faults already or is not well; if nodes could not be broken or healed; [`Interrupted`].
     pub(crate) fn run(&self) -> Result<Tried> {
-        let workload = self.start()?;
+        let mut run = self.start()?;
         let printer = self.session.printer;
         let work = if self.probe.is_some() { "asking all nodes" } else { "writing and reading" };
         printer.note(format!("{work} for {} before the fault", seconds(BEFORE)));
-        self.pass(BEFORE)?;
-        let mut broken = Broken::default();
-        let played = self.play(&workload, &mut broken);
+        self.pass(&mut run, BEFORE)?;
+        let played = self.play(&mut run);
         // That something is broken still is worse than why.
-        let heal = self.heal_all(&workload, &broken)?;
+        run.heal = self.heal_all(&run)?;
         played?;
-        let Broken { faults, nodes, .. } = broken;
-        let moments = Moments { faults, heal };
+        let (turn_ms, _) = run.moments_now().turn();
         // Whether it became so is in the history.
         Deadline::after(self.within.max(PATIENCE)).wait_for(TICK, || {
             self.session.refuse_interrupt()?;
-            Ok(workload.healthy_ms(moments.turn().0))
+            run.draw();
+            Ok(run.workload.healthy_ms(turn_ms))
         })?;
-        self.pass(AFTER)?;
-        Ok(Tried { history: workload.finish()?, moments, nodes })
+        self.pass(&mut run, AFTER)?;
+        let Run { workload, faults, nodes, heal, mut picture, .. } = run;
+        let (history, moments) = (workload.finish()?, Moments { faults, heal });
+        picture.draw(&history, &moments);
+        Ok(Tried { history, moments, nodes })
     }
 
     /// Breaks what is to be broken, each at its time, and lets it be so until the end.
-    fn play(&self, workload: &Workload, broken: &mut Broken) -> Result<()> {
+    fn play(&self, run: &mut Run) -> Result<()> {
         let begun = Instant::now();
-        let pass_until = |at: Duration| self.pass(at.saturating_sub(begun.elapsed()));
+        let left = |at: Duration| at.saturating_sub(begun.elapsed());
         for act in &self.acts {
-            pass_until(act.at)?;
-            self.break_nodes(workload, act, broken)?;
+            self.pass(run, left(act.at))?;
+            self.break_nodes(run, act)?;
         }
-        pass_until(self.end())
+        self.pass(run, left(self.end()))
     }
 
     fn end(&self) -> Duration {
         self.acts.iter().map(Act::end).max().unwrap_or_default()
     }
 
-    fn break_nodes(&self, workload: &Workload, act: &Act, broken: &mut Broken) -> Result<()> {
+    fn break_nodes(&self, run: &mut Run, act: &Act) -> Result<()> {
         let (verb, chosen) = (act.choose)()?;
         if chosen.uuid != self.uuid {
             bail!("lab `{}` is not the one that is tried, `{}`", chosen.lab, self.lab);
@@ -134,9 +163,9 @@ impl Trial<'_> {
         let change = FaultChange { lasts: (!is_reset).then_some(lasts), ..self.change(verb) };
         let nodes = names(self.lab, &chosen.nodes);
         let what = format!("{} {nodes}", change.verb.name());
-        broken.nodes.extend(&chosen.nodes);
-        broken.has_to_heal |= !is_reset;
-        let made = span(workload, || change.apply(&chosen))?;
+        run.nodes.extend(&chosen.nodes);
+        run.has_to_heal |= !is_reset;
+        let made = span(&run.workload, || change.apply(&chosen))?;
         let who = if self.acts.len() == 1 { &nodes } else { &what };
         self.session.printer.note(if is_reset {
             format!("{who}: booting anew")
@@ -145,16 +174,16 @@ impl Trial<'_> {
         });
         let is_over_early = act.heals_itself && act.end() < self.end();
         let until_ms = is_over_early.then(|| made.from_ms + millis(act.hold));
-        broken.faults.push(Breakage { what, made, until_ms });
+        run.faults.push(Breakage { what, made, until_ms });
         Ok(())
     }
 
     /// To the end, also if somebody presses Ctrl-C.
-    fn heal_all(&self, workload: &Workload, broken: &Broken) -> Result<Option<Span>> {
-        if !broken.has_to_heal {
+    fn heal_all(&self, run: &Run) -> Result<Option<Span>> {
+        if !run.has_to_heal {
             return Ok(None);
         }
-        let nodes = &broken.nodes;
+        let nodes = &run.nodes;
         let (printer, lab) = (self.session.printer, self.lab);
         if self.session.is_interrupted() {
             printer.note(format!("healing lab `{lab}`, as `virtlab heal {lab}` does"));
@@ -163,7 +192,7 @@ impl Trial<'_> {
         let change = FaultChange { session, ..self.change(FaultVerb::Heal) };
         let chosen =
             Chosen { lab: lab.clone(), uuid: self.uuid, nodes: nodes.clone(), is_whole: false };
-        let heal = span(workload, || change.apply(&chosen))?;
+        let heal = span(&run.workload, || change.apply(&chosen))?;
         printer.note(format!("{}: healed", names(lab, nodes)));
         Ok(Some(heal))
     }
@@ -174,7 +203,7 @@ impl Trial<'_> {
     }
 
     /// Clients at work, if all is well.
-    fn start(&self) -> Result<Workload> {
+    fn start(&self) -> Result<Run> {
         let inventory = self.session.observe(self.hypervisor)?;
         let found = inventory.labs.get(&self.uuid).with_context(|| removed(self.lab))?;
         let lab = &found.lab;
@@ -190,7 +219,7 @@ impl Trial<'_> {
         let endpoints = endpoints(lab, &on, etcd::CLIENT_PORT);
         if let Some(probe) = self.probe {
             refuse_silent(lab, probe, &endpoints)?;
-            return Workload::probing(probe, &endpoints);
+            return self.begin(lab, Workload::probing(probe, &endpoints)?);
         }
         let off = off.into_iter().map(|(index, ip)| (index, ip, found.wanted(index)));
         let away = away(lab, off, etcd::CLIENT_PORT);
@@ -199,11 +228,26 @@ impl Trial<'_> {
             let problems = report.problems().join("\n  ");
             bail!("lab `{}` has no healthy etcd to be broken:\n  {problems}", lab.name);
         }
-        Workload::start(&endpoints)
+        self.begin(lab, Workload::start(&endpoints)?)
     }
 
-    fn pass(&self, time: Duration) -> Result<()> {
-        let is_interrupted = || Ok(self.session.is_interrupted().then_some(()));
+    fn begin(&self, lab: &Lab, workload: Workload) -> Result<Run> {
+        let path = StateDir::of(lab)?.path().join(VERDICT_FILE);
+        Ok(Run {
+            workload,
+            faults: Vec::new(),
+            nodes: BTreeSet::new(),
+            has_to_heal: false,
+            heal: None,
+            picture: LivePicture::new(path, self.title, self.within),
+        })
+    }
+
+    fn pass(&self, run: &mut Run, time: Duration) -> Result<()> {
+        let is_interrupted = || {
+            run.draw();
+            Ok(self.session.is_interrupted().then_some(()))
+        };
         match Deadline::after(time).wait_for(TICK, is_interrupted)? {
             Some(()) => Err(Interrupted.into()),
             None => Ok(()),

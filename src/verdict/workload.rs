@@ -95,6 +95,12 @@ impl Workload {
         judge::healthy_ms(&self.shared.history(), after_ms)
     }
 
+    /// What they did and saw so far.
+    pub(crate) fn so_far(&self) -> History {
+        let history = self.shared.history().clone();
+        History { end_ms: self.now_ms(), ..history }
+    }
+
     /// Ends the clients, and reads on each node all that was written.
     ///
     /// # Errors

@@ -37,6 +37,7 @@ fn a_browser_follows_the_boots_of_real_nodes_without_a_reload() {
         }
     }
     what_a_guest_writes_is_text(&mut browser);
+    a_verdict_is_drawn_while_it_is_made(&mut browser);
 
     virsh(&["destroy", "demo-2"]);
     browser.wait_for("a node that is off", STATE_OF_2, |state| state == "off");
@@ -69,6 +70,29 @@ fn what_a_guest_writes_is_text(browser: &mut Browser) {
     browser.tell(&json!({"do": "press", "key": "Escape"}));
     assert_eq!(browser.evaluate("document.querySelector('#console').hidden"), true);
     assert_eq!(browser.evaluate("document.activeElement.textContent"), "demo-1");
+}
+
+/// And it stays when it is made.
+fn a_verdict_is_drawn_while_it_is_made(browser: &mut Browser) {
+    assert_eq!(browser.evaluate("document.querySelector('#verdict').hidden"), true);
+    let cut = ["fault", "cut", "demo", "follower", "--verdict", "--for", "12s"];
+    let mut trial =
+        virtlab_command(&cut).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+    let width = "document.querySelector('#verdict img').naturalWidth";
+    browser.wait_for("a picture", width, |width| width == 960);
+    assert!(trial.try_wait().unwrap().is_none(), "the verdict is made still");
+    browser.wait_for("what is wrong", "document.querySelector('#wrong').innerText", |wrong| {
+        let wrong = wrong.as_str().unwrap();
+        wrong.contains("is cut off by a fault since ") && wrong.contains("virtlab heal demo")
+    });
+    let drawn = || std::fs::read_to_string(state_folder("demo").join("verdict.svg")).unwrap();
+    assert!(drawn().contains(">broken</text>") && !drawn().contains("healthy again</text>"));
+    browser.axe();
+    browser.picture("verdict-live");
+    assert!(trial.wait().unwrap().success());
+    assert!(drawn().contains("healthy again</text>"));
+    browser.axe();
+    browser.picture("verdict");
 }
 
 /// Each stage that came while the page was open was on it within a second.

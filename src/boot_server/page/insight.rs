@@ -35,6 +35,8 @@ pub struct Look {
     pub memory: Option<MemoryNow>,
     /// What is wrong.
     pub wrong: Vec<Wrong>,
+    /// When the newest picture of a verdict was drawn, in milliseconds since the epoch. The page itself finds it.
+    pub verdict_ms: Option<u64>,
 }
 
 /// How a node is now.

@@ -11,11 +11,12 @@ mod stream;
 mod tests;
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
+use fs_err as fs;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 use tokio::task::spawn_blocking;
@@ -38,6 +39,8 @@ pub(super) struct Page {
     looks: watch::Sender<Option<Arc<Look>>>,
     /// Somebody begins to listen.
     came: Notify,
+    /// The picture of the newest verdict, if there is one.
+    verdict: PathBuf,
 }
 
 /// Serves the page until the server closes. That it cannot be served keeps nobody from booting.
@@ -81,7 +84,7 @@ impl Page {
     fn new(server: Arc<Server>, insight: Arc<dyn Insight>, folder: &Path) -> Self {
         let samples = Samples::open(folder);
         let (looks, came) = (watch::Sender::new(None), Notify::new());
-        Self { server, insight, samples, looks, came }
+        Self { server, insight, samples, looks, came, verdict: folder.join(VERDICT_FILE) }
     }
 
     /// Looks at the lab again and again, as long as somebody has the page open.
@@ -98,7 +101,7 @@ impl Page {
             let page = Arc::clone(&self);
             let looked = spawn_blocking(move || {
                 let known = page.server.recorder().look(Timeline::clone);
-                page.insight.look(&known)
+                Look { verdict_ms: modified_ms(&page.verdict), ..page.insight.look(&known) }
             });
             let Ok(look) = looked.await else { return };
             if let Some(memory) = look.memory {
@@ -115,5 +118,13 @@ impl Page {
     }
 }
 
+fn modified_ms(file: &Path) -> Option<u64> {
+    let modified = fs::metadata(file).and_then(|it| it.modified()).ok()?;
+    let since = modified.duration_since(UNIX_EPOCH).ok()?;
+    u64::try_from(since.as_millis()).ok()
+}
+
+/// The name of the file in a lab's folder that whoever makes a verdict draws again and again.
+pub const VERDICT_FILE: &str = "verdict.svg";
 const SHORTEST: Duration = Duration::from_secs(2);
 const LONGEST: Duration = Duration::from_secs(15);

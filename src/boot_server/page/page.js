@@ -197,6 +197,7 @@ function draw() {
   drawSummary(boots);
   drawWrong();
   drawNodes(boots);
+  drawVerdict();
   drawEtcd();
   drawMemory();
   drawEvents();
@@ -236,6 +237,19 @@ function drawWrong() {
     }
     return item;
   }));
+}
+
+// The picture is drawn anew each second as long as clients are at work.
+let verdictTimer = null;
+function drawVerdict() {
+  const drawn = lab.look?.verdict_ms;
+  $("verdict").hidden = !drawn;
+  if (!drawn || verdictTimer !== null) return;
+  const image = $("verdict").querySelector("img");
+  const isLive = now() - drawn < 20000;
+  const source = `verdict.svg?${isLive ? Date.now() : drawn}`;
+  if (image.getAttribute("src") !== source) image.src = source;
+  if (isLive) verdictTimer = setTimeout(() => { verdictTimer = null; drawSoon(); }, 1000);
 }
 
 // A round number of milliseconds, and where the axis has its labels.

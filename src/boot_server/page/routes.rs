@@ -8,6 +8,7 @@ use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use fs_err as fs;
 use serde::Deserialize;
 use tokio::task::spawn_blocking;
 
@@ -27,6 +28,7 @@ pub(super) fn router(page: Arc<Page>, watchful: Guard) -> Router {
         .route(&at("events"), get(events))
         .route(&at("console/{node}"), get(console))
         .route(&at("labs"), get(labs))
+        .route(&at("verdict.svg"), get(verdict))
         .with_state(page)
         .layer(from_fn_with_state(Arc::new(watchful), guard))
 }
@@ -60,6 +62,21 @@ async fn console(
         Ok(Ok(part)) => Json(part).into_response(),
         Ok(Err(error)) => (StatusCode::BAD_GATEWAY, format!("{error:#}\n")).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
+}
+
+/// It has a style of its own, which decides what is light and dark, and nothing else that could be done by it.
+async fn verdict(State(page): State<Arc<Page>>) -> Response {
+    match spawn_blocking(move || fs::read(&page.verdict)).await {
+        Ok(Ok(svg)) => {
+            let policy = "default-src 'none'; style-src 'unsafe-inline'";
+            let headers = [
+                (header::CONTENT_TYPE, "image/svg+xml"),
+                (header::CONTENT_SECURITY_POLICY, policy),
+            ];
+            (headers, svg).into_response()
+        }
+        _ => (StatusCode::NOT_FOUND, "there is no verdict\n").into_response(),
     }
 }
 

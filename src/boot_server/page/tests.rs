@@ -197,6 +197,21 @@ async fn who_has_the_cookie_sees_the_page() {
 }
 
 #[tokio::test]
+async fn the_picture_of_a_verdict_is_there_when_one_was_drawn_and_only_draws() {
+    let bench = bench();
+    assert_eq!(bench.status(bench.asked("verdict.svg")).await, 404);
+    std::fs::write(bench.folder.path().join(VERDICT_FILE), "<svg/>").unwrap();
+    let response = bench.answer(bench.asked("verdict.svg")).await;
+    let headers = response.headers();
+    assert_eq!(headers["content-type"], "image/svg+xml");
+    assert_eq!(headers["content-security-policy"], "default-src 'none'; style-src 'unsafe-inline'");
+    assert_eq!(headers["x-content-type-options"], "nosniff");
+    assert_eq!(to_bytes(response.into_body(), 99).await.unwrap(), "<svg/>");
+    let stranger = bench.asked("verdict.svg").with("cookie", "");
+    assert_eq!(bench.status(stranger).await, 403);
+}
+
+#[tokio::test]
 async fn a_host_that_is_no_loopback_name_is_refused() {
     let bench = bench();
     for host in [
