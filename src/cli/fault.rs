@@ -7,7 +7,7 @@ use clap::{Args, Command, FromArgMatches, Subcommand};
 use super::LockArgs;
 use crate::images::Readiness;
 use crate::lab::LabName;
-use crate::lab::fault::CpuShare;
+use crate::lab::fault::{CpuShare, Turn};
 use crate::lab::options::Span;
 use crate::lab::size::MemoryMib;
 
@@ -15,7 +15,7 @@ use crate::lab::size::MemoryMib;
 #[derive(Clone, Debug, Subcommand)]
 pub enum FaultCommand {
     /// Take the link of nodes' network cards away, as if somebody pulled the cable
-    Cut(LastingArgs),
+    Cut(CutArgs),
     /// Keep groups of nodes apart: those of different groups do not hear each other
     Partition(PartitionArgs),
     /// Keep nodes apart from all other nodes of their lab
@@ -87,6 +87,19 @@ pub(super) fn probe(text: &str) -> Result<Readiness, String> {
         probe @ (Readiness::Tcp(_) | Readiness::Http { .. }) => Ok(probe),
         _ => Err("it has to be tcp:PORT or http://:PORT/PATH".to_owned()),
     }
+}
+
+/// Arguments of `fault cut`.
+#[derive(Clone, Debug, Args)]
+pub struct CutArgs {
+    /// Take the link away and give it back by turns of this time, by the lab's boot
+    /// server, until it is healed
+    #[arg(long, value_name = "TIME")]
+    pub flap: Option<Turn>,
+
+    /// How long, and which nodes.
+    #[command(flatten)]
+    pub lasting: LastingArgs,
 }
 
 /// Arguments of `fault starve`.

@@ -8,8 +8,8 @@ use serde::Serialize;
 use super::verdict;
 use crate::boot_server::recorder::now_ms;
 use crate::cli::fault::{
-    ChangeArgs, FaultArgs, FaultCommand, FaultListArgs, HealArgs, LastingArgs, PartitionArgs,
-    SqueezeArgs, StarveArgs, VerdictArgs,
+    ChangeArgs, CutArgs, FaultArgs, FaultCommand, FaultListArgs, HealArgs, LastingArgs,
+    PartitionArgs, SqueezeArgs, StarveArgs, VerdictArgs,
 };
 use crate::error::all_errors;
 use crate::hypervisor::{Found, Hypervisor, Inventory};
@@ -68,7 +68,9 @@ impl<'a> Wish<'a> {
         Ok(match command {
             FaultCommand::List(args) => return Err(args),
             FaultCommand::Partition(args) => Self::parting(args),
-            FaultCommand::Cut(args) => Self::lasting(args, make(FaultKind::Cut)),
+            FaultCommand::Cut(CutArgs { flap, lasting }) => {
+                Self::lasting(lasting, make(flap.map_or(FaultKind::Cut, FaultKind::Flap)))
+            }
             FaultCommand::Pause(args) => Self::lasting(args, make(FaultKind::Pause)),
             FaultCommand::Kill(args) => Self::lasting(args, make(FaultKind::Kill)),
             FaultCommand::Starve(StarveArgs { cpu, lasting }) => {

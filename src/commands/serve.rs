@@ -1,5 +1,6 @@
 //! `virtlab serve`: the boot server of a lab, in the foreground.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
@@ -14,10 +15,11 @@ use crate::cli::ServeArgs;
 use crate::error::hinted;
 use crate::hypervisor::{DomainNews, watch_domains};
 use crate::lab::LabName;
-use crate::lab::metadata::Power;
+use crate::lab::metadata::{Desired, Power};
 use crate::lab::plan::DomainState;
 use crate::lab::readiness::ReadyWhen;
 use crate::page::HostInsight;
+use crate::provision::flapping::Flapper;
 use crate::provision::healing::Healer;
 use crate::provision::knocking::Knocker;
 use crate::session::Session;
@@ -42,20 +44,20 @@ pub(super) fn run(session: &Session, args: &ServeArgs) -> Result<()> {
     let news = watch_domains(uri.clone(), content.uuid);
     let server = Arc::new(Server::new(content, &state.journal())?);
     let knocker = Knocker::new(uri.clone(), Arc::clone(&server));
-    let healer = Healer::new(uri.clone(), server.content().uuid);
+    let mender = Mender::new(uri.clone(), server.content().uuid);
     if process::host_was_off(state.path()) {
         server.host_was_off();
     }
     // Who starts us lets the nodes run as soon as we answer, and that must not be missed.
     while let Ok(first) = news.recv_timeout(FIRST_LOOK) {
         let more_follows = matches!(first, DomainNews::Wanted(_));
-        take_in(&server, &healer, first);
+        take_in(&server, &mender, first);
         if !more_follows {
             break;
         }
     }
     knocker.look();
-    follow(Arc::clone(&server), news, knocker, healer);
+    follow(Arc::clone(&server), news, knocker, mender);
     let insight = Arc::new(HostInsight::new(uri, server.content().uuid));
     boot_server::serve(server, discovery, address, state.folder(), insight)
 }
@@ -72,17 +74,34 @@ fn ready_when(session: &Session, content: &Content) -> Option<ReadyWhen> {
     }
 }
 
+/// What is done here about faults that are wanted.
+struct Mender {
+    healer: Healer,
+    flapper: Flapper,
+}
+
+impl Mender {
+    fn new(uri: Option<String>, lab: Uuid) -> Self {
+        Self { healer: Healer::new(uri.clone(), lab), flapper: Flapper::new(uri, lab) }
+    }
+
+    fn take_in(&self, wishes: &BTreeMap<u32, Desired>) {
+        self.healer.next_ends_at(wishes.values().filter_map(|it| it.faults.first_end_ms()).min());
+        self.flapper.wanted(wishes);
+    }
+}
+
 /// Notes what libvirt says of the domains for as long as the process lives.
-fn follow(server: Arc<Server>, news: Receiver<DomainNews>, knocker: Knocker, healer: Healer) {
+fn follow(server: Arc<Server>, news: Receiver<DomainNews>, knocker: Knocker, mender: Mender) {
     thread::spawn(move || {
         for news in news {
-            take_in(&server, &healer, news);
+            take_in(&server, &mender, news);
             knocker.look();
         }
     });
 }
 
-fn take_in(server: &Server, healer: &Healer, news: DomainNews) {
+fn take_in(server: &Server, mender: &Mender, news: DomainNews) {
     match news {
         DomainNews::All(states) => {
             for node in &server.content().nodes {
@@ -97,7 +116,7 @@ fn take_in(server: &Server, healer: &Healer, news: DomainNews) {
         DomainNews::Wanted(wishes) => {
             let powers = wishes.iter().map(|(index, desired)| (*index, desired.power));
             server.set_wanted(&powers.filter(|(_, power)| *power != Power::On).collect());
-            healer.next_ends_at(wishes.values().filter_map(|it| it.faults.first_end_ms()).min());
+            mender.take_in(&wishes);
         }
         DomainNews::Silence => {}
     }

@@ -7,7 +7,7 @@ use virt::domain::Domain;
 use virt::error::ErrorNumber;
 
 use super::Hypervisor;
-use super::cards::update_cards;
+use super::cards::{update_cards, update_running_cards};
 use super::domains::own_domain;
 use super::error::{Already, Doing};
 use super::kept::kept_domain;
@@ -29,6 +29,17 @@ impl Hypervisor {
         };
         let changed = |card: &_| (links::is_up(card) != is_up).then(|| with_link(card, is_up));
         update_cards(&domain, changed).doing(doing)
+    }
+
+    /// The same in what runs of a domain alone: whatever it is now, its next start is as it was to be.
+    ///
+    /// # Errors
+    /// If libvirt cannot.
+    pub fn set_running_link(&self, lab: &Lab, index: u32, is_up: bool) -> Result<()> {
+        let doing = || format!("setting the link of domain `{}`", lab.name.node(index));
+        let Some(domain) = own_domain(&self.connection()?, lab, index)? else { return Ok(()) };
+        let changed = |card: &_| (links::is_up(card) != is_up).then(|| with_link(card, is_up));
+        update_running_cards(&domain, changed).doing(doing)
     }
 }
 

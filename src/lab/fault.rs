@@ -1,6 +1,7 @@
 //! What is done to nodes on purpose, to see what their cluster makes of it. A fault is wanted of a node as its power is: its
 //! mark says so, and all that virtlab does keeps it until it is healed.
 
+mod flap;
 mod kind;
 mod limit;
 
@@ -9,6 +10,7 @@ use std::str::FromStr;
 
 use anyhow::{Context, Error, Result};
 
+pub use self::flap::Turn;
 pub use self::kind::{FaultKind, FaultName};
 pub use self::limit::{CpuShare, Level, Limit, LimitName, Limits};
 use super::LabName;
@@ -251,14 +253,17 @@ mod tests {
         let starved = cut.with(FaultKind::Starve("10%".parse().unwrap()), Term::since(9));
         let starved = starved.with(FaultKind::Squeeze("1GiB".parse().unwrap()), Term::since(9));
         assert_eq!(starved.to_string(), "cut=12 starve=9:10% squeeze=9:1024MiB");
-        for faults in [cut, both, power, short, starved, Faults::default()] {
+        let flapping =
+            Faults::default().with(FaultKind::Flap("2s".parse().unwrap()), Term::since(3));
+        assert_eq!(flapping.to_string(), "cut=3:2s");
+        for faults in [cut, both, power, short, starved, flapping, Faults::default()] {
             assert_eq!(faults.to_string().parse::<Faults>().unwrap(), faults);
         }
         for text in [
             "cut",
             "cut=",
             "cut=x",
-            "cut=1:2",
+            "cut=1:2ms",
             "cut=1-",
             "cut=-1",
             "cut=1-2-3",

@@ -128,7 +128,10 @@ impl FaultChange<'_> {
             refuse_missing(found, chosen)?;
         }
         if self.lasts.is_some() {
-            refuse_unhealed(found)?;
+            refuse_unserved(found, "heals faults (--for)")?;
+        }
+        if matches!(self.verb, FaultVerb::Make(FaultKind::Flap(_))) {
+            refuse_unserved(found, "lets links come and go (--flap)")?;
         }
         let term = self.term(now_ms());
         let with = |(index, kind): (u32, FaultKind)| (index, found.faults(index).with(kind, term));
@@ -203,17 +206,14 @@ fn left(found: &Found, now_ms: u64) -> BTreeMap<u32, Faults> {
     all.filter(|(index, left)| before(*index) != *left).collect()
 }
 
-/// A fault that ends by itself is healed by the lab's boot server.
-fn refuse_unhealed(found: &Found) -> Result<()> {
+/// What is done later is done by the lab's boot server.
+fn refuse_unserved(found: &Found, what: &str) -> Result<()> {
     let lab = &found.lab;
     if Client::new(lab)?.status().is_some() {
         return Ok(());
     }
     Err(hinted(
-        format!(
-            "the boot server of lab `{}` does not answer, and it is what heals faults (--for)",
-            lab.name
-        ),
+        format!("the boot server of lab `{}` does not answer, and it is what {what}", lab.name),
         format!("`virtlab create {}` brings it back", lab.name),
     ))
 }

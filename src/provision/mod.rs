@@ -9,6 +9,7 @@ pub(crate) mod drill;
 pub(crate) mod facts;
 pub(crate) mod faults;
 mod filters;
+pub(crate) mod flapping;
 pub(crate) mod growing;
 pub(crate) mod healing;
 pub(crate) mod knocking;

@@ -20,6 +20,9 @@ pub(crate) struct FaultNow {
     /// The nodes that it is kept apart from.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) from: Vec<String>,
+    /// By turns of how many milliseconds its link comes and goes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) flap_ms: Option<u64>,
     /// How much of each of its processors it has, in percent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) cpu_percent: Option<u8>,
@@ -41,13 +44,17 @@ impl FaultNow {
             FaultKind::Starve(share) => Some(share.percent()),
             _ => None,
         };
+        let flap_ms = match kind {
+            FaultKind::Flap(turn) => Some(turn.ms()),
+            _ => None,
+        };
         let memory_mib = match kind {
             FaultKind::Squeeze(memory) => Some(memory.mib()),
             _ => None,
         };
         let Term { since_ms, until_ms } = term;
         let (fault, options) = (kind.name().word(), kind.options());
-        Self { fault, since_ms, until_ms, from, cpu_percent, memory_mib, options }
+        Self { fault, since_ms, until_ms, from, flap_ms, cpu_percent, memory_mib, options }
     }
 }
 

@@ -68,6 +68,8 @@ fn a_fault_that_cannot_be_is_one_clear_error() {
             &["fault", "cut", "demo-1", "--for", "soon"],
             // Nobody would heal it.
             &["fault", "cut", "demo-1", "--for", "30s"],
+            &["fault", "cut", "demo-1", "--flap", "2s"],
+            &["fault", "cut", "demo-1", "--flap", "10ms"],
             // The driver has no filters.
             &["fault", "partition", "demo", "demo-1", "demo-4"],
             &["fault", "isolate", "demo-1", "--dry-run"],

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 use crate::fault::links;
 use crate::fault_power::domstate;
 use crate::harness::{
-    LabGuard, everything_there, ip, is_healthy, kill, read, state_folder, virsh, virtlab,
+    LabGuard, Said, everything_there, ip, is_healthy, kill, read, state_folder, virsh, virtlab,
     wait_until,
 };
-use crate::killing::left_alone_after_each_call;
-use crate::terminal::{hears, pings};
+use crate::killing::{Change, killed_at_each_call, left_alone_after_each_call};
+use crate::terminal::{hears, inside, pings};
 
 const LONG: Duration = Duration::from_secs(120);
 /// How long a fault may be overdue on a busy host.
@@ -28,6 +28,7 @@ fn fault_for_a_time_is_healed_by_the_boot_server_whoever_was_killed() {
     a_run_that_is_killed();
     a_boot_server_that_is_killed();
     one_that_is_healed_before_its_time();
+    a_link_that_comes_and_goes();
     // Nothing is left to be healed of a lab that is gone.
     virtlab(&["fault", "partition", LAB, "one", "others", "--for", "3s"]).ok();
     virtlab(&["fault", "kill", "timely-3", "--for", "3s"]).ok();
@@ -102,6 +103,43 @@ fn one_that_is_healed_before_its_time() {
     wait_until("the end of the other fault", SOON, || are_whole(&["timely-3"]));
     virtlab(&["heal", "timely-3"]).ok();
     assert!(are_whole(&[]));
+}
+
+fn a_link_that_comes_and_goes() {
+    let said = virtlab(&["fault", "cut", "timely-2", "--flap", "1s"]).ok();
+    assert!(said.contains("\ntimely-2  cut --flap 1s  0 s    -\n"), "{said}");
+    let carriers =
+        "for i in $(seq 40); do cat /sys/class/net/eth0/carrier; sleep 0.2; done | uniq -c | wc -l";
+    // By turns of a second, in the eight seconds or more of this.
+    let turns: usize = inside("timely-2", carriers).parse().unwrap();
+    println!("a link that comes and goes each second changed {} times in 8 s or more", turns - 1);
+    assert!(turns > 4, "{turns}");
+    let status = virtlab(&["status", LAB, "-o", "json"]);
+    let why = "timely-2 is cut off and back by turns of 1s by a fault since ";
+    assert!(status.stderr.contains(why), "{}", status.stderr);
+    assert_eq!(status.json()["differences"], serde_json::json!([]));
+    assert_eq!(virtlab(&["create", LAB, "--dry-run"]).ok(), "");
+    let is_flapping = |said: &Said, when: &str| {
+        assert_eq!(said.code, Some(0), "{when}: {}", said.stderr);
+        let kept = links("timely-2")[1];
+        assert_eq!(kept, "down", "{when}");
+    };
+    let is_healed = |said: &Said, when: &str| {
+        assert_eq!(said.code, Some(0), "{when}: {}", said.stderr);
+        for _ in 0..15 {
+            assert_eq!(links("timely-2"), ["up", "up"], "{when}");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    };
+    killed_at_each_call(
+        &Change { args: &["fault", "cut", "timely-2", "--flap", "500ms"], check: &is_flapping },
+        &Change { args: &["heal", "timely-2"], check: &is_healed },
+    );
+    virtlab(&["fault", "cut", "timely-2", "--flap", "500ms", "--for", "3s"]).ok();
+    wait_until("the end of the fault", SOON, || are_whole(&[]));
+    is_healed(&virtlab(&["heal", LAB]), "ended by itself");
+    hears("timely-1", &ip(LAB, 2));
+    wait_until("a healthy cluster", LONG, || is_healthy(LAB));
 }
 
 /// Whether these nodes have faults, and no others.

@@ -2,6 +2,7 @@
 
 use anyhow::{Error, Result, bail};
 
+use super::flap::Turn;
 use super::limit::{CpuShare, Limit, LimitName};
 use crate::lab::LabName;
 use crate::lab::node_set::NodeSet;
@@ -76,6 +77,9 @@ impl FaultName {
             Self::Partition => return Ok(FaultKind::Partition(detail.parse()?)),
             Self::Starve => return Ok(FaultKind::Starve(detail.parse().map_err(Error::msg)?)),
             Self::Squeeze => return Ok(FaultKind::Squeeze(detail.parse().map_err(Error::msg)?)),
+            Self::Cut if !detail.is_empty() => {
+                return Ok(FaultKind::Flap(detail.parse().map_err(Error::msg)?));
+            }
             Self::Cut => FaultKind::Cut,
             Self::Pause => FaultKind::Pause,
             Self::Kill => FaultKind::Kill,
@@ -89,6 +93,8 @@ impl FaultName {
 pub enum FaultKind {
     /// Its network cards have no link.
     Cut,
+    /// Its network cards have no link for this time, then have it for as long, and so on. It is a cut by name.
+    Flap(Turn),
     /// It and these nodes do not hear each other.
     Partition(NodeSet),
     /// Its processors stand still.
@@ -105,7 +111,7 @@ impl FaultKind {
     /// Which it is.
     pub fn name(self) -> FaultName {
         match self {
-            Self::Cut => FaultName::Cut,
+            Self::Cut | Self::Flap(_) => FaultName::Cut,
             Self::Partition(_) => FaultName::Partition,
             Self::Pause => FaultName::Pause,
             Self::Kill => FaultName::Kill,
@@ -119,13 +125,14 @@ impl FaultKind {
         match self {
             Self::Starve(share) => Some(Limit::Cpu(share)),
             Self::Squeeze(memory) => Some(Limit::Memory(memory)),
-            Self::Cut | Self::Partition(_) | Self::Pause | Self::Kill => None,
+            Self::Cut | Self::Flap(_) | Self::Partition(_) | Self::Pause | Self::Kill => None,
         }
     }
 
     /// What belongs to it on the command line beside the nodes: `--cpu 10%`.
     pub fn options(self) -> Option<String> {
         match self {
+            Self::Flap(turn) => Some(format!("--flap {turn}")),
             Self::Starve(share) => Some(format!("--cpu {share}")),
             Self::Squeeze(memory) => Some(format!("--memory {memory}")),
             Self::Cut | Self::Partition(_) | Self::Pause | Self::Kill => None,
@@ -136,6 +143,7 @@ impl FaultKind {
     pub(super) fn detail(self) -> Option<String> {
         match self {
             Self::Partition(from) => Some(from.to_string()),
+            Self::Flap(turn) => Some(turn.to_string()),
             Self::Starve(share) => Some(share.to_string()),
             Self::Squeeze(memory) => Some(memory.to_string()),
             Self::Cut | Self::Pause | Self::Kill => None,
@@ -149,6 +157,7 @@ impl FaultKind {
                 let from: Vec<String> = from.iter().map(|index| lab.node(index)).collect();
                 format!("kept apart from {}", from.join(", "))
             }
+            Self::Flap(turn) => format!("cut off and back by turns of {turn}"),
             Self::Starve(share) => format!("starved (CPU {share})"),
             Self::Squeeze(memory) => format!("squeezed (memory {memory})"),
             Self::Cut | Self::Pause | Self::Kill => self.name().state().to_owned(),

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{DomainState, NodeStep, Observed, Step, autostart};
 use crate::lab::Lab;
-use crate::lab::fault::{FaultName, Faults, Filter, InForce, Level, Link};
+use crate::lab::fault::{FaultKind, FaultName, Faults, Filter, InForce, Level, Link};
 use crate::lab::metadata::{Desired, Power};
 use crate::lab::node_set::NodeSet;
 
@@ -126,7 +126,12 @@ impl InForce {
 
     /// What makes its faults, as far as they are not made.
     fn keep(self, wanted: Faults) -> Vec<NodeStep> {
-        let cut = wanted.has(FaultName::Cut) && self.link != Link::Down;
+        // Of one that comes and goes, what libvirt keeps has no link.
+        let is_cut = |kind| match kind {
+            FaultKind::Flap(_) => self.link != Link::Up,
+            _ => self.link == Link::Down,
+        };
+        let cut = wanted.get(FaultName::Cut).is_some_and(|fault| !is_cut(fault.kind));
         let cut = cut.then_some(NodeStep::CutLink);
         let part = wanted.apart_from().and_then(|from| self.part(from));
         let limits = wanted.iter().filter_map(|fault| fault.kind.limit());
@@ -145,7 +150,7 @@ mod tests {
     use super::super::tests::complete;
     use super::super::{Goal, plan};
     use super::*;
-    use crate::lab::fault::{FaultKind, LimitName, Limits, Term};
+    use crate::lab::fault::{LimitName, Limits, Term};
     use crate::lab::tests::lab;
 
     fn cut() -> Faults {
@@ -192,6 +197,23 @@ mod tests {
         ] {
             let steps = said(faulted(wanted), &second(mark, link));
             assert_eq!(steps, expected, "{mark:?} {link:?} {wanted:?}");
+        }
+    }
+
+    #[test]
+    fn a_link_that_comes_and_goes_is_taken_away_once() {
+        let flap = of_power(FaultKind::Flap("2s".parse().unwrap()));
+        for (mark, link, wanted, expected) in [
+            (Faults::default(), Link::Up, flap, &[MARK, CUT][..]),
+            (flap, Link::Down, flap, &[]),
+            (flap, Link::Between, flap, &[]),
+            (flap, Link::Up, flap, &[CUT]),
+            (flap, Link::Between, Faults::default(), &[HEAL, UNMARK]),
+            (flap, Link::Between, cut(), &[MARK, CUT]),
+            (cut(), Link::Down, flap, &[MARK]),
+        ] {
+            let steps = said(faulted(wanted), &second(mark, link));
+            assert_eq!(steps, expected, "{mark} {link:?} {wanted}");
         }
     }
 
