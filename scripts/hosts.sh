@@ -93,11 +93,12 @@ faults() {
     local kept fault
     does "virtlab $create"
     kept=$(definitions)
-    for fault in "cut demo-2" "pause demo-2" "kill demo-2" "isolate demo-1" "partition demo demo-1,demo-3 demo-2"; do
+    for fault in "cut demo-2" "pause demo-2" "kill demo-2" "isolate demo-1" "partition demo demo-1,demo-3 demo-2" \
+        "starve demo-2 --cpu 50%" "squeeze demo-2 --memory 400MiB"; do
         says 0 "virtlab fault $fault" "demo-2"
         says 0 'virtlab status demo' "by a fault since" "\`virtlab heal demo\` undoes it"
         case $fault in
-        isolate* | partition*) does "$(reaches demo-2)" ;;
+        isolate* | partition* | starve* | squeeze*) does "$(reaches demo-2)" ;;
         *) does "! $(reaches demo-2)" ;;
         esac
         does 'virtlab heal demo && virtlab wait demo --for etcd --timeout 2m'

@@ -52,9 +52,9 @@ pub(crate) struct Trial<'a> {
 pub(crate) struct Act<'a> {
     /// How long after the clients have worked for a while.
     pub(crate) at: Duration,
-    /// How long the nodes are broken.
+    /// How long the nodes are broken at the least.
     pub(crate) hold: Duration,
-    /// Whether they are healed after that, and not only in the end.
+    /// Whether they are healed after that, and not only when all is over.
     pub(crate) heals_itself: bool,
     /// How they are broken and which: chosen when its time has come.
     pub(crate) choose: Box<dyn Fn() -> Result<(FaultVerb, Chosen)> + 'a>,
@@ -157,9 +157,13 @@ impl Trial<'_> {
             bail!("lab `{}` is not the one that is tried, `{}`", chosen.lab, self.lab);
         }
         let is_reset = verb == FaultVerb::Reset;
-        // Should this run be killed, the lab's boot server heals them somewhat later.
-        let rescue = self.end().saturating_sub(act.at) + RESCUE;
-        let lasts = if act.heals_itself { act.hold } else { rescue };
+        // What does not heal itself lasts until the end. Should this run be killed, the lab's boot server heals it somewhat later.
+        let (hold, lasts) = if act.heals_itself {
+            (act.hold, act.hold)
+        } else {
+            let hold = self.end().saturating_sub(act.at);
+            (hold, hold + RESCUE)
+        };
         let change = FaultChange { lasts: (!is_reset).then_some(lasts), ..self.change(verb) };
         let nodes = names(self.lab, &chosen.nodes);
         let what = format!("{} {nodes}", change.verb.name());
@@ -170,7 +174,7 @@ impl Trial<'_> {
         self.session.printer.note(if is_reset {
             format!("{who}: booting anew")
         } else {
-            format!("{who}: broken for {}", seconds(act.hold))
+            format!("{who}: broken for {}", seconds(hold))
         });
         let is_over_early = act.heals_itself && act.end() < self.end();
         let until_ms = is_over_early.then(|| made.from_ms + millis(act.hold));
