@@ -1,5 +1,6 @@
 //! `virtlab fault` and `virtlab heal`.
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use clap::{Args, Command, FromArgMatches, Subcommand};
@@ -7,7 +8,7 @@ use clap::{Args, Command, FromArgMatches, Subcommand};
 use super::LockArgs;
 use crate::images::Readiness;
 use crate::lab::LabName;
-use crate::lab::fault::{CpuShare, Turn};
+use crate::lab::fault::{Bytes, CpuShare, DiskPace, Turn};
 use crate::lab::options::Span;
 use crate::lab::size::MemoryMib;
 
@@ -28,6 +29,8 @@ pub enum FaultCommand {
     Starve(StarveArgs),
     /// Take memory away from nodes, by their balloons
     Squeeze(SqueezeArgs),
+    /// Slow nodes' disks down
+    SlowDisk(SlowDiskArgs),
     /// Press nodes' reset button: they boot anew, and nothing has to be healed
     Reset(FaultArgs),
     /// List the faults of nodes
@@ -124,6 +127,37 @@ pub struct SqueezeArgs {
     /// How long, and which nodes.
     #[command(flatten)]
     pub lasting: LastingArgs,
+}
+
+/// Arguments of `fault slow-disk`.
+#[derive(Clone, Debug, Args)]
+pub struct SlowDiskArgs {
+    /// To what.
+    #[command(flatten)]
+    pub pace: PaceArgs,
+
+    /// How long, and which nodes.
+    #[command(flatten)]
+    pub lasting: LastingArgs,
+}
+
+/// What a disk does in a second at the most.
+#[derive(Clone, Debug, Args)]
+pub struct PaceArgs {
+    /// How many reads and writes a disk does in a second; needed without --rate
+    #[arg(long, value_name = "N", required_unless_present = "rate")]
+    pub iops: Option<NonZeroU32>,
+
+    /// How much it reads and writes in a second: 512KiB, 1MiB
+    #[arg(long, value_name = "SIZE")]
+    pub rate: Option<Bytes>,
+}
+
+impl PaceArgs {
+    /// One of the two is there.
+    pub fn pace(&self) -> DiskPace {
+        DiskPace::new(self.iops, self.rate).unwrap_or_default()
+    }
 }
 
 /// What is wanted to be known of a fault.

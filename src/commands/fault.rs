@@ -9,7 +9,7 @@ use super::verdict;
 use crate::boot_server::recorder::now_ms;
 use crate::cli::fault::{
     ChangeArgs, CutArgs, FaultArgs, FaultCommand, FaultListArgs, HealArgs, LastingArgs,
-    PartitionArgs, SqueezeArgs, StarveArgs, VerdictArgs,
+    PartitionArgs, SlowDiskArgs, SqueezeArgs, StarveArgs, VerdictArgs,
 };
 use crate::error::all_errors;
 use crate::hypervisor::{Found, Hypervisor, Inventory};
@@ -75,6 +75,9 @@ impl<'a> Wish<'a> {
             FaultCommand::Kill(args) => Self::lasting(args, make(FaultKind::Kill)),
             FaultCommand::Starve(StarveArgs { cpu, lasting }) => {
                 Self::lasting(lasting, make(FaultKind::Starve(*cpu)))
+            }
+            FaultCommand::SlowDisk(SlowDiskArgs { pace, lasting }) => {
+                Self::lasting(lasting, make(FaultKind::SlowDisk(pace.pace())))
             }
             FaultCommand::Squeeze(SqueezeArgs { memory, lasting }) => {
                 Self::lasting(lasting, make(FaultKind::Squeeze(*memory)))

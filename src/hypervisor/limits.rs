@@ -7,10 +7,10 @@ use virt::domain::{Domain, SchedBandwidth, SchedulerInfo};
 use virt::error::{Error, ErrorNumber};
 use virt::sys;
 
-use super::Hypervisor;
 use super::domains::own_domain;
 use super::error::{Already, Doing, is_any};
 use super::kept::kept_domain;
+use super::{Hypervisor, raw};
 use crate::lab::Lab;
 use crate::lab::fault::{Level, Limit, LimitName};
 use crate::render::element::Element;
@@ -29,6 +29,7 @@ impl Hypervisor {
         };
         let set = || match limit {
             Limit::Cpu(share) => set_cpu_quota(&domain, limits::cpu_quota(share), both(&domain)?),
+            Limit::Disk(pace) => set_disk_pace(&domain, pace.iops(), pace.bytes()),
             Limit::Memory(memory) => domain.set_memory_flags(memory.bytes() >> 10, both(&domain)?),
         };
         set().doing(doing)
@@ -52,6 +53,7 @@ impl Hypervisor {
                 }
                 set_cpu_quota(&domain, 0, sys::VIR_DOMAIN_AFFECT_CONFIG)
             }
+            LimitName::Disk => set_disk_pace(&domain, 0, 0),
             LimitName::Memory => domain.set_memory_flags(domain.max_memory()?, both(&domain)?),
         };
         unset().doing(doing)
@@ -117,6 +119,17 @@ pub(super) fn level_of(domain: &Domain, xml: &str, limit: LimitName) -> Result<L
 fn set_cpu_quota(domain: &Domain, quota: i64, flags: u32) -> Result<(), Error> {
     let vcpu_bw = SchedBandwidth { quota: Some(quota), ..SchedBandwidth::default() };
     domain.set_scheduler_parameters_flags(&SchedulerInfo { vcpu_bw, ..Default::default() }, flags)
+}
+
+/// Zero is as much as there is.
+fn set_disk_pace(domain: &Domain, iops: u64, bytes: u64) -> Result<(), Error> {
+    let Ok(kept) = Element::parse(&kept_domain(domain)?) else { return Ok(()) };
+    let Some(disk) = limits::disk_target(&kept) else { return Ok(()) };
+    let both_of = [
+        (sys::VIR_DOMAIN_BLOCK_IOTUNE_TOTAL_IOPS_SEC, iops),
+        (sys::VIR_DOMAIN_BLOCK_IOTUNE_TOTAL_BYTES_SEC, bytes),
+    ];
+    raw::set_block_io_tune(domain, disk, &both_of, both(domain)?)
 }
 
 /// What runs, if it does, and what is kept.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::{mem, ptr};
 
 use virt::connect::Connect;
+use virt::domain::Domain;
 use virt::error::Error;
 use virt::network::Network;
 use virt::sys;
@@ -64,6 +65,35 @@ pub(super) fn set_network_metadata(
 unsafe extern "C" {
     /// dlsym(3)
     fn dlsym(handle: *mut c_void, symbol: *const c_char) -> *mut c_void;
+}
+
+/// Sets limits of a domain's disk, which goes by this name in it.
+/// <https://libvirt.org/html/libvirt-libvirt-domain.html#virDomainSetBlockIoTune>
+pub(super) fn set_block_io_tune(
+    domain: &Domain,
+    disk: &str,
+    limits: &[(&CStr, u64)],
+    flags: u32,
+) -> Result<(), Error> {
+    let disk = CString::new(disk)?;
+    let (mut parameters, mut count, mut room) = (ptr::null_mut(), 0, 0);
+    let mut outcome = 0;
+    // SAFETY: the texts end with a zero, the domain lives as long as `domain`, and libvirt makes the array as large as it needs it;
+    // it is freed once and not used after that.
+    unsafe {
+        for (name, value) in limits {
+            let (all, count, room) = (&raw mut parameters, &raw mut count, &raw mut room);
+            outcome |= sys::virTypedParamsAddULLong(all, count, room, name.as_ptr(), *value);
+        }
+        if outcome >= 0 {
+            let (domain, disk) = (domain.as_ptr(), disk.as_ptr());
+            outcome = sys::virDomainSetBlockIoTune(domain, disk, parameters, count, flags);
+        }
+        // It forgets the last error.
+        let result = if outcome < 0 { Err(Error::last_error()) } else { Ok(()) };
+        sys::virTypedParamsFree(parameters, count);
+        result
+    }
 }
 
 /// What libvirt tells of its host's memory as whole numbers, by name: KSM's, as `shm_…`.

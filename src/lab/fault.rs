@@ -12,7 +12,7 @@ use anyhow::{Context, Error, Result};
 
 pub use self::flap::Turn;
 pub use self::kind::{FaultKind, FaultName};
-pub use self::limit::{CpuShare, Level, Limit, LimitName, Limits};
+pub use self::limit::{Bytes, CpuShare, DiskPace, Level, Limit, LimitName, Limits};
 use super::LabName;
 use super::node_set::NodeSet;
 

@@ -20,6 +20,7 @@ pub(super) fn refuse_impossible(
     let Some(limit) = kind.limit() else { return Ok(()) };
     match limit {
         Limit::Cpu(_) => refuse_cpu(hypervisor, found)?,
+        Limit::Disk(_) => refuse_diskless(hypervisor, found, nodes)?,
         Limit::Memory(memory) => refuse_memory(hypervisor, found, nodes, memory)?,
     }
     let is_new = |index: &u32| !found.faults(*index).has(kind.name());
@@ -82,4 +83,14 @@ fn refuse_memory(
         );
     }
     Ok(())
+}
+
+fn refuse_diskless(hypervisor: &Hypervisor, found: &Found, nodes: &[u32]) -> Result<()> {
+    let lab = &found.lab;
+    let without = hypervisor.nodes_with(lab, nodes, |it| limits::disk_target(it).is_none())?;
+    let Some(index) = without.first() else { return Ok(()) };
+    Err(hinted(
+        format!("node `{}` has no disk to slow down", lab.name.node(*index)),
+        "`virtlab create --disk SIZE` makes a lab with disks",
+    ))
 }

@@ -2,7 +2,7 @@
 //! <https://libvirt.org/formatdomain.html#cpu-tuning>
 
 use super::element::Element;
-use crate::lab::fault::{CpuShare, Limit, LimitName};
+use crate::lab::fault::{CpuShare, DiskPace, Limit, LimitName};
 use crate::lab::size::MemoryMib;
 
 /// The limit of this name in a domain, as far as a fault could have set it.
@@ -10,6 +10,7 @@ pub(crate) fn of(domain: &Element, name: LimitName) -> Option<Limit> {
     match name {
         LimitName::Cpu => cpu_share(domain).map(Limit::Cpu),
         LimitName::Memory => memory(domain).map(Limit::Memory),
+        LimitName::Disk => disk_pace(domain).map(Limit::Disk),
     }
 }
 
@@ -25,6 +26,7 @@ pub(crate) fn has(domain: &Element, name: LimitName) -> bool {
             let [most, now] = ["memory", "currentMemory"].map(|name| kib(domain, name));
             now.is_some() && now != most
         }
+        LimitName::Disk => disk(domain).is_some_and(|disk| disk.child("iotune").is_some()),
     }
 }
 
@@ -39,6 +41,19 @@ pub(crate) fn with(mut domain: Element, limit: Limit) -> Element {
             let now = domain.child_mut("currentMemory");
             now.attributes.insert("unit".to_owned(), "KiB".to_owned());
             now.text = (memory.bytes() >> 10).to_string();
+        }
+        Limit::Disk(pace) => {
+            if let Some(disk) = disk_mut(&mut domain) {
+                let tune = disk.child_mut("iotune");
+                for (name, most) in
+                    [("total_bytes_sec", pace.bytes()), ("total_iops_sec", pace.iops())]
+                {
+                    tune.children.retain(|child| child.name != name);
+                    if most > 0 {
+                        tune.child_mut(name).text = most.to_string();
+                    }
+                }
+            }
         }
     }
     domain
@@ -55,6 +70,11 @@ pub(crate) fn without(mut domain: Element, name: LimitName) -> Element {
         }
         // libvirt makes it as much as there is.
         LimitName::Memory => domain.children.retain(|child| child.name != "currentMemory"),
+        LimitName::Disk => {
+            if let Some(disk) = disk_mut(&mut domain) {
+                disk.children.retain(|child| child.name != "iotune");
+            }
+        }
     }
     domain
 }
@@ -64,6 +84,11 @@ pub(crate) fn without(mut domain: Element, name: LimitName) -> Element {
 pub(crate) fn has_balloon(domain: &Element) -> bool {
     let balloon = domain.child("devices").and_then(|devices| devices.child("memballoon"));
     balloon.is_some_and(|balloon| balloon.attribute("model") != Some("none"))
+}
+
+/// By which name the first disk of a domain goes, if it has one: `vda`.
+pub(crate) fn disk_target(domain: &Element) -> Option<&str> {
+    disk(domain)?.child("target")?.attribute("dev")
 }
 
 /// How many microseconds of each [`PERIOD_US`] a processor has.
@@ -88,6 +113,24 @@ fn memory(domain: &Element) -> Option<MemoryMib> {
     is_less.then(|| MemoryMib::try_from(now / 1024).ok()).flatten()
 }
 
+fn disk_pace(domain: &Element) -> Option<DiskPace> {
+    let tune = disk(domain)?.child("iotune")?;
+    let most = |name| tune.child(name).map_or(Some(0), |child| child.text.parse::<u64>().ok());
+    DiskPace::of(most("total_iops_sec")?, most("total_bytes_sec")?)
+}
+
+fn disk(domain: &Element) -> Option<&Element> {
+    domain.child("devices")?.children.iter().find(|device| is_disk(device))
+}
+
+fn disk_mut(domain: &mut Element) -> Option<&mut Element> {
+    domain.child_mut("devices").children.iter_mut().find(|device| is_disk(device))
+}
+
+fn is_disk(device: &Element) -> bool {
+    device.name == "disk" && matches!(device.attribute("device"), None | Some("disk"))
+}
+
 /// As libvirt writes it, which is always in this unit.
 fn kib(domain: &Element, name: &str) -> Option<u64> {
     let size = domain.child(name).filter(|size| size.attribute("unit") == Some("KiB"))?;
@@ -104,6 +147,19 @@ const CPU_LIMITS: [&str; 4] = ["quota", "period", "global_quota", "global_period
 mod tests {
     use super::*;
 
+    const DISK: &str = "<domain><devices><disk device='cdrom'/><disk><target dev='vda'/></disk></devices></domain>";
+
+    #[test]
+    fn the_first_disk_is_meant_and_a_pace_that_no_fault_set_is_not_ours() {
+        assert_eq!(disk_target(&parse(DISK)), Some("vda"));
+        assert_eq!(disk_target(&parse("<domain><devices/></domain>")), None);
+        for tune in ["<read_iops_sec>5</read_iops_sec>", "<total_bytes_sec>100</total_bytes_sec>"] {
+            let xml = DISK.replace("</disk>", &format!("<iotune>{tune}</iotune></disk>"));
+            assert_eq!(of(&parse(&xml), LimitName::Disk), None, "{tune}");
+            assert!(has(&parse(&xml), LimitName::Disk), "{tune}");
+        }
+    }
+
     fn parse(xml: &str) -> Element {
         Element::parse(xml).unwrap()
     }
@@ -116,6 +172,9 @@ mod tests {
             ("<domain><name>n</name></domain>", cpu),
             ("<domain><cputune><shares>512</shares></cputune></domain>", cpu),
             ("<domain><memory unit='KiB'>524288</memory></domain>", memory),
+            (DISK, Limit::Disk("50iops,1MiB/s".parse().unwrap())),
+            (DISK, Limit::Disk("50iops".parse().unwrap())),
+            (DISK, Limit::Disk("64KiB/s".parse().unwrap())),
         ] {
             let before = parse(before);
             let limited = with(before.clone(), limit);

@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::boot_server::recorder::now_ms;
 use crate::hypervisor::Found;
 use crate::lab::LabName;
-use crate::lab::fault::{Fault, FaultKind, Term};
+use crate::lab::fault::{DiskPace, Fault, FaultKind, Term};
 
 /// A fault, as `-o json` has it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -29,6 +29,12 @@ pub(crate) struct FaultNow {
     /// How much memory it has, in MiB.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) memory_mib: Option<u64>,
+    /// How many reads and writes its disk does in a second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) iops: Option<u64>,
+    /// How many bytes it reads and writes in a second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) bytes_per_second: Option<u64>,
     /// What was typed beside the word and the nodes.
     #[serde(skip)]
     pub(crate) options: Option<String>,
@@ -52,9 +58,27 @@ impl FaultNow {
             FaultKind::Squeeze(memory) => Some(memory.mib()),
             _ => None,
         };
+        let pace = match kind {
+            FaultKind::SlowDisk(pace) => pace,
+            _ => DiskPace::default(),
+        };
+        let (iops, bytes) = (pace.iops(), pace.bytes());
+        let given = |most: u64| (most > 0).then_some(most);
+        let (iops, bytes_per_second) = (given(iops), given(bytes));
         let Term { since_ms, until_ms } = term;
         let (fault, options) = (kind.name().word(), kind.options());
-        Self { fault, since_ms, until_ms, from, flap_ms, cpu_percent, memory_mib, options }
+        Self {
+            fault,
+            since_ms,
+            until_ms,
+            from,
+            flap_ms,
+            cpu_percent,
+            memory_mib,
+            iops,
+            bytes_per_second,
+            options,
+        }
     }
 }
 

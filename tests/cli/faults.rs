@@ -76,6 +76,8 @@ fn a_fault_that_cannot_be_is_one_clear_error() {
             // Nor quotas.
             &["fault", "starve", "demo-1", "--cpu", "5%", "--dry-run"],
             &["fault", "starve", "demo-1", "--cpu", "100%"],
+            &["fault", "slow-disk", "demo-1", "--iops", "50"],
+            &["fault", "slow-disk", "demo-1"],
             &["fault", "squeeze", "demo-1", "--memory", "512GiB"],
             &["fault", "squeeze", "demo-1", "--memory", "128MiB", "--dry-run"],
             &["fault", "cut", "demo-1", "--verdict"],

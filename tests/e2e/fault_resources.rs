@@ -18,7 +18,7 @@ fn fault_of_resources_is_seen_by_the_guest_and_kept_until_it_is_healed() {
     let nothing = everything_there();
     // A machine without the controller refuses the fault, and the sandbox is one by itself.
     let guard = LabGuard(LAB);
-    virtlab(&["create", LAB, "--nodes", "1", "--memory", "512MiB"]).ok();
+    virtlab(&["create", LAB, "--nodes", "1", "--memory", "512MiB", "--disk", "64MiB"]).ok();
     let refused = virtlab(&["fault", "starve", "scant-1"]).refused();
     assert!(
         refused.contains("cannot limit processors: cgroup CPU controller is not mounted"),
@@ -29,6 +29,10 @@ fn fault_of_resources_is_seen_by_the_guest_and_kept_until_it_is_healed() {
     a_node_that_is_squeezed();
     assert_eq!(everything(), before);
     killed_while_it_squeezes_and_heals();
+    assert_eq!(everything(), before);
+    a_node_whose_disk_is_slow();
+    assert_eq!(everything(), before);
+    killed_while_it_slows_a_disk_and_heals();
     assert_eq!(everything(), before);
     virtlab(&["fault", "squeeze", "scant-1", "--memory", "300MiB"]).ok();
     virtlab(&["destroy", LAB]).ok();
@@ -93,6 +97,63 @@ fn killed_while_it_squeezes_and_heals() {
     );
     let runs = || virsh(&["dumpxml", "scant-1"]).contains("<currentMemory unit='KiB'>524288<");
     wait_until("all of it is back", LONG, runs);
+}
+
+/// The image has no driver for disks, so QEMU is the witness.
+fn a_node_whose_disk_is_slow() {
+    assert_eq!(throttling(), "");
+    let slow = ["fault", "slow-disk", "scant-1", "--iops", "500", "--rate", "2MiB"];
+    let said = virtlab(&slow).ok();
+    assert!(said.contains("\nscant-1  slow-disk --iops 500 --rate 2MiB  0 s    -\n"), "{said}");
+    assert!(throttling().contains(" bps=2097152 ") && throttling().contains(" iops=500 "));
+    let status = virtlab(&["status", LAB, "-o", "json"]);
+    let why = "scant-1 is slow of disk (500iops,2MiB/s) by a fault since ";
+    assert!(status.stderr.contains(why), "{}", status.stderr);
+    let status = status.json();
+    assert_eq!(status["nodes"][0]["faults"][0]["bytes_per_second"], 2 << 20, "{status:#}");
+    is_no_difference();
+    // The last wish counts, and it outlives a restart.
+    virtlab(&["fault", "slow-disk", "scant-1", "--iops", "50"]).ok();
+    assert_eq!(paces(), ["<total_iops_sec>50</total_iops_sec>"; 2]);
+    virtlab(&["restart", "scant-1", "--force", "--no-wait"]).ok();
+    assert!(throttling().contains(" bps=0 ") && throttling().contains(" iops=50 "));
+    is_no_difference();
+    virtlab(&["heal", "scant-1"]).ok();
+    assert_eq!(throttling(), "");
+    is_no_difference();
+}
+
+fn killed_while_it_slows_a_disk_and_heals() {
+    let is_slow = |said: &Said, when: &str| {
+        assert_eq!(said.code, Some(0), "{when}: {}", said.stderr);
+        assert_eq!(paces(), ["<total_iops_sec>50</total_iops_sec>"; 2], "{when}");
+        assert_eq!(virtlab(&["create", LAB, "--dry-run"]).ok(), "", "{when}");
+    };
+    let is_healed = |said: &Said, when: &str| {
+        assert_eq!(said.code, Some(0), "{when}: {}", said.stderr);
+        assert_eq!(paces(), ["", ""], "{when}");
+        assert_eq!(virtlab(&["fault", "list", "-o", "name"]).ok(), "", "{when}");
+    };
+    killed_at_each_call(
+        &Change { args: &["fault", "slow-disk", "scant-1", "--iops", "50"], check: &is_slow },
+        &Change { args: &["heal", "scant-1"], check: &is_healed },
+    );
+}
+
+/// What QEMU says of the limits of the disk.
+fn throttling() -> String {
+    let disks = virsh(&["qemu-monitor-command", "scant-1", "--hmp", "info block"]);
+    assert!(disks.contains("virtio-disk0"), "{disks}");
+    disks.lines().find(|line| line.contains("I/O throttling")).unwrap_or_default().to_owned()
+}
+
+/// What limits the disk in what runs, and in what libvirt keeps.
+fn paces() -> [String; 2] {
+    let pace = |xml: String| {
+        let (_, after) = xml.split_once("<iotune>").unwrap_or_default();
+        after.split("</iotune>").next().unwrap_or_default().trim().to_owned()
+    };
+    [pace(virsh(&["dumpxml", "scant-1"])), pace(virsh(&["dumpxml", "--inactive", "scant-1"]))]
 }
 
 /// What the guest has, in KiB.

@@ -145,7 +145,7 @@ fn calls() -> Vec<String> {
 
 /// Whether a function looks at what the program holds already, or frees it.
 fn asks_nobody(call: &str) -> bool {
-    let starts = ["virEvent", "virGet", "virSet", "virStreamEvent"];
+    let starts = ["virEvent", "virGet", "virSet", "virStreamEvent", "virTypedParams"];
     let ends = ["Free", "Ref", "GetName", "GetUUID", "GetID", "IsAlive", "StreamNew"];
     starts.iter().any(|start| call.starts_with(start)) || ends.iter().any(|end| call.ends_with(end))
 }

@@ -3,7 +3,7 @@
 use anyhow::{Error, Result, bail};
 
 use super::flap::Turn;
-use super::limit::{CpuShare, Limit, LimitName};
+use super::limit::{CpuShare, DiskPace, Limit, LimitName};
 use crate::lab::LabName;
 use crate::lab::node_set::NodeSet;
 use crate::lab::size::MemoryMib;
@@ -23,12 +23,21 @@ pub enum FaultName {
     Starve,
     /// It has less memory.
     Squeeze,
+    /// Its disk does less.
+    SlowDisk,
 }
 
 impl FaultName {
     /// All, as marks have them and as they are told: in the order in which they are declared.
-    pub const ALL: [Self; 6] =
-        [Self::Cut, Self::Partition, Self::Pause, Self::Kill, Self::Starve, Self::Squeeze];
+    pub const ALL: [Self; 7] = [
+        Self::Cut,
+        Self::Partition,
+        Self::Pause,
+        Self::Kill,
+        Self::Starve,
+        Self::Squeeze,
+        Self::SlowDisk,
+    ];
 
     /// The word for it on the command line, in marks and in JSON.
     pub fn word(self) -> &'static str {
@@ -39,6 +48,7 @@ impl FaultName {
             Self::Kill => "kill",
             Self::Starve => "starve",
             Self::Squeeze => "squeeze",
+            Self::SlowDisk => "slow-disk",
         }
     }
 
@@ -51,6 +61,7 @@ impl FaultName {
             Self::Kill => "killed",
             Self::Starve => "starved",
             Self::Squeeze => "squeezed",
+            Self::SlowDisk => "slow of disk",
         }
     }
 
@@ -59,6 +70,7 @@ impl FaultName {
         match self {
             Self::Starve => Some(LimitName::Cpu),
             Self::Squeeze => Some(LimitName::Memory),
+            Self::SlowDisk => Some(LimitName::Disk),
             Self::Cut | Self::Partition | Self::Pause | Self::Kill => None,
         }
     }
@@ -77,6 +89,7 @@ impl FaultName {
             Self::Partition => return Ok(FaultKind::Partition(detail.parse()?)),
             Self::Starve => return Ok(FaultKind::Starve(detail.parse().map_err(Error::msg)?)),
             Self::Squeeze => return Ok(FaultKind::Squeeze(detail.parse().map_err(Error::msg)?)),
+            Self::SlowDisk => return Ok(FaultKind::SlowDisk(detail.parse().map_err(Error::msg)?)),
             Self::Cut if !detail.is_empty() => {
                 return Ok(FaultKind::Flap(detail.parse().map_err(Error::msg)?));
             }
@@ -105,6 +118,8 @@ pub enum FaultKind {
     Starve(CpuShare),
     /// It has no more memory than this.
     Squeeze(MemoryMib),
+    /// Its disk does no more than this.
+    SlowDisk(DiskPace),
 }
 
 impl FaultKind {
@@ -117,6 +132,7 @@ impl FaultKind {
             Self::Kill => FaultName::Kill,
             Self::Starve(_) => FaultName::Starve,
             Self::Squeeze(_) => FaultName::Squeeze,
+            Self::SlowDisk(_) => FaultName::SlowDisk,
         }
     }
 
@@ -125,6 +141,7 @@ impl FaultKind {
         match self {
             Self::Starve(share) => Some(Limit::Cpu(share)),
             Self::Squeeze(memory) => Some(Limit::Memory(memory)),
+            Self::SlowDisk(pace) => Some(Limit::Disk(pace)),
             Self::Cut | Self::Flap(_) | Self::Partition(_) | Self::Pause | Self::Kill => None,
         }
     }
@@ -135,6 +152,7 @@ impl FaultKind {
             Self::Flap(turn) => Some(format!("--flap {turn}")),
             Self::Starve(share) => Some(format!("--cpu {share}")),
             Self::Squeeze(memory) => Some(format!("--memory {memory}")),
+            Self::SlowDisk(pace) => Some(pace.options()),
             Self::Cut | Self::Partition(_) | Self::Pause | Self::Kill => None,
         }
     }
@@ -146,6 +164,7 @@ impl FaultKind {
             Self::Flap(turn) => Some(turn.to_string()),
             Self::Starve(share) => Some(share.to_string()),
             Self::Squeeze(memory) => Some(memory.to_string()),
+            Self::SlowDisk(pace) => Some(pace.to_string()),
             Self::Cut | Self::Pause | Self::Kill => None,
         }
     }
@@ -160,6 +179,7 @@ impl FaultKind {
             Self::Flap(turn) => format!("cut off and back by turns of {turn}"),
             Self::Starve(share) => format!("starved (CPU {share})"),
             Self::Squeeze(memory) => format!("squeezed (memory {memory})"),
+            Self::SlowDisk(pace) => format!("slow of disk ({pace})"),
             Self::Cut | Self::Pause | Self::Kill => self.name().state().to_owned(),
         }
     }

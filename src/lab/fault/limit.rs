@@ -1,6 +1,7 @@
 //! What a fault holds a node to: less than its domain has.
 
 use std::fmt;
+use std::num::NonZeroU32;
 use std::str::FromStr;
 
 use crate::lab::size::MemoryMib;
@@ -38,6 +39,107 @@ impl fmt::Display for CpuShare {
     }
 }
 
+/// So many bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bytes(u64);
+
+impl FromStr for Bytes {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("`{text}` is no amount of bytes; write it like `512KiB` or `1MiB`");
+        let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        let (number, unit) = text.split_at(end);
+        let unit = match unit {
+            "K" | "KiB" => 1 << 10,
+            "M" | "MiB" => 1 << 20,
+            "G" | "GiB" => 1 << 30,
+            _ => return Err(wrong()),
+        };
+        let number: u32 = number.parse().map_err(|_| wrong())?;
+        let bytes = u64::from(number) * unit;
+        // QEMU takes no more than some hundred times that.
+        if (1..=1 << 40).contains(&bytes) { Ok(Self(bytes)) } else { Err(wrong()) }
+    }
+}
+
+/// In the largest unit of which it is a whole number.
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            bytes if bytes % (1 << 30) == 0 => write!(f, "{}GiB", bytes >> 30),
+            bytes if bytes % (1 << 20) == 0 => write!(f, "{}MiB", bytes >> 20),
+            bytes => write!(f, "{}KiB", bytes >> 10),
+        }
+    }
+}
+
+/// What a disk does in a second at the most, of one of the two or of both.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DiskPace {
+    iops: Option<NonZeroU32>,
+    bytes: Option<Bytes>,
+}
+
+impl DiskPace {
+    /// So many reads and writes, and so many bytes; `None` if there is neither.
+    pub fn new(iops: Option<NonZeroU32>, bytes: Option<Bytes>) -> Option<Self> {
+        let pace = Self { iops, bytes };
+        (pace != Self::default()).then_some(pace)
+    }
+
+    /// The one that libvirt has with these numbers, if there is one.
+    pub fn of(iops: u64, bytes: u64) -> Option<Self> {
+        let is_whole = bytes.is_multiple_of(1 << 10);
+        let bytes = (bytes > 0).then_some(Bytes(bytes));
+        let iops = u32::try_from(iops).ok()?;
+        Self::new(NonZeroU32::new(iops), bytes).filter(|_| is_whole)
+    }
+
+    /// Reads and writes in a second; 0 for as many as there are, as libvirt has it.
+    pub fn iops(self) -> u64 {
+        self.iops.map_or(0, |iops| iops.get().into())
+    }
+
+    /// Bytes in a second; 0 for as many as there are.
+    pub fn bytes(self) -> u64 {
+        self.bytes.map_or(0, |bytes| bytes.0)
+    }
+
+    /// As it is typed.
+    pub(super) fn options(self) -> String {
+        let iops = self.iops.map(|iops| format!("--iops {iops}"));
+        let rate = self.bytes.map(|bytes| format!("--rate {bytes}"));
+        iops.into_iter().chain(rate).collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// "50iops,1MiB/s".
+impl fmt::Display for DiskPace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let iops = self.iops.map(|iops| format!("{iops}iops"));
+        let rate = self.bytes.map(|bytes| format!("{bytes}/s"));
+        f.write_str(&iops.into_iter().chain(rate).collect::<Vec<_>>().join(","))
+    }
+}
+
+impl FromStr for DiskPace {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut pace = Self::default();
+        for part in text.split(',') {
+            let wrong = || format!("`{part}` is nothing that a disk does in a second");
+            if let Some(iops) = part.strip_suffix("iops") {
+                pace.iops = Some(iops.parse().map_err(|_| wrong())?);
+            } else {
+                pace.bytes = Some(part.strip_suffix("/s").ok_or_else(wrong)?.parse()?);
+            }
+        }
+        Ok(pace)
+    }
+}
+
 /// What a domain has no more of than this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limit {
@@ -45,6 +147,8 @@ pub enum Limit {
     Cpu(CpuShare),
     /// Its memory.
     Memory(MemoryMib),
+    /// What its disk does in a second.
+    Disk(DiskPace),
 }
 
 /// A limit by its name. A domain has one of each name at the most.
@@ -54,6 +158,8 @@ pub enum LimitName {
     Cpu,
     /// Its memory.
     Memory,
+    /// What its disk does in a second.
+    Disk,
 }
 
 impl Limit {
@@ -62,19 +168,21 @@ impl Limit {
         match self {
             Self::Cpu(_) => LimitName::Cpu,
             Self::Memory(_) => LimitName::Memory,
+            Self::Disk(_) => LimitName::Disk,
         }
     }
 }
 
 impl LimitName {
     /// All, in the order in which they are declared.
-    pub const ALL: [Self; 2] = [Self::Cpu, Self::Memory];
+    pub const ALL: [Self; 3] = [Self::Cpu, Self::Memory, Self::Disk];
 
     /// What it is a limit of, of a domain.
     pub fn what(self) -> &'static str {
         match self {
             Self::Cpu => "processors",
             Self::Memory => "memory",
+            Self::Disk => "disk",
         }
     }
 }
@@ -85,6 +193,7 @@ impl fmt::Display for Limit {
         match self {
             Self::Cpu(share) => write!(f, "{share} of its processors"),
             Self::Memory(memory) => write!(f, "{memory} of its memory"),
+            Self::Disk(pace) => write!(f, "{pace} of its disk"),
         }
     }
 }
@@ -132,6 +241,26 @@ mod tests {
         for text in ["", "%", "0%", "100%", "-1%", "10%%", "0.5", "300"] {
             assert!(text.parse::<CpuShare>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_pace_is_read_as_it_is_written() {
+        for (text, iops, bytes) in [
+            ("50iops", 50, 0),
+            ("1MiB/s", 0, 1 << 20),
+            ("50iops,1536KiB/s", 50, 3 << 19),
+            ("2GiB/s", 0, 2 << 30),
+        ] {
+            let pace: DiskPace = text.parse().unwrap();
+            assert_eq!(pace.to_string(), text);
+            assert_eq!((pace.iops(), pace.bytes()), (iops, bytes), "{text}");
+        }
+        for text in
+            ["", "50", "0iops", "0MiB/s", "9000GiB/s", "1MiB", "1.5MiB/s", "50iops,", "10B/s"]
+        {
+            assert!(text.parse::<DiskPace>().is_err(), "{text}");
+        }
+        assert_eq!(DiskPace::new(None, None), None);
     }
 
     #[test]
