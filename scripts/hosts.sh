@@ -90,11 +90,17 @@ lifecycle() {
 
 # What is broken without root, by a user of group libvirt, and healed again.
 faults() {
-    local kept fault
+    local kept fault starve="starve demo-2 --cpu 50%"
     does "virtlab $create"
     kept=$(definitions)
+    # A host in a container may have no controller that limits processors: then it is refused, and nothing is changed.
+    user "virtlab fault $starve --dry-run" >/dev/null || {
+        says 1 "virtlab fault $starve" "cannot limit processors" "cgroup controller \`cpu\`"
+        starve=
+    }
     for fault in "cut demo-2" "pause demo-2" "kill demo-2" "isolate demo-1" "partition demo demo-1,demo-3 demo-2" \
-        "starve demo-2 --cpu 50%" "squeeze demo-2 --memory 400MiB"; do
+        "squeeze demo-2 --memory 400MiB" "$starve"; do
+        [ "$fault" ] || continue
         says 0 "virtlab fault $fault" "demo-2"
         says 0 'virtlab status demo' "by a fault since" "\`virtlab heal demo\` undoes it"
         case $fault in
