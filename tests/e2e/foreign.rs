@@ -122,8 +122,10 @@ const LOOKING: &[&[&str]] = &[
     &["render", "demo", "--image", "IMAGE"],
 ];
 
-/// Those that change nothing in libvirt but what their users do themselves inside a node, or know no lab at all.
+/// Those that change nothing in libvirt but what their users do themselves inside a node, or know no lab at all; and `drill`, which
+/// needs nodes that answer: a foreign domain is beside those of its own test.
 const ELSEWHERE: &[&str] = &[
+    "drill",
     "verify",
     "ssh",
     "exec",
@@ -188,7 +190,7 @@ fn mark(domain: &str) -> String {
     xml[start..end].to_owned()
 }
 
-fn domain(name: &str, mark: &str) -> String {
+pub(crate) fn domain(name: &str, mark: &str) -> String {
     format!(
         "<domain type='qemu'><name>{name}</name><metadata>{mark}</metadata><memory>65536</memory>\
          <os><type arch='x86_64'>hvm</type></os></domain>"

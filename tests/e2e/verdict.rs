@@ -6,6 +6,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
+use crate::foreign::domain;
 use crate::harness::{
     LabGuard, etcd_get, etcd_put, read, run, virsh, virtlab, virtlab_command, wait_until,
 };
@@ -101,7 +102,14 @@ fn a_drill_of_two_faults() {
     assert_eq!(planned, "1s\tcut judged follower --for 4s\n9s\tpause judged one\n");
     let said = virtlab(&["drill", file, "nobody"]).refused();
     assert!(said.contains("nobody"), "{said}");
+    // Somebody else's domain has a near name.
+    let xml = folder.path().join("judged-9.xml");
+    fs_err::write(&xml, domain("judged-9", "")).unwrap();
+    virsh(&["define", xml.to_str().unwrap()]);
+    let foreign = virsh(&["dumpxml", "judged-9"]);
     let verdict: Value = virtlab(&["drill", file, LAB, "-o", "json"]).json();
+    assert_eq!(virsh(&["dumpxml", "judged-9"]), foreign);
+    virsh(&["undefine", "judged-9"]);
     println!("a drill: {}", verdict["summary"]);
     assert_eq!((&verdict["passed"], &verdict["lost"]), (&true.into(), &Value::Array(Vec::new())));
     let faults = verdict["faults"].as_array().unwrap();
