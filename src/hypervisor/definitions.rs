@@ -33,6 +33,26 @@ pub(crate) struct Definition {
 }
 
 impl Hypervisor {
+    /// Of which of these nodes this is so in what libvirt keeps of their domains.
+    ///
+    /// # Errors
+    /// If libvirt cannot tell.
+    pub(crate) fn nodes_with(
+        &self,
+        lab: &Lab,
+        nodes: &[u32],
+        is_so: impl Fn(u32, &Element) -> bool + Sync,
+    ) -> Result<Vec<u32>> {
+        let look = |connection: &Connect, index: &u32| {
+            let doing = || format!("reading domain `{}`", lab.name.node(*index));
+            let Some(domain) = own_domain(connection, lab, *index)? else { return Ok(None) };
+            let domain = Element::parse(&kept_domain(&domain).doing(doing)?)?;
+            Ok(is_so(*index, &domain).then_some(*index))
+        };
+        let found: Result<Vec<Option<u32>>> = self.in_parallel(nodes, look).into_iter().collect();
+        Ok(found?.into_iter().flatten().collect())
+    }
+
     /// The XML of all objects of a lab.
     ///
     /// # Errors

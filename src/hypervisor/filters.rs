@@ -37,17 +37,10 @@ impl Hypervisor {
     /// # Errors
     /// If libvirt cannot tell.
     pub fn filtered_otherwise(&self, lab: &Lab, nodes: &[u32]) -> Result<Vec<u32>> {
-        let is_foreign = |connection: &Connect, index: &u32| {
-            let doing = || format!("reading domain `{}`", lab.name.node(*index));
-            let Some(domain) = own_domain(connection, lab, *index)? else { return Ok(None) };
-            let domain = Element::parse(&kept_domain(&domain).doing(doing)?)?;
-            let name = lab.filter_name(*index);
-            let is_other = |filter: &str| filter != name;
-            Ok(cards(&domain).filter_map(filter_of).any(is_other).then_some(*index))
-        };
-        let found: Result<Vec<Option<u32>>> =
-            self.in_parallel(nodes, is_foreign).into_iter().collect();
-        Ok(found?.into_iter().flatten().collect())
+        self.nodes_with(lab, nodes, |index, domain| {
+            let name = lab.filter_name(index);
+            cards(domain).filter_map(filter_of).any(|filter| filter != name)
+        })
     }
 
     /// Keeps a node apart from others, by a filter on all of its network cards. It is in force when this returns.

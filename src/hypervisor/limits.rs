@@ -79,26 +79,6 @@ impl Hypervisor {
             other => other.doing(doing).map(|_| None),
         }
     }
-
-    /// Of which of these nodes this is so in what libvirt keeps of their domains.
-    ///
-    /// # Errors
-    /// If libvirt cannot tell.
-    pub(crate) fn nodes_with(
-        &self,
-        lab: &Lab,
-        nodes: &[u32],
-        is_so: impl Fn(&Element) -> bool + Sync,
-    ) -> Result<Vec<u32>> {
-        let look = |connection: &Connect, index: &u32| {
-            let doing = || format!("reading domain `{}`", lab.name.node(*index));
-            let Some(domain) = own_domain(connection, lab, *index)? else { return Ok(None) };
-            let domain = Element::parse(&kept_domain(&domain).doing(doing)?)?;
-            Ok(is_so(&domain).then_some(*index))
-        };
-        let found: Result<Vec<Option<u32>>> = self.in_parallel(nodes, look).into_iter().collect();
-        Ok(found?.into_iter().flatten().collect())
-    }
 }
 
 /// A limit of a domain, given what runs of it (what is kept if it is off). Of the memory that is what libvirt keeps: what runs says

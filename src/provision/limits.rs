@@ -26,7 +26,7 @@ pub(super) fn refuse_impossible(
     let is_new = |index: &u32| !found.faults(*index).has(kind.name());
     let new: Vec<u32> = nodes.iter().copied().filter(is_new).collect();
     let name = limit.name();
-    let limited = hypervisor.nodes_with(&found.lab, &new, |domain| limits::has(domain, name))?;
+    let limited = hypervisor.nodes_with(&found.lab, &new, |_, domain| limits::has(domain, name))?;
     if let Some(index) = limited.first() {
         bail!(
             "the domain of node `{}` has a limit of its {} of its own, and can have no other",
@@ -75,7 +75,7 @@ fn refuse_memory(
             lab.spec.memory
         );
     }
-    let without = hypervisor.nodes_with(lab, nodes, |domain| !limits::has_balloon(domain))?;
+    let without = hypervisor.nodes_with(lab, nodes, |_, domain| !limits::has_balloon(domain))?;
     if let Some(index) = without.first() {
         bail!(
             "the domain of node `{}` has no balloon, by which memory is taken from a guest",
@@ -87,7 +87,7 @@ fn refuse_memory(
 
 fn refuse_diskless(hypervisor: &Hypervisor, found: &Found, nodes: &[u32]) -> Result<()> {
     let lab = &found.lab;
-    let without = hypervisor.nodes_with(lab, nodes, |it| limits::disk_target(it).is_none())?;
+    let without = hypervisor.nodes_with(lab, nodes, |_, it| limits::disk_target(it).is_none())?;
     let Some(index) = without.first() else { return Ok(()) };
     Err(hinted(
         format!("node `{}` has no disk to slow down", lab.name.node(*index)),
