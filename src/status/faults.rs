@@ -5,10 +5,10 @@ use serde::Serialize;
 use crate::boot_server::recorder::now_ms;
 use crate::hypervisor::Found;
 use crate::lab::LabName;
-use crate::lab::fault::{DiskPace, Fault, FaultKind, Term};
+use crate::lab::fault::{Fault, FaultKind, Term};
 
 /// A fault, as `-o json` has it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct FaultNow {
     /// Its word on the command line.
     pub(crate) fault: &'static str,
@@ -42,42 +42,21 @@ pub(crate) struct FaultNow {
 
 impl FaultNow {
     fn of(lab: &LabName, Fault { kind, term }: Fault) -> Self {
-        let from = match kind {
-            FaultKind::Partition(from) => from.iter().map(|index| lab.node(index)).collect(),
-            _ => Vec::new(),
-        };
-        let cpu_percent = match kind {
-            FaultKind::Starve(share) => Some(share.percent()),
-            _ => None,
-        };
-        let flap_ms = match kind {
-            FaultKind::Flap(turn) => Some(turn.ms()),
-            _ => None,
-        };
-        let memory_mib = match kind {
-            FaultKind::Squeeze(memory) => Some(memory.mib()),
-            _ => None,
-        };
-        let pace = match kind {
-            FaultKind::SlowDisk(pace) => pace,
-            _ => DiskPace::default(),
-        };
-        let (iops, bytes) = (pace.iops(), pace.bytes());
-        let given = |most: u64| (most > 0).then_some(most);
-        let (iops, bytes_per_second) = (given(iops), given(bytes));
         let Term { since_ms, until_ms } = term;
         let (fault, options) = (kind.name().word(), kind.options());
-        Self {
-            fault,
-            since_ms,
-            until_ms,
-            from,
-            flap_ms,
-            cpu_percent,
-            memory_mib,
-            iops,
-            bytes_per_second,
-            options,
+        let now = Self { fault, since_ms, until_ms, options, ..Self::default() };
+        let given = |most: u64| (most > 0).then_some(most);
+        match kind {
+            FaultKind::Cut | FaultKind::Pause | FaultKind::Kill => now,
+            FaultKind::Partition(from) => {
+                Self { from: from.iter().map(|index| lab.node(index)).collect(), ..now }
+            }
+            FaultKind::Flap(turn) => Self { flap_ms: Some(turn.ms()), ..now },
+            FaultKind::Starve(share) => Self { cpu_percent: Some(share.percent()), ..now },
+            FaultKind::Squeeze(memory) => Self { memory_mib: Some(memory.mib()), ..now },
+            FaultKind::SlowDisk(pace) => {
+                Self { iops: given(pace.iops()), bytes_per_second: given(pace.bytes()), ..now }
+            }
         }
     }
 }
