@@ -1,7 +1,5 @@
 //! `virtlab drill`: faults one after the other, and what they did to a lab's etcd.
 
-use std::time::Duration;
-
 use anyhow::{Result, anyhow};
 use uuid::Uuid;
 
@@ -13,7 +11,7 @@ use crate::lab::node_word::Lot;
 use crate::lab::options::Span;
 use crate::provision::drill::{Drill, Planned};
 use crate::provision::power::Chosen;
-use crate::provision::trial::{Act, HOLD, Trial};
+use crate::provision::trial::{Act, Trial, hold};
 use crate::session::Session;
 use crate::status::no_lab;
 
@@ -57,7 +55,8 @@ fn act<'a>(
     lot: Lot,
 ) -> Option<Act<'a>> {
     let wish = Wish::asked(&planned.command).ok()?;
-    let (time, is_reset) = (wish.time, wish.is_reset());
+    let hold = hold(&wish.verb, wish.time.map(Into::into));
+    let heals_itself = wish.time.is_some();
     let choose = move || {
         let (verb, chosen) = wish.choose(session, hypervisor, Some(lot))?;
         let [chosen] = <[Chosen; 1]>::try_from(chosen).map_err(|_| {
@@ -65,12 +64,7 @@ fn act<'a>(
         })?;
         Ok((verb, chosen))
     };
-    Some(Act {
-        at: planned.at.into(),
-        hold: if is_reset { Duration::ZERO } else { time.map_or(HOLD, Into::into) },
-        heals_itself: time.is_some(),
-        choose: Box::new(choose),
-    })
+    Some(Act { at: planned.at.into(), hold, heals_itself, choose: Box::new(choose) })
 }
 
 /// A line for each fault.

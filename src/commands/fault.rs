@@ -46,10 +46,10 @@ pub(super) fn heal(session: &Session, args: &HealArgs) -> Result<()> {
 pub(super) struct Wish<'a> {
     who: Who<'a>,
     /// Groups that are parted are filled in when it is known who is in them.
-    verb: FaultVerb,
+    pub(super) verb: FaultVerb,
     pub(super) time: Option<Span>,
-    pub(super) change: &'a ChangeArgs,
-    pub(super) verdict: &'a VerdictArgs,
+    change: &'a ChangeArgs,
+    verdict: &'a VerdictArgs,
 }
 
 /// Names and words for nodes.
@@ -100,11 +100,6 @@ impl<'a> Wish<'a> {
         let PartitionArgs { lab, groups, term, change, verdict } = args;
         let verb = FaultVerb::Partition(Vec::new());
         Self { who: Who::Groups(lab, groups), verb, time: term.time, change, verdict }
-    }
-
-    /// Whether nodes only boot anew, and nothing stays broken.
-    pub(super) fn is_reset(&self) -> bool {
-        self.verb == FaultVerb::Reset
     }
 
     /// What is to be done with which nodes, as it is now. What words mean is told.

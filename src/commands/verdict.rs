@@ -13,9 +13,9 @@ use crate::error::{TimedOut, hinted};
 use crate::files;
 use crate::lab::LabName;
 use crate::lab::options::Span;
-use crate::provision::faults::{FaultChange, FaultVerb};
+use crate::provision::faults::FaultChange;
 use crate::provision::power::Chosen;
-use crate::provision::trial::{Act, HOLD, Trial, Tried};
+use crate::provision::trial::{Act, Trial, Tried, hold};
 use crate::verdict::history::History;
 use crate::verdict::judge::{Moments, Verdict, judge};
 use crate::verdict::picture;
@@ -48,10 +48,9 @@ pub(super) fn of_one(change: &FaultChange, chosen: Vec<Chosen>, args: &VerdictAr
         hinted("a verdict is that of one lab (--verdict)", "name nodes of one lab, or one lab")
     })?;
     let FaultChange { session, hypervisor, patience, .. } = *change;
-    let is_reset = change.verb == FaultVerb::Reset;
     let act = Act {
         at: Duration::ZERO,
-        hold: if is_reset { Duration::ZERO } else { change.lasts.unwrap_or(HOLD) },
+        hold: hold(&change.verb, change.lasts),
         heals_itself: false,
         choose: Box::new(|| Ok((change.verb.clone(), chosen.clone()))),
     };

@@ -60,6 +60,11 @@ pub(crate) struct Act<'a> {
     pub(crate) choose: Box<dyn Fn() -> Result<(FaultVerb, Chosen)> + 'a>,
 }
 
+/// How long nodes are broken: for so long as somebody said, or for a while. One that was reset boots at once.
+pub(crate) fn hold(verb: &FaultVerb, lasts: Option<Duration>) -> Duration {
+    if *verb == FaultVerb::Reset { Duration::ZERO } else { lasts.unwrap_or(HOLD) }
+}
+
 impl Act<'_> {
     fn end(&self) -> Duration {
         self.at + self.hold
@@ -284,7 +289,7 @@ fn span(workload: &Workload, work: impl FnOnce() -> Result<()>) -> Result<Span> 
 /// How long clients work before the fault, so that one sees how it was.
 const BEFORE: Duration = Duration::from_secs(3);
 /// How long nodes are broken unless it is said.
-pub(crate) const HOLD: Duration = Duration::from_secs(10);
+const HOLD: Duration = Duration::from_secs(10);
 /// How much later the boot server heals what a killed run has left.
 const RESCUE: Duration = Duration::from_secs(10);
 /// How long they work when all is well again.
