@@ -3,6 +3,7 @@
 pub mod bridge;
 pub(crate) mod dnsmasq;
 pub(crate) mod firewall;
+pub(crate) mod kvm;
 pub mod libvirt_socket;
 pub mod neighbour;
 pub mod process;

@@ -12,6 +12,7 @@ use super::error::{Doing, is_any, is_connection_lost};
 use super::{Capabilities, Hypervisor};
 use crate::deadline::Deadline;
 use crate::error::hinted;
+use crate::host::kvm;
 use crate::lab::spec::VirtType;
 
 /// What guests can run on, and why it is not KVM if it is not.
@@ -37,6 +38,10 @@ impl Hypervisor {
         if arch != host.host_arch {
             let reason = format!("the image is for {arch}, and this host is {}", host.host_arch);
             return Ok(VirtProbe { virt_type: VirtType::Qemu, reason: Some(reason) });
+        }
+        // The probe would start there.
+        if let Some(reason) = kvm::lack() {
+            return Ok(VirtProbe { virt_type: VirtType::Qemu, reason: Some(reason.to_owned()) });
         }
         match self.start_probe(arch) {
             Ok(domain) => {
