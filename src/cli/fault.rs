@@ -8,7 +8,7 @@ use clap::{Args, Command, FromArgMatches, Subcommand};
 use super::LockArgs;
 use crate::images::Readiness;
 use crate::lab::LabName;
-use crate::lab::fault::{Bytes, CpuShare, DiskPace, Turn};
+use crate::lab::fault::{Bytes, ClockOffset, CpuShare, DiskPace, Turn};
 use crate::lab::options::Span;
 use crate::lab::size::MemoryMib;
 
@@ -31,6 +31,8 @@ pub enum FaultCommand {
     Squeeze(SqueezeArgs),
     /// Slow nodes' disks down
     SlowDisk(SlowDiskArgs),
+    /// Set nodes' clocks to another time, from their next power-on
+    Clock(ClockArgs),
     /// Press nodes' reset button: they boot anew, and nothing has to be healed
     Reset(FaultArgs),
     /// List the faults of nodes
@@ -135,6 +137,18 @@ pub struct SlowDiskArgs {
     /// To what.
     #[command(flatten)]
     pub pace: PaceArgs,
+
+    /// How long, and which nodes.
+    #[command(flatten)]
+    pub lasting: LastingArgs,
+}
+
+/// Arguments of `fault clock`.
+#[derive(Clone, Debug, Args)]
+pub struct ClockArgs {
+    /// How far from the right time: -1h, +90s, +30d
+    #[arg(long, value_name = "[+|-]TIME", allow_hyphen_values = true)]
+    pub offset: ClockOffset,
 
     /// How long, and which nodes.
     #[command(flatten)]

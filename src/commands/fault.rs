@@ -8,10 +8,10 @@ use serde::Serialize;
 use super::verdict;
 use crate::boot_server::recorder::now_ms;
 use crate::cli::fault::{
-    ChangeArgs, CutArgs, FaultArgs, FaultCommand, FaultListArgs, HealArgs, LastingArgs,
+    ChangeArgs, ClockArgs, CutArgs, FaultArgs, FaultCommand, FaultListArgs, HealArgs, LastingArgs,
     PartitionArgs, SlowDiskArgs, SqueezeArgs, StarveArgs, VerdictArgs,
 };
-use crate::error::all_errors;
+use crate::error::{all_errors, hinted};
 use crate::hypervisor::{Found, Hypervisor, Inventory};
 use crate::lab::LabName;
 use crate::lab::fault::FaultKind;
@@ -79,6 +79,9 @@ impl<'a> Wish<'a> {
             FaultCommand::SlowDisk(SlowDiskArgs { pace, lasting }) => {
                 Self::lasting(lasting, make(FaultKind::SlowDisk(pace.pace())))
             }
+            FaultCommand::Clock(ClockArgs { offset, lasting }) => {
+                Self::lasting(lasting, make(FaultKind::Clock(*offset)))
+            }
             FaultCommand::Squeeze(SqueezeArgs { memory, lasting }) => {
                 Self::lasting(lasting, make(FaultKind::Squeeze(*memory)))
             }
@@ -138,9 +141,22 @@ impl<'a> Wish<'a> {
             ..change(session, &hypervisor, self.change, verb)
         };
         if self.verdict.verdict {
+            self.refuse_unseen()?;
             verdict::of_one(&change, chosen, self.verdict)
         } else {
             change_chosen(&change, &chosen)
+        }
+    }
+
+    /// # Errors
+    /// If there is nothing to be judged while the fault lasts.
+    fn refuse_unseen(&self) -> Result<()> {
+        match self.verb {
+            FaultVerb::Make(FaultKind::Clock(_)) => Err(hinted(
+                "a clock is set at a node's next power-on, so there is nothing to judge (--verdict)",
+                "`virtlab drill FILE` judges a `clock` with a `kill` after it",
+            )),
+            _ => Ok(()),
         }
     }
 }
@@ -180,8 +196,10 @@ fn change_chosen(change: &FaultChange, chosen: &[Chosen]) -> Result<()> {
             chosen.iter().map(|chosen| scope.spawn(|| change.apply(chosen))).collect();
         threads.into_iter().map(|it| it.join().expect("no lab's thread panics")).collect()
     });
-    if change.verb == FaultVerb::Reset {
-        note_reset(session, chosen, &results);
+    match change.verb {
+        FaultVerb::Reset => note_reset(session, chosen, &results),
+        FaultVerb::Make(FaultKind::Clock(_)) => note_clock(session),
+        _ => {}
     }
     // For people there is nothing more to be said of a reset.
     if change.verb != FaultVerb::Reset || session.printer.format() != Format::Table {
@@ -197,6 +215,11 @@ fn note_reset(session: &Session, chosen: &[Chosen], results: &[Result<()>]) {
         let boot = if nodes.len() == 1 { "boots" } else { "boot" };
         session.printer.note(format!("{} {boot} anew", nodes.join(", ")));
     }
+}
+
+/// Nothing is seen of a clock before a node is started.
+fn note_clock(session: &Session) {
+    session.printer.note("a node has this time from its next power-on; `virtlab restart` is one");
 }
 
 /// Only nodes that have faults are listed.

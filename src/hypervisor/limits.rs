@@ -1,5 +1,5 @@
 //! What a domain has no more of than a fault leaves to it. Both what runs and what libvirt keeps have it, by one call of
-//! libvirt's, so that the fault outlives a restart of the node.
+//! libvirt's, so that the fault outlives a restart of the node. A clock is only kept: QEMU sets it when it starts.
 
 use anyhow::{Result, bail};
 use virt::connect::Connect;
@@ -30,6 +30,7 @@ impl Hypervisor {
         let set = || match limit {
             Limit::Cpu(share) => set_cpu_quota(&domain, limits::cpu_quota(share), both(&domain)?),
             Limit::Disk(pace) => set_disk_pace(&domain, pace.iops(), pace.bytes()),
+            Limit::Clock(_) => keep(connection, &domain, |kept| limits::with(kept, limit)),
             Limit::Memory(memory) => domain.set_memory_flags(memory.bytes() >> 10, both(&domain)?),
         };
         set().doing(doing)
@@ -54,6 +55,7 @@ impl Hypervisor {
                 set_cpu_quota(&domain, 0, sys::VIR_DOMAIN_AFFECT_CONFIG)
             }
             LimitName::Disk => set_disk_pace(&domain, 0, 0),
+            LimitName::Clock => keep(connection, &domain, |kept| limits::without(kept, limit)),
             LimitName::Memory => domain.set_memory_flags(domain.max_memory()?, both(&domain)?),
         };
         unset().doing(doing)
@@ -82,18 +84,30 @@ impl Hypervisor {
 }
 
 /// A limit of a domain, given what runs of it (what is kept if it is off). Of the memory that is what libvirt keeps: what runs says
-/// how far the guest has got with giving it up.
+/// how far the guest has got with giving it up. Of the clock as well: what runs has it since its power-on.
 pub(super) fn level_of(domain: &Domain, xml: &str, limit: LimitName) -> Result<Level> {
     let doing = || "reading a domain".to_owned();
     let kept = kept_domain(domain).already(&[ErrorNumber::NoDomain]).doing(doing)?;
     let found = limits::of(&Element::parse(xml)?, limit);
     let Some(kept) = kept else { return Ok(Level::Absent) };
     Ok(match (found, limits::of(&Element::parse(&kept)?, limit)) {
-        (_, Some(kept @ Limit::Memory(_))) => Level::InForce(kept),
+        (_, Some(kept @ (Limit::Memory(_) | Limit::Clock(_)))) => Level::InForce(kept),
         (None, None) => Level::Absent,
         (Some(running), Some(kept)) if running == kept => Level::InForce(kept),
         _ => Level::Between,
     })
+}
+
+/// Defines a domain anew with this change. What runs goes on as it was started.
+fn keep(
+    connection: &Connect,
+    domain: &Domain,
+    change: impl FnOnce(Element) -> Element,
+) -> Result<(), Error> {
+    // Without this flag it would lose the passwords of its screen.
+    let all = sys::VIR_DOMAIN_XML_INACTIVE | sys::VIR_DOMAIN_XML_SECURE;
+    let Ok(kept) = Element::parse(&domain.xml_desc(all)?) else { return Ok(()) };
+    connection.define_domain_xml(&change(kept).to_string()).map(drop)
 }
 
 fn set_cpu_quota(domain: &Domain, quota: i64, flags: u32) -> Result<(), Error> {

@@ -1,6 +1,7 @@
 //! What is done to nodes on purpose, to see what their cluster makes of it. A fault is wanted of a node as its power is: its
 //! mark says so, and all that virtlab does keeps it until it is healed.
 
+mod clock;
 mod flap;
 mod kind;
 mod limit;
@@ -10,6 +11,7 @@ use std::str::FromStr;
 
 use anyhow::{Context, Error, Result};
 
+pub use self::clock::ClockOffset;
 pub use self::flap::Turn;
 pub use self::kind::{FaultKind, FaultName};
 pub use self::limit::{Bytes, CpuShare, DiskPace, Level, Limit, LimitName, Limits};

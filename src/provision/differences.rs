@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::drift::{Differences, Drift};
 use crate::hypervisor::Found;
+use crate::lab::fault::Limit;
 use crate::lab::plan::{self, Activity, DomainState, Goal, LabStep, NodeStep, Observed, Step};
 use crate::lab::{Lab, Network};
 
@@ -167,6 +168,7 @@ fn of_node(
         NodeStep::CutLink => domain("has a link, and is to be cut off"),
         NodeStep::Part(_) => domain("hears nodes that it is to be kept apart from"),
         NodeStep::RestoreLink => domain("has no link, and is to have one"),
+        NodeStep::Limit(Limit::Clock(_)) => domain("has the right time, and is to have another"),
         NodeStep::Limit(_) => domain("has more than a fault is to leave to it"),
         NodeStep::Undefine => domain("is none of the lab's nodes any more"),
         // The steps beside these say it.

@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 
 use crate::error::hinted;
 use crate::hypervisor::{Found, Hypervisor};
-use crate::lab::fault::{FaultKind, Limit};
+use crate::lab::fault::{FaultKind, Limit, LimitName};
 use crate::lab::plan::DomainState;
 use crate::lab::size::MemoryMib;
 use crate::render::limits;
@@ -21,6 +21,7 @@ pub(super) fn refuse_impossible(
     match limit {
         Limit::Cpu(_) => refuse_cpu(hypervisor, found)?,
         Limit::Disk(_) => refuse_diskless(hypervisor, found, nodes)?,
+        Limit::Clock(_) => {}
         Limit::Memory(memory) => refuse_memory(hypervisor, found, nodes, memory)?,
     }
     let is_new = |index: &u32| !found.faults(*index).has(kind.name());
@@ -28,10 +29,13 @@ pub(super) fn refuse_impossible(
     let name = limit.name();
     let limited = hypervisor.nodes_with(&found.lab, &new, |_, domain| limits::has(domain, name))?;
     if let Some(index) = limited.first() {
+        let own = match name {
+            LimitName::Clock => "a clock".to_owned(),
+            limit => format!("a limit of its {}", limit.what()),
+        };
         bail!(
-            "the domain of node `{}` has a limit of its {} of its own, and can have no other",
-            found.lab.name.node(*index),
-            name.what()
+            "the domain of node `{}` has {own} of its own, and can have no other",
+            found.lab.name.node(*index)
         );
     }
     Ok(())

@@ -1,8 +1,8 @@
-//! The limits in a domain's XML that a fault sets: what a node has no more of.
-//! <https://libvirt.org/formatdomain.html#cpu-tuning>
+//! The limits in a domain's XML that a fault sets: what a node has no more of, and what time it has.
+//! <https://libvirt.org/formatdomain.html#cpu-tuning>, <https://libvirt.org/formatdomain.html#time-keeping>
 
 use super::element::Element;
-use crate::lab::fault::{CpuShare, DiskPace, Limit, LimitName};
+use crate::lab::fault::{ClockOffset, CpuShare, DiskPace, Limit, LimitName};
 use crate::lab::size::MemoryMib;
 
 /// The limit of this name in a domain, as far as a fault could have set it.
@@ -11,6 +11,7 @@ pub(crate) fn of(domain: &Element, name: LimitName) -> Option<Limit> {
         LimitName::Cpu => cpu_share(domain).map(Limit::Cpu),
         LimitName::Memory => memory(domain).map(Limit::Memory),
         LimitName::Disk => disk_pace(domain).map(Limit::Disk),
+        LimitName::Clock => clock_offset(domain).map(Limit::Clock),
     }
 }
 
@@ -27,6 +28,9 @@ pub(crate) fn has(domain: &Element, name: LimitName) -> bool {
             now.is_some() && now != most
         }
         LimitName::Disk => disk(domain).is_some_and(|disk| disk.child("iotune").is_some()),
+        LimitName::Clock => {
+            domain.child("clock").is_some_and(|clock| clock.attribute("offset") != Some("utc"))
+        }
     }
 }
 
@@ -41,6 +45,16 @@ pub(crate) fn with(mut domain: Element, limit: Limit) -> Element {
             let now = domain.child_mut("currentMemory");
             now.attributes.insert("unit".to_owned(), "KiB".to_owned());
             now.text = (memory.bytes() >> 10).to_string();
+        }
+        Limit::Clock(offset) => {
+            let clock = &mut domain.child_mut("clock").attributes;
+            for (name, value) in [
+                ("offset", "variable"),
+                ("adjustment", &offset.seconds().to_string()),
+                ("basis", "utc"),
+            ] {
+                clock.insert(name.to_owned(), value.to_owned());
+            }
         }
         Limit::Disk(pace) => {
             if let Some(disk) = disk_mut(&mut domain) {
@@ -67,6 +81,13 @@ pub(crate) fn without(mut domain: Element, name: LimitName) -> Element {
             tune.children.retain(|child| child.name != "quota");
             let is_empty = tune.children.is_empty();
             domain.children.retain(|child| child.name != "cputune" || !is_empty);
+        }
+        LimitName::Clock => {
+            if let Some(clock) = domain.children.iter_mut().find(|child| child.name == "clock") {
+                let set = &mut clock.attributes;
+                set.retain(|name, _| name != "adjustment" && name != "basis");
+                set.insert("offset".to_owned(), "utc".to_owned());
+            }
         }
         // libvirt makes it as much as there is.
         LimitName::Memory => domain.children.retain(|child| child.name != "currentMemory"),
@@ -119,6 +140,13 @@ fn disk_pace(domain: &Element) -> Option<DiskPace> {
     DiskPace::of(most("total_iops_sec")?, most("total_bytes_sec")?)
 }
 
+fn clock_offset(domain: &Element) -> Option<ClockOffset> {
+    let clock = domain.child("clock").filter(|it| it.attribute("offset") == Some("variable"))?;
+    let is_utc = matches!(clock.attribute("basis"), None | Some("utc"));
+    let seconds = clock.attribute("adjustment")?.parse().ok()?;
+    ClockOffset::of_seconds(seconds).filter(|_| is_utc)
+}
+
 fn disk(domain: &Element) -> Option<&Element> {
     domain.child("devices")?.children.iter().find(|device| is_disk(device))
 }
@@ -168,11 +196,13 @@ mod tests {
     fn a_limit_that_comes_and_goes_leaves_nothing() {
         let cpu = Limit::Cpu("10%".parse().unwrap());
         let memory = Limit::Memory("300MiB".parse().unwrap());
+        let clock = Limit::Clock("-1h".parse().unwrap());
         for (before, limit) in [
             ("<domain><name>n</name></domain>", cpu),
             ("<domain><cputune><shares>512</shares></cputune></domain>", cpu),
             ("<domain><memory unit='KiB'>524288</memory></domain>", memory),
             (DISK, Limit::Disk("50iops,1MiB/s".parse().unwrap())),
+            ("<domain><clock offset='utc'><timer name='rtc'/></clock></domain>", clock),
             (DISK, Limit::Disk("50iops".parse().unwrap())),
             (DISK, Limit::Disk("64KiB/s".parse().unwrap())),
         ] {
@@ -183,6 +213,22 @@ mod tests {
             assert_eq!(with(limited.clone(), limit), limited);
             assert_eq!(without(limited, limit.name()), before);
             assert_eq!(of(&before, limit.name()), None);
+        }
+    }
+
+    #[test]
+    fn a_clock_that_no_fault_set_is_its_own() {
+        for (clock, is_own) in [
+            ("", false),
+            ("<clock offset='utc'/>", false),
+            ("<clock offset='localtime'/>", true),
+            ("<clock offset='variable' adjustment='0' basis='utc'/>", true),
+            ("<clock offset='variable' adjustment='60' basis='localtime'/>", true),
+            ("<clock offset='absolute' start='0'/>", true),
+        ] {
+            let domain = parse(&format!("<domain>{clock}</domain>"));
+            assert_eq!(of(&domain, LimitName::Clock), None, "{clock}");
+            assert_eq!(has(&domain, LimitName::Clock), is_own, "{clock}");
         }
     }
 

@@ -35,6 +35,9 @@ pub(crate) struct FaultNow {
     /// How many bytes it reads and writes in a second.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) bytes_per_second: Option<u64>,
+    /// How many seconds its clock is before the right time, or behind it if it is less than zero.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) clock_offset_s: Option<i64>,
     /// What was typed beside the word and the nodes.
     #[serde(skip)]
     pub(crate) options: Option<String>,
@@ -54,6 +57,7 @@ impl FaultNow {
             FaultKind::Flap(turn) => Self { flap_ms: Some(turn.ms()), ..now },
             FaultKind::Starve(share) => Self { cpu_percent: Some(share.percent()), ..now },
             FaultKind::Squeeze(memory) => Self { memory_mib: Some(memory.mib()), ..now },
+            FaultKind::Clock(offset) => Self { clock_offset_s: Some(offset.seconds()), ..now },
             FaultKind::SlowDisk(pace) => {
                 Self { iops: given(pace.iops()), bytes_per_second: given(pace.bytes()), ..now }
             }

@@ -69,6 +69,29 @@ fn a_node_is_ready_when_the_users_own_command_says_so() {
     assert_eq!(ssh(&key, "e2e-command-1", "systemctl is-active etcd"), "active\n");
 }
 
+#[test]
+fn a_disk_that_a_fault_slows_down_is_slow_inside_until_it_is_healed() {
+    let folder = tempfile::tempdir().unwrap();
+    let key = folder.path().join("key");
+    let file = key.to_str().unwrap();
+    run("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-f", file]).ok();
+    let _guard = LabGuard("e2e-disk");
+    let public = key.with_extension("pub");
+    let size = ["--image", "debian", "--nodes", "1", "--memory", "1GiB", "--disk", "64MiB"];
+    let create = ["create", "e2e-disk", "--timeout", "10m", "--ssh-key", public.to_str().unwrap()];
+    virtlab(&[&create[..], &size].concat()).ok();
+    let read_ms = || -> u64 { ssh(&key, "e2e-disk-1", READ).trim().parse().unwrap() };
+    let whole = read_ms();
+    virtlab(&["fault", "slow-disk", "e2e-disk-1", "--rate", "1MiB"]).ok();
+    let slow = read_ms();
+    virtlab(&["heal", "e2e-disk-1"]).ok();
+    let healed = read_ms();
+    println!("8 MiB are read in {whole} ms, with 1 MiB a second in {slow} ms, healed {healed} ms");
+    // What a second allows is there from the start.
+    assert!(slow > 5000, "{slow} ms");
+    assert!(whole * 2 < slow && healed * 2 < slow, "{whole} {slow} {healed} ms");
+}
+
 /// `exec`, `cp`, `ssh -F` and Ansible, whose modules find the Python that cloud-init brings.
 fn every_way_in_works(folder: &Path, key: &Path) {
     let key = key.to_str().unwrap();
@@ -112,4 +135,9 @@ cat ~/.ssh/authorized_keys
 cloud-init status --wait | tail -n 1
 systemctl is-system-running --wait
 resolvectl dns | grep -o '[0-9.]*$'";
+
+/// In how many milliseconds 8 MiB come from the disk itself.
+const READ: &str = "a=$(date +%s%3N)
+sudo dd if=/dev/vda of=/dev/null bs=64k count=128 iflag=direct status=none
+echo $(($(date +%s%3N)-a))";
 const LAB: &str = "e2e-debian";

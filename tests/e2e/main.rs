@@ -20,6 +20,7 @@ mod discovery;
 mod events;
 mod external_pxe;
 mod fault;
+mod fault_clock;
 mod fault_for;
 mod fault_power;
 mod fault_resources;

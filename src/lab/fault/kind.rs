@@ -2,6 +2,7 @@
 
 use anyhow::{Error, Result, bail};
 
+use super::clock::ClockOffset;
 use super::flap::Turn;
 use super::limit::{CpuShare, DiskPace, Limit, LimitName};
 use crate::lab::LabName;
@@ -25,11 +26,13 @@ pub enum FaultName {
     Squeeze,
     /// Its disk does less.
     SlowDisk,
+    /// Its clock is wrong.
+    Clock,
 }
 
 impl FaultName {
     /// All, as marks have them and as they are told: in the order in which they are declared.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Cut,
         Self::Partition,
         Self::Pause,
@@ -37,6 +40,7 @@ impl FaultName {
         Self::Starve,
         Self::Squeeze,
         Self::SlowDisk,
+        Self::Clock,
     ];
 
     /// The word for it on the command line, in marks and in JSON.
@@ -49,6 +53,7 @@ impl FaultName {
             Self::Starve => "starve",
             Self::Squeeze => "squeeze",
             Self::SlowDisk => "slow-disk",
+            Self::Clock => "clock",
         }
     }
 
@@ -62,6 +67,7 @@ impl FaultName {
             Self::Starve => "starved",
             Self::Squeeze => "squeezed",
             Self::SlowDisk => "slow of disk",
+            Self::Clock => "set to another time",
         }
     }
 
@@ -71,6 +77,7 @@ impl FaultName {
             Self::Starve => Some(LimitName::Cpu),
             Self::Squeeze => Some(LimitName::Memory),
             Self::SlowDisk => Some(LimitName::Disk),
+            Self::Clock => Some(LimitName::Clock),
             Self::Cut | Self::Partition | Self::Pause | Self::Kill => None,
         }
     }
@@ -90,6 +97,7 @@ impl FaultName {
             Self::Starve => return Ok(FaultKind::Starve(detail.parse().map_err(Error::msg)?)),
             Self::Squeeze => return Ok(FaultKind::Squeeze(detail.parse().map_err(Error::msg)?)),
             Self::SlowDisk => return Ok(FaultKind::SlowDisk(detail.parse().map_err(Error::msg)?)),
+            Self::Clock => return Ok(FaultKind::Clock(detail.parse().map_err(Error::msg)?)),
             Self::Cut if !detail.is_empty() => {
                 return Ok(FaultKind::Flap(detail.parse().map_err(Error::msg)?));
             }
@@ -120,6 +128,8 @@ pub enum FaultKind {
     Squeeze(MemoryMib),
     /// Its disk does no more than this.
     SlowDisk(DiskPace),
+    /// From its next power-on its clock is so far from the right time.
+    Clock(ClockOffset),
 }
 
 impl FaultKind {
@@ -133,6 +143,7 @@ impl FaultKind {
             Self::Starve(_) => FaultName::Starve,
             Self::Squeeze(_) => FaultName::Squeeze,
             Self::SlowDisk(_) => FaultName::SlowDisk,
+            Self::Clock(_) => FaultName::Clock,
         }
     }
 
@@ -142,6 +153,7 @@ impl FaultKind {
             Self::Starve(share) => Some(Limit::Cpu(share)),
             Self::Squeeze(memory) => Some(Limit::Memory(memory)),
             Self::SlowDisk(pace) => Some(Limit::Disk(pace)),
+            Self::Clock(offset) => Some(Limit::Clock(offset)),
             Self::Cut | Self::Flap(_) | Self::Partition(_) | Self::Pause | Self::Kill => None,
         }
     }
@@ -153,6 +165,7 @@ impl FaultKind {
             Self::Starve(share) => Some(format!("--cpu {share}")),
             Self::Squeeze(memory) => Some(format!("--memory {memory}")),
             Self::SlowDisk(pace) => Some(pace.options()),
+            Self::Clock(offset) => Some(format!("--offset {offset}")),
             Self::Cut | Self::Partition(_) | Self::Pause | Self::Kill => None,
         }
     }
@@ -165,6 +178,7 @@ impl FaultKind {
             Self::Starve(share) => Some(share.to_string()),
             Self::Squeeze(memory) => Some(memory.to_string()),
             Self::SlowDisk(pace) => Some(pace.to_string()),
+            Self::Clock(offset) => Some(offset.to_string()),
             Self::Cut | Self::Pause | Self::Kill => None,
         }
     }
@@ -180,6 +194,7 @@ impl FaultKind {
             Self::Starve(share) => format!("starved (CPU {share})"),
             Self::Squeeze(memory) => format!("squeezed (memory {memory})"),
             Self::SlowDisk(pace) => format!("slow of disk ({pace})"),
+            Self::Clock(offset) => format!("set to another time (clock {offset})"),
             Self::Cut | Self::Pause | Self::Kill => self.name().state().to_owned(),
         }
     }

@@ -1,9 +1,10 @@
-//! What a fault holds a node to: less than its domain has.
+//! What a fault holds a node to: less than its domain has, or another time.
 
 use std::fmt;
 use std::num::NonZeroU32;
 use std::str::FromStr;
 
+use super::clock::ClockOffset;
 use crate::lab::size::MemoryMib;
 
 /// A share of a processor's time in percent.
@@ -149,6 +150,8 @@ pub enum Limit {
     Memory(MemoryMib),
     /// What its disk does in a second.
     Disk(DiskPace),
+    /// How far its clock is from the right time: no more and no less.
+    Clock(ClockOffset),
 }
 
 /// A limit by its name. A domain has one of each name at the most.
@@ -160,6 +163,8 @@ pub enum LimitName {
     Memory,
     /// What its disk does in a second.
     Disk,
+    /// How far its clock is from the right time.
+    Clock,
 }
 
 impl Limit {
@@ -169,13 +174,14 @@ impl Limit {
             Self::Cpu(_) => LimitName::Cpu,
             Self::Memory(_) => LimitName::Memory,
             Self::Disk(_) => LimitName::Disk,
+            Self::Clock(_) => LimitName::Clock,
         }
     }
 }
 
 impl LimitName {
     /// All, in the order in which they are declared.
-    pub const ALL: [Self; 3] = [Self::Cpu, Self::Memory, Self::Disk];
+    pub const ALL: [Self; 4] = [Self::Cpu, Self::Memory, Self::Disk, Self::Clock];
 
     /// What it is a limit of, of a domain.
     pub fn what(self) -> &'static str {
@@ -183,6 +189,7 @@ impl LimitName {
             Self::Cpu => "processors",
             Self::Memory => "memory",
             Self::Disk => "disk",
+            Self::Clock => "clock",
         }
     }
 }
@@ -194,6 +201,7 @@ impl fmt::Display for Limit {
             Self::Cpu(share) => write!(f, "{share} of its processors"),
             Self::Memory(memory) => write!(f, "{memory} of its memory"),
             Self::Disk(pace) => write!(f, "{pace} of its disk"),
+            Self::Clock(offset) => write!(f, "a clock of {offset} from its next power-on"),
         }
     }
 }

@@ -198,6 +198,9 @@ impl NodeStep {
             }
             Self::Join => format!("let domain `{domain}` hear all nodes again"),
             Self::Limit(limit) => format!("hold domain `{domain}` to {limit}"),
+            Self::Unlimit(LimitName::Clock) => {
+                format!("let domain `{domain}` have the right time from its next power-on")
+            }
             Self::Unlimit(limit) => {
                 format!("let domain `{domain}` have all of its {} again", limit.what())
             }
