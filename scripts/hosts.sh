@@ -50,6 +50,7 @@ traces() {
         echo links:; ip -o link | cut -d: -f2 | cut -d@ -f1
         echo processes:; ps -e -o comm= | grep -E 'qemu|dnsmasq|virtlab' | sort
         echo qdiscs:; tc qdisc | cut -d' ' -f2,4,5
+        echo tables:; nft list tables netdev
         echo files:; find /var/lib/libvirt /home/user/.local/state \( -name '*demo*' -o -name '*back*' \) \\
                 ! -path '*/.locks/*' ! -path '/var/lib/libvirt/qemu/*domain-[0-9]*'" 2>&1
 }
@@ -88,9 +89,9 @@ lifecycle() {
     leaves_nothing
 }
 
-# What is broken without root, by a user of group libvirt, and healed again.
+# What is broken without root, by a user of group libvirt, and healed again; and what `sudo -n` is asked for.
 faults() {
-    local kept fault starve="starve demo-2 --cpu 50%"
+    local kept fault starve="starve demo-2 --cpu 50%" loss="loss demo-2 --percent 100%"
     does "virtlab $create"
     kept=$(definitions)
     # A host in a container may have no controller that limits processors: then it is refused, and nothing is changed.
@@ -99,12 +100,12 @@ faults() {
         starve=
     }
     for fault in "cut demo-2" "pause demo-2" "kill demo-2" "isolate demo-1" "partition demo demo-1,demo-3 demo-2" \
-        "squeeze demo-2 --memory 400MiB" "$starve"; do
+        "squeeze demo-2 --memory 400MiB" "clock demo-2 --offset -1h" "$loss" "$starve"; do
         [ "$fault" ] || continue
         says 0 "virtlab fault $fault" "demo-2"
         says 0 'virtlab status demo' "by a fault since" "\`virtlab heal demo\` undoes it"
         case $fault in
-        isolate* | partition* | starve* | squeeze*) does "$(reaches demo-2)" ;;
+        isolate* | partition* | starve* | squeeze* | clock*) does "$(reaches demo-2)" ;;
         *) does "! $(reaches demo-2)" ;;
         esac
         does 'virtlab heal demo && virtlab wait demo --for etcd --timeout 2m'
@@ -116,15 +117,22 @@ faults() {
     says 1 'virtlab fault isolate demo-1' "ebtables" "iptables"
     root 'mv /usr/sbin/ebtables.away /usr/sbin/ebtables'
     says 0 'virtlab fault list' "no node has a fault"
+    # The kernel of this machine may have no netem.
+    user 'virtlab fault delay demo-2 --by 100ms --dry-run' >/dev/null ||
+        says 1 'virtlab fault delay demo-2 --by 100ms' "has no netem" "sch_netem"
+    root 'mv /etc/sudoers.d/user /root/'
+    says 1 "virtlab fault $loss" "takes root, and \`sudo -n\` is refused" "| sudo nft -c -f -"
+    root 'mv /root/user /etc/sudoers.d/'
+    says 0 'virtlab fault list' "no node has a fault"
     # What is broken goes with its lab.
-    does 'virtlab fault isolate demo-1 && virtlab fault kill demo-2 --for 10m'
+    does 'virtlab fault isolate demo-1 && virtlab fault loss demo-3 && virtlab fault kill demo-2 --for 10m'
     does 'virtlab destroy demo'
     leaves_nothing
 }
 
 # What libvirt keeps of a lab's nodes and their filters, without what changes with each start.
 definitions() {
-    root 'for node in demo-1 demo-2 demo-3; do virsh dumpxml --inactive $node; done; virsh -q nwfilter-list; tc qdisc | cut -d" " -f2,4'
+    root 'for node in demo-1 demo-2 demo-3; do virsh dumpxml --inactive $node; done; virsh -q nwfilter-list; nft list tables netdev; tc qdisc | cut -d" " -f2,4'
 }
 
 # The command that succeeds if the host reaches the etcd of a node.

@@ -21,7 +21,7 @@ packages() {
     images) echo cpio gzip lz4 xz-utils zstd kmod busybox-static curl mmdebstrap squashfs-tools ;;
     test) echo libxml2-utils gpg gpg-agent gpgv openssl nginx-light etcd-server etcd-client etcd-discovery \
         ignition openssh-client ansible-core dropbear-bin openssh-sftp-server jq zsh fish "$(installer)" \
-        isc-dhcp-server kea-dhcp4-server tftpd-hpa ;;
+        isc-dhcp-server kea-dhcp4-server tftpd-hpa nftables ;;
     # What scripts/host.sh makes plain Debian hosts with.
     hosts) echo systemd-container mmdebstrap nginx-light git procps ;;
     # The browser of `make e2e-full`, and what drives it, from wherever it is.

@@ -677,6 +677,9 @@ impl Libvirt {
                 NodeStep::RestoreLink => Hypervisor::set_link(c, lab, index, true),
                 NodeStep::Limit(limit) => Hypervisor::limit(c, lab, index, limit),
                 NodeStep::Unlimit(limit) => Hypervisor::unlimit(c, lab, index, limit),
+                NodeStep::SetFlaws { .. } => {
+                    unreachable!("the driver's network cards have no devices")
+                }
                 NodeStep::SaveMemory | NodeStep::RestoreMemory(_) => {
                     panic!("the driver saves no memory beside a domain that goes on")
                 }

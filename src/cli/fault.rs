@@ -8,7 +8,7 @@ use clap::{Args, Command, FromArgMatches, Subcommand};
 use super::LockArgs;
 use crate::images::Readiness;
 use crate::lab::LabName;
-use crate::lab::fault::{Bytes, ClockOffset, CpuShare, DiskPace, Turn};
+use crate::lab::fault::{BitRate, Bytes, ClockOffset, CpuShare, DiskPace, Lateness, Percent, Turn};
 use crate::lab::options::Span;
 use crate::lab::size::MemoryMib;
 
@@ -33,6 +33,18 @@ pub enum FaultCommand {
     SlowDisk(SlowDiskArgs),
     /// Set nodes' clocks to another time, from their next power-on
     Clock(ClockArgs),
+    /// Let packets reach nodes late
+    Delay(DelayArgs),
+    /// Lose some of the packets to nodes and from them
+    Loss(ShareArgs),
+    /// Turn a bit round in some of the packets to nodes
+    Corrupt(ShareArgs),
+    /// Let some packets reach nodes twice
+    Duplicate(ShareArgs),
+    /// Let some packets reach nodes before others that were sent earlier
+    Reorder(ShareArgs),
+    /// Let no more than so many bits reach nodes in a second
+    Rate(RateArgs),
     /// Press nodes' reset button: they boot anew, and nothing has to be healed
     Reset(FaultArgs),
     /// List the faults of nodes
@@ -149,6 +161,46 @@ pub struct ClockArgs {
     /// How far from the right time: -1h, +90s, +30d
     #[arg(long, value_name = "[+|-]TIME", allow_hyphen_values = true)]
     pub offset: ClockOffset,
+
+    /// How long, and which nodes.
+    #[command(flatten)]
+    pub lasting: LastingArgs,
+}
+
+/// Arguments of `fault delay`.
+#[derive(Clone, Debug, Args)]
+pub struct DelayArgs {
+    /// How late: 100ms, 1s, up to a minute
+    #[arg(long, value_name = "TIME")]
+    pub by: Lateness,
+
+    /// By how much a packet may be later or earlier than that
+    #[arg(long, value_name = "TIME")]
+    pub jitter: Option<Lateness>,
+
+    /// How long, and which nodes.
+    #[command(flatten)]
+    pub lasting: LastingArgs,
+}
+
+/// Arguments of `fault loss`, `corrupt`, `duplicate`, `reorder`.
+#[derive(Clone, Debug, Args)]
+pub struct ShareArgs {
+    /// How many of the packets
+    #[arg(long, value_name = "PERCENT", default_value = "10%")]
+    pub percent: Percent,
+
+    /// How long, and which nodes.
+    #[command(flatten)]
+    pub lasting: LastingArgs,
+}
+
+/// Arguments of `fault rate`.
+#[derive(Clone, Debug, Args)]
+pub struct RateArgs {
+    /// How many: 512kbit, 1mbit, 1gbit
+    #[arg(long, value_name = "RATE")]
+    pub to: BitRate,
 
     /// How long, and which nodes.
     #[command(flatten)]

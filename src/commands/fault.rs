@@ -8,13 +8,14 @@ use serde::Serialize;
 use super::verdict;
 use crate::boot_server::recorder::now_ms;
 use crate::cli::fault::{
-    ChangeArgs, ClockArgs, CutArgs, FaultArgs, FaultCommand, FaultListArgs, HealArgs, LastingArgs,
-    PartitionArgs, SlowDiskArgs, SqueezeArgs, StarveArgs, VerdictArgs,
+    ChangeArgs, ClockArgs, CutArgs, DelayArgs, FaultArgs, FaultCommand, FaultListArgs, HealArgs,
+    LastingArgs, PartitionArgs, RateArgs, ShareArgs, SlowDiskArgs, SqueezeArgs, StarveArgs,
+    VerdictArgs,
 };
 use crate::error::{all_errors, hinted};
 use crate::hypervisor::{Found, Hypervisor, Inventory};
 use crate::lab::LabName;
-use crate::lab::fault::FaultKind;
+use crate::lab::fault::{Delay, FaultKind, Flaw, Percent};
 use crate::lab::node_word::Lot;
 use crate::lab::options::Span;
 use crate::output::{Format, Printer, Table};
@@ -65,6 +66,9 @@ impl<'a> Wish<'a> {
     /// If it is to list faults.
     pub(super) fn asked(command: &'a FaultCommand) -> Result<Self, &'a FaultListArgs> {
         let make = |kind| FaultVerb::Make(kind);
+        let spoil = |args: &'a ShareArgs, flaw: fn(Percent) -> Flaw| {
+            Self::lasting(&args.lasting, make(FaultKind::Wire(flaw(args.percent))))
+        };
         Ok(match command {
             FaultCommand::List(args) => return Err(args),
             FaultCommand::Partition(args) => Self::parting(args),
@@ -81,6 +85,17 @@ impl<'a> Wish<'a> {
             }
             FaultCommand::Clock(ClockArgs { offset, lasting }) => {
                 Self::lasting(lasting, make(FaultKind::Clock(*offset)))
+            }
+            FaultCommand::Delay(DelayArgs { by, jitter, lasting }) => {
+                let delay = Flaw::Delay(Delay { by: *by, jitter: *jitter });
+                Self::lasting(lasting, make(FaultKind::Wire(delay)))
+            }
+            FaultCommand::Loss(args) => spoil(args, Flaw::Loss),
+            FaultCommand::Corrupt(args) => spoil(args, Flaw::Corrupt),
+            FaultCommand::Duplicate(args) => spoil(args, Flaw::Duplicate),
+            FaultCommand::Reorder(args) => spoil(args, Flaw::Reorder),
+            FaultCommand::Rate(RateArgs { to, lasting }) => {
+                Self::lasting(lasting, make(FaultKind::Wire(Flaw::Rate(*to))))
             }
             FaultCommand::Squeeze(SqueezeArgs { memory, lasting }) => {
                 Self::lasting(lasting, make(FaultKind::Squeeze(*memory)))

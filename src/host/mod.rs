@@ -6,9 +6,11 @@ pub(crate) mod firewall;
 pub(crate) mod kvm;
 pub mod libvirt_socket;
 pub mod neighbour;
+pub(crate) mod privileged;
 pub mod process;
 pub mod systemd;
 pub(crate) mod tcp_owner;
+pub(crate) mod wire;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;

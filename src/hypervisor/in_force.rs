@@ -9,7 +9,7 @@ use super::filters::filter_on;
 use super::limits::level_of;
 use super::links::link_of;
 use crate::lab::Lab;
-use crate::lab::fault::{FaultName, Faults, InForce, Limits};
+use crate::lab::fault::{FaultName, Faults, InForce, Limits, Wire};
 
 /// A domain of a node that was looked at.
 pub(super) struct SeenDomain<'a> {
@@ -33,6 +33,8 @@ impl SeenDomain<'_> {
             link: link_of(domain, xml, faults.has(FaultName::Cut))?,
             filter: filter_on(connection, lab, index, domain, xml, is_parted)?,
             limits,
+            // No work of libvirt's.
+            wire: Wire::Unseen,
         })
     }
 }

@@ -30,6 +30,7 @@ mod probe;
 mod raw;
 mod snapshots;
 mod storage;
+mod taps;
 
 use std::sync::Mutex;
 use std::thread;

@@ -3,6 +3,7 @@
 
 mod clock;
 mod flap;
+mod flaw;
 mod kind;
 mod limit;
 
@@ -13,6 +14,7 @@ use anyhow::{Context, Error, Result};
 
 pub use self::clock::ClockOffset;
 pub use self::flap::Turn;
+pub use self::flaw::{BitRate, Delay, Flaw, Flaws, Lateness, Percent, Wire};
 pub use self::kind::{FaultKind, FaultName};
 pub use self::limit::{Bytes, CpuShare, DiskPace, Level, Limit, LimitName, Limits};
 use super::LabName;
@@ -104,6 +106,15 @@ impl Faults {
             FaultKind::Partition(from) => Some(from),
             _ => None,
         })
+    }
+
+    /// What is wrong with its packets.
+    pub fn flaws(self) -> Flaws {
+        let flaw = |fault: Fault| match fault.kind {
+            FaultKind::Wire(flaw) => Some(flaw),
+            _ => None,
+        };
+        self.iter().filter_map(flaw).collect()
     }
 
     /// These and one more; one that is there already is as old as it is, and ends when it is said now.
@@ -208,6 +219,8 @@ pub struct InForce {
     pub filter: Filter,
     /// What it has no more of than its faults leave to it.
     pub limits: Limits,
+    /// What is wrong with its packets.
+    pub wire: Wire,
 }
 
 /// Whether the network cards of a domain have a link.
@@ -236,6 +249,7 @@ pub enum Filter {
 }
 
 #[cfg(test)]
+#[expect(clippy::large_stack_arrays, reason = "tables of what nodes are to have")]
 mod tests {
     use super::*;
 
@@ -258,7 +272,9 @@ mod tests {
         let flapping =
             Faults::default().with(FaultKind::Flap("2s".parse().unwrap()), Term::since(3));
         assert_eq!(flapping.to_string(), "cut=3:2s");
-        for faults in [cut, both, power, short, starved, flapping, Faults::default()] {
+        let wire = "cut=12 delay=4-9:100ms~20ms loss=5:20% rate=6:1mbit".parse::<Faults>().unwrap();
+        assert_eq!(wire.flaws().to_string(), "delay 100ms~20ms, loss 20%, rate 1mbit");
+        for faults in [wire, cut, both, power, short, starved, flapping, Faults::default()] {
             assert_eq!(faults.to_string().parse::<Faults>().unwrap(), faults);
         }
         for text in [
@@ -276,6 +292,8 @@ mod tests {
             "partition=1:0",
             "starve=1",
             "starve=1:0%",
+            "loss=1",
+            "delay=1:1mbit",
         ] {
             assert!(text.parse::<Faults>().is_err(), "{text}");
         }

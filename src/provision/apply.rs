@@ -10,7 +10,7 @@ use super::drift::Drift;
 use super::prepare::{BootFile, NetworkXml, Prepared};
 use super::shutdown::Shutdown;
 use super::snapshot::shot::Shot;
-use super::{leaving, merging};
+use super::{flaws, leaving, merging};
 use crate::boot_server::client::Client;
 use crate::boot_server::process;
 use crate::error::{all_errors, hinted};
@@ -71,6 +71,8 @@ impl<'a> Applier<'a> {
             }
             _ => Drift::default(),
         };
+        let look = |found| flaws::in_force(self.hypervisor, found);
+        let in_force = found.map(look).transpose()?;
         Ok(Observed {
             network: found.and_then(|found| found.network),
             dhcp: dnsmasq::serves(self.lab) != Some(false),
@@ -80,7 +82,7 @@ impl<'a> Applier<'a> {
                 || Client::new(self.lab)?.status().is_some(),
             domains: found.map(|found| found.domains.clone()).unwrap_or_default(),
             marks: found.map(|found| found.marks.clone()).unwrap_or_default(),
-            in_force: found.map(|found| found.in_force.clone()).unwrap_or_default(),
+            in_force: in_force.unwrap_or_default(),
             changed: drift.changed(),
             reserved: found.and_then(|found| found.reserved),
             configs: self.state.keeps(self.lab),
@@ -243,6 +245,7 @@ impl<'a> Applier<'a> {
             NodeStep::Join => Hypervisor::join(connection, lab, index),
             NodeStep::Limit(limit) => Hypervisor::limit(connection, lab, index, limit),
             NodeStep::Unlimit(limit) => Hypervisor::unlimit(connection, lab, index, limit),
+            NodeStep::SetFlaws { from, to } => flaws::set(connection, lab, index, from, to),
             NodeStep::SaveMemory => self.snapshot()?.save(connection, lab, index),
             NodeStep::RestoreMemory(power) => {
                 self.snapshot()?.restore(connection, lab, index, power)

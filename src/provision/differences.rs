@@ -170,6 +170,7 @@ fn of_node(
         NodeStep::RestoreLink => domain("has no link, and is to have one"),
         NodeStep::Limit(Limit::Clock(_)) => domain("has the right time, and is to have another"),
         NodeStep::Limit(_) => domain("has more than a fault is to leave to it"),
+        NodeStep::SetFlaws { .. } => domain("gets better packets than a fault is to leave to it"),
         NodeStep::Undefine => domain("is none of the lab's nodes any more"),
         // The steps beside these say it.
         NodeStep::Start

@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 
 use super::apply::{Applier, print_steps};
 use super::filters;
+use super::flaws;
 use super::lab_lock::LabLock;
 use super::limits;
 use super::power::{Chosen, removed};
@@ -77,7 +78,7 @@ impl FaultChange<'_> {
         let observed = Observed {
             domains: found.domains.clone(),
             marks: found.marks.clone(),
-            in_force: found.in_force.clone(),
+            in_force: flaws::in_force(hypervisor, found)?,
             autostart: found.autostart.clone(),
             ..Observed::default()
         };
@@ -139,6 +140,7 @@ impl FaultChange<'_> {
             FaultVerb::Make(kind) => {
                 let indices: Vec<u32> = nodes.iter().collect();
                 limits::refuse_impossible(self.hypervisor, found, &indices, *kind)?;
+                flaws::refuse_impossible(self.hypervisor, found, &indices, *kind)?;
                 Ok(indices.into_iter().map(|index| with((index, *kind))).collect())
             }
             FaultVerb::Partition(groups) => {

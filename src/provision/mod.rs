@@ -10,6 +10,7 @@ pub(crate) mod facts;
 pub(crate) mod faults;
 mod filters;
 pub(crate) mod flapping;
+mod flaws;
 pub(crate) mod growing;
 pub(crate) mod healing;
 pub(crate) mod knocking;

@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::boot_server::recorder::now_ms;
 use crate::hypervisor::Found;
 use crate::lab::LabName;
-use crate::lab::fault::{Fault, FaultKind, Term};
+use crate::lab::fault::{Fault, FaultKind, Flaw, Lateness, Term};
 
 /// A fault, as `-o json` has it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -38,6 +38,18 @@ pub(crate) struct FaultNow {
     /// How many seconds its clock is before the right time, or behind it if it is less than zero.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) clock_offset_s: Option<i64>,
+    /// How many milliseconds packets are late.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) delay_ms: Option<u32>,
+    /// By how many milliseconds that differs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) jitter_ms: Option<u32>,
+    /// Which share of the packets is meant, in percent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) percent: Option<u8>,
+    /// How many bits reach it in a second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) bits_per_second: Option<u64>,
     /// What was typed beside the word and the nodes.
     #[serde(skip)]
     pub(crate) options: Option<String>,
@@ -58,6 +70,18 @@ impl FaultNow {
             FaultKind::Starve(share) => Self { cpu_percent: Some(share.percent()), ..now },
             FaultKind::Squeeze(memory) => Self { memory_mib: Some(memory.mib()), ..now },
             FaultKind::Clock(offset) => Self { clock_offset_s: Some(offset.seconds()), ..now },
+            FaultKind::Wire(Flaw::Delay(delay)) => Self {
+                delay_ms: Some(delay.by.ms()),
+                jitter_ms: delay.jitter.map(Lateness::ms),
+                ..now
+            },
+            FaultKind::Wire(Flaw::Rate(rate)) => Self { bits_per_second: Some(rate.bits()), ..now },
+            FaultKind::Wire(
+                Flaw::Loss(share)
+                | Flaw::Corrupt(share)
+                | Flaw::Duplicate(share)
+                | Flaw::Reorder(share),
+            ) => Self { percent: Some(share.get()), ..now },
             FaultKind::SlowDisk(pace) => {
                 Self { iops: given(pace.iops()), bytes_per_second: given(pace.bytes()), ..now }
             }

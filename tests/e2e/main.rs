@@ -24,6 +24,7 @@ mod fault_clock;
 mod fault_for;
 mod fault_power;
 mod fault_resources;
+mod fault_wire;
 mod foreign;
 mod killing;
 mod knocking;

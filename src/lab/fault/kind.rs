@@ -4,6 +4,7 @@ use anyhow::{Error, Result, bail};
 
 use super::clock::ClockOffset;
 use super::flap::Turn;
+use super::flaw::Flaw;
 use super::limit::{CpuShare, DiskPace, Limit, LimitName};
 use crate::lab::LabName;
 use crate::lab::node_set::NodeSet;
@@ -28,11 +29,23 @@ pub enum FaultName {
     SlowDisk,
     /// Its clock is wrong.
     Clock,
+    /// Its packets come late.
+    Delay,
+    /// Some of its packets get lost.
+    Loss,
+    /// Some of its packets are broken.
+    Corrupt,
+    /// Some packets reach it twice.
+    Duplicate,
+    /// Some packets reach it before earlier ones.
+    Reorder,
+    /// Few packets reach it in a second.
+    Rate,
 }
 
 impl FaultName {
     /// All, as marks have them and as they are told: in the order in which they are declared.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 14] = [
         Self::Cut,
         Self::Partition,
         Self::Pause,
@@ -41,6 +54,12 @@ impl FaultName {
         Self::Squeeze,
         Self::SlowDisk,
         Self::Clock,
+        Self::Delay,
+        Self::Loss,
+        Self::Corrupt,
+        Self::Duplicate,
+        Self::Reorder,
+        Self::Rate,
     ];
 
     /// The word for it on the command line, in marks and in JSON.
@@ -54,6 +73,12 @@ impl FaultName {
             Self::Squeeze => "squeeze",
             Self::SlowDisk => "slow-disk",
             Self::Clock => "clock",
+            Self::Delay => "delay",
+            Self::Loss => "loss",
+            Self::Corrupt => "corrupt",
+            Self::Duplicate => "duplicate",
+            Self::Reorder => "reorder",
+            Self::Rate => "rate",
         }
     }
 
@@ -68,6 +93,12 @@ impl FaultName {
             Self::Squeeze => "squeezed",
             Self::SlowDisk => "slow of disk",
             Self::Clock => "set to another time",
+            Self::Delay => "late to hear",
+            Self::Loss => "losing packets",
+            Self::Corrupt => "getting broken packets",
+            Self::Duplicate => "getting packets twice",
+            Self::Reorder => "getting packets out of order",
+            Self::Rate => "slow to hear",
         }
     }
 
@@ -78,7 +109,7 @@ impl FaultName {
             Self::Squeeze => Some(LimitName::Memory),
             Self::SlowDisk => Some(LimitName::Disk),
             Self::Clock => Some(LimitName::Clock),
-            Self::Cut | Self::Partition | Self::Pause | Self::Kill => None,
+            _ => None,
         }
     }
 
@@ -92,6 +123,9 @@ impl FaultName {
     /// # Errors
     /// If that is nothing that belongs to it.
     pub(super) fn kind(self, detail: &str) -> Result<FaultKind> {
+        if let Some(flaw) = Flaw::parse(self, detail) {
+            return flaw.map(FaultKind::Wire).map_err(Error::msg);
+        }
         let plain = match self {
             Self::Partition => return Ok(FaultKind::Partition(detail.parse()?)),
             Self::Starve => return Ok(FaultKind::Starve(detail.parse().map_err(Error::msg)?)),
@@ -104,6 +138,7 @@ impl FaultName {
             Self::Cut => FaultKind::Cut,
             Self::Pause => FaultKind::Pause,
             Self::Kill => FaultKind::Kill,
+            _ => bail!("`{detail}` belongs to no fault"),
         };
         if detail.is_empty() { Ok(plain) } else { bail!("`{detail}` is too much") }
     }
@@ -130,6 +165,8 @@ pub enum FaultKind {
     SlowDisk(DiskPace),
     /// From its next power-on its clock is so far from the right time.
     Clock(ClockOffset),
+    /// This is wrong with its packets.
+    Wire(Flaw),
 }
 
 impl FaultKind {
@@ -144,6 +181,7 @@ impl FaultKind {
             Self::Squeeze(_) => FaultName::Squeeze,
             Self::SlowDisk(_) => FaultName::SlowDisk,
             Self::Clock(_) => FaultName::Clock,
+            Self::Wire(flaw) => flaw.name(),
         }
     }
 
@@ -154,7 +192,7 @@ impl FaultKind {
             Self::Squeeze(memory) => Some(Limit::Memory(memory)),
             Self::SlowDisk(pace) => Some(Limit::Disk(pace)),
             Self::Clock(offset) => Some(Limit::Clock(offset)),
-            Self::Cut | Self::Flap(_) | Self::Partition(_) | Self::Pause | Self::Kill => None,
+            _ => None,
         }
     }
 
@@ -166,6 +204,7 @@ impl FaultKind {
             Self::Squeeze(memory) => Some(format!("--memory {memory}")),
             Self::SlowDisk(pace) => Some(pace.options()),
             Self::Clock(offset) => Some(format!("--offset {offset}")),
+            Self::Wire(flaw) => Some(flaw.options()),
             Self::Cut | Self::Partition(_) | Self::Pause | Self::Kill => None,
         }
     }
@@ -179,6 +218,7 @@ impl FaultKind {
             Self::Squeeze(memory) => Some(memory.to_string()),
             Self::SlowDisk(pace) => Some(pace.to_string()),
             Self::Clock(offset) => Some(offset.to_string()),
+            Self::Wire(flaw) => Some(flaw.to_string()),
             Self::Cut | Self::Pause | Self::Kill => None,
         }
     }
@@ -195,6 +235,7 @@ impl FaultKind {
             Self::Squeeze(memory) => format!("squeezed (memory {memory})"),
             Self::SlowDisk(pace) => format!("slow of disk ({pace})"),
             Self::Clock(offset) => format!("set to another time (clock {offset})"),
+            Self::Wire(flaw) => format!("{} ({} {flaw})", self.name().state(), self.name().word()),
             Self::Cut | Self::Pause | Self::Kill => self.name().state().to_owned(),
         }
     }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{DomainState, NodeStep, Observed, Step, autostart};
 use crate::lab::Lab;
-use crate::lab::fault::{FaultKind, FaultName, Faults, Filter, InForce, Level, Link};
+use crate::lab::fault::{FaultKind, FaultName, Faults, Filter, Flaws, InForce, Level, Link, Wire};
 use crate::lab::metadata::{Desired, Power};
 use crate::lab::node_set::NodeSet;
 
@@ -44,6 +44,11 @@ fn changes(lab: &Lab, index: u32, faults: Faults, observed: &Observed) -> Vec<(P
     let more = in_force.keep(faults).into_iter().filter(|step| !less.contains(step));
     let mut steps: Vec<(Phase, NodeStep)> = more.map(|step| (Phase::Make, step)).collect();
     steps.extend(less.into_iter().map(|step| (Phase::Undo, step)));
+    let (before, after) = (marked.faults.flaws(), faults.flaws());
+    let is_less = after != before && after.also(before) == before;
+    let phase = if is_less { Phase::Undo } else { Phase::Make };
+    let is_on = observed.domains[&index] != DomainState::Off;
+    steps.extend(in_force.spoil(before, after, is_on).map(|step| (phase, step)));
     let mark = observed.marks.nodes.get(&index);
     let is_old = mark.is_none_or(|mark| mark.generation < lab.generation);
     if marked != wanted || is_old {
@@ -84,17 +89,52 @@ pub(super) fn plan_reset(nodes: &BTreeSet<u32>, observed: &Observed) -> Vec<Step
 pub(super) fn plan_kept(lab: &Lab, observed: &Observed) -> Vec<Step> {
     let members = observed.marks.nodes.iter().filter(|(index, _)| **index <= lab.spec.nodes);
     let steps = members.flat_map(|(index, mark)| {
-        let steps = InForce::of(*index, observed).keep(mark.desired.faults);
-        steps.into_iter().map(|step| step.of(*index))
+        let in_force = InForce::of(*index, observed);
+        let flaws = mark.desired.faults.flaws();
+        let is_on = observed.domains.get(index).is_some_and(|state| *state != DomainState::Off);
+        let spoilt = in_force.spoil(flaws, flaws, is_on);
+        let steps = in_force.keep(mark.desired.faults).into_iter().chain(spoilt);
+        steps.map(|step| step.of(*index)).collect::<Vec<_>>()
     });
     steps.collect()
 }
 
-/// What takes the filter of a node away that goes with its domain: it is no part of that.
-pub(super) fn plan_parted(index: u32, observed: &Observed) -> Option<Step> {
+/// What takes away of a node's faults that goes with its domain and is no part of it.
+pub(super) fn plan_unmade(index: u32, observed: &Observed) -> Vec<Step> {
     let is_there = InForce::of(index, observed).filter != Filter::Absent;
-    let is_wanted = observed.desired(index).faults.has(FaultName::Partition);
-    (is_there || is_wanted).then(|| NodeStep::Join.of(index))
+    let faults = observed.desired(index).faults;
+    let joined = (is_there || faults.has(FaultName::Partition)).then_some(NodeStep::Join);
+    let lost = Flaws { loss: faults.flaws().loss, ..Flaws::default() };
+    // What netem does goes with the network cards.
+    let lossless = NodeStep::SetFlaws { from: lost, to: Flaws::default() };
+    let lossless = (!lost.is_empty()).then_some(lossless);
+    joined.into_iter().chain(lossless).map(|step| step.of(index)).collect()
+}
+
+/// A node that starts has new network cards, and what spoilt the packets of the old ones is gone.
+pub(super) fn spoil_starts(steps: &[Step], observed: &Observed) -> Vec<Step> {
+    let mut wanted = BTreeMap::new();
+    for step in steps {
+        if let Step::Node(index, NodeStep::Mark(desired) | NodeStep::Redefine(desired)) = step {
+            wanted.insert(*index, desired.faults.flaws());
+        }
+    }
+    let flaws = |index: u32| {
+        let marked = || observed.desired(index).faults.flaws();
+        wanted.get(&index).copied().unwrap_or_else(marked)
+    };
+    let is_start =
+        |step: &&Step| matches!(step, Step::Node(_, NodeStep::Start | NodeStep::RestoreMemory(_)));
+    let spoilt = steps.iter().filter(is_start).filter_map(|step| match step {
+        Step::Node(index, _) if !flaws(*index).is_empty() => {
+            Some(NodeStep::SetFlaws { from: flaws(*index), to: flaws(*index) }.of(*index))
+        }
+        _ => None,
+    });
+    let spoilt: Vec<Step> = spoilt.collect();
+    let after = steps.iter().rposition(|step| is_start(&step)).map_or(0, |last| last + 1);
+    let (before, after) = steps.split_at(after);
+    [before, &spoilt, after].concat()
 }
 
 impl InForce {
@@ -137,6 +177,18 @@ impl InForce {
         let limits = wanted.iter().filter_map(|fault| fault.kind.limit());
         let unset = limits.filter(|it| self.limits.get(it.name()) != Level::InForce(*it));
         cut.into_iter().chain(part).chain(unset.map(NodeStep::Limit)).collect()
+    }
+
+    /// What brings the packets of a node from the flaws `before`, which its mark wanted until now, to those `after`. What is off has no
+    /// network cards that the host knows.
+    fn spoil(self, before: Flaws, after: Flaws, is_on: bool) -> Option<NodeStep> {
+        let is_needed = if after.is_empty() {
+            !before.is_empty() && self.wire != Wire::Whole
+        } else {
+            let is_so = matches!(self.wire, Wire::Unseen) || self.wire == Wire::InForce(after);
+            is_on && (before != after || !is_so)
+        };
+        is_needed.then_some(NodeStep::SetFlaws { from: before.also(after), to: after })
     }
 
     fn part(self, from: NodeSet) -> Option<NodeStep> {
@@ -215,6 +267,58 @@ mod tests {
             let steps = said(faulted(wanted), &second(mark, link));
             assert_eq!(steps, expected, "{mark} {link:?} {wanted}");
         }
+    }
+
+    #[test]
+    fn what_is_wrong_with_packets_is_brought_from_this_to_that() {
+        let faults = |text: &str| text.parse::<Faults>().unwrap();
+        let flaws = |text: &str| faults(text).flaws();
+        let (loss, both) = (faults("loss=7:20%"), faults("delay=7:100ms loss=7:20%"));
+        let set = |from: &str, to: &str| NodeStep::SetFlaws { from: flaws(from), to: flaws(to) };
+        let mark = |faults: &str| {
+            let faults = faults.parse().unwrap();
+            NodeStep::Mark(Desired { power: Power::On, faults })
+        };
+        let (l, b, m) = ("loss=7:20%", "delay=7:100ms loss=7:20%", "loss=7:50%");
+        let in_force = |text: &str| Wire::InForce(flaws(text));
+        for (marked, wire, wanted, steps) in [
+            (Faults::default(), Wire::Unseen, loss, vec![mark(l), set(l, l)]),
+            (loss, in_force(l), loss, vec![]),
+            (loss, Wire::Unseen, loss, vec![]),
+            // A run was killed in between.
+            (loss, Wire::Whole, loss, vec![set(l, l)]),
+            (loss, Wire::Between, loss, vec![set(l, l)]),
+            (loss, in_force(l), both, vec![mark(b), set(b, b)]),
+            (loss, in_force(l), faults(m), vec![mark(m), set(l, m)]),
+            // No mark goes while its fault is left.
+            (both, in_force(b), loss, vec![set(b, l), mark(l)]),
+            (both, Wire::Between, Faults::default(), vec![set(b, ""), mark("")]),
+            (both, Wire::Whole, Faults::default(), vec![mark("")]),
+        ] {
+            let mut observed = second(marked, Link::Up);
+            observed.in_force.insert(2, InForce { wire, ..InForce::default() });
+            let steps: Vec<Step> = steps.into_iter().map(|step| step.of(2)).collect();
+            assert_eq!(
+                plan(&lab(3), faulted(wanted), &observed),
+                steps,
+                "{marked} {wire:?} {wanted}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_node_that_starts_has_bad_packets_before_it_runs() {
+        let faults: Faults = "delay=7:100ms loss=7:20%".parse().unwrap();
+        let set = NodeStep::SetFlaws { from: faults.flaws(), to: faults.flaws() }.of(2);
+        let mut off = second(faults, Link::Up);
+        off.domains.insert(2, DomainState::Off);
+        let up = [NodeStep::Start.of(2), set, NodeStep::Resume.of(2)];
+        assert_eq!(plan(&lab(3), Goal::Up, &off), up);
+        assert_eq!(plan(&lab(3), Goal::Started([2].into()), &off), up);
+        // Of a domain that goes, what is no part of it is left.
+        let lost = Flaws { delay: None, ..faults.flaws() };
+        let gone = plan(&lab(3), Goal::Gone, &off);
+        assert!(gone.contains(&NodeStep::SetFlaws { from: lost, to: Flaws::default() }.of(2)));
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod power;
 mod snapshot;
 mod steps;
 #[cfg(test)]
+#[expect(clippy::large_stack_arrays, reason = "tables of steps")]
 pub(crate) mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use self::autostart::plan_autostart;
 pub use self::autostart::{Autostart, ServerUnit};
-use self::faults::{plan_faults, plan_kept, plan_parted, plan_reset};
+use self::faults::{plan_faults, plan_kept, plan_reset, plan_unmade, spoil_starts};
 use self::power::{Switch, plan_restart, plan_switch};
 use self::snapshot::{plan_restored, plan_saved};
 pub use self::steps::{LabStep, NodeStep, Step};
@@ -174,6 +175,10 @@ pub enum PowerOff {
 /// anywhere leaves something that leads to all the rest. Marks change before what they say does: the next
 /// run sees what was wanted.
 pub fn plan(lab: &Lab, goal: Goal, observed: &Observed) -> Vec<Step> {
+    spoil_starts(&steps_to(lab, goal, observed), observed)
+}
+
+fn steps_to(lab: &Lab, goal: Goal, observed: &Observed) -> Vec<Step> {
     let runs = |nodes: &BTreeSet<u32>, index| nodes.contains(&index).then_some(Power::On);
     match goal {
         Goal::Up => plan_up(lab, &|index| Some(observed.marked(index)), observed),
@@ -310,7 +315,7 @@ fn plan_changes(lab: &Lab, power: &dyn Fn(u32) -> Option<Power>, observed: &Obse
     let to_stop = others.iter().filter(|(_, state)| **state != DomainState::Off);
     steps.extend(to_stop.map(|(index, _)| NodeStep::Shutdown.of(**index)));
     steps.extend(others.iter().map(|(index, _)| NodeStep::DeleteVolumes.of(**index)));
-    steps.extend(others.iter().filter_map(|(index, _)| plan_parted(**index, observed)));
+    steps.extend(others.iter().flat_map(|(index, _)| plan_unmade(**index, observed)));
     steps.extend(others.iter().map(|(index, _)| NodeStep::Undefine.of(**index)));
     steps
 }
@@ -347,7 +352,7 @@ fn plan_gone(observed: &Observed) -> Vec<Step> {
     if observed.pool.is_some() {
         steps.push(LabStep::DeletePool.into());
     }
-    steps.extend(observed.domains.keys().filter_map(|index| plan_parted(*index, observed)));
+    steps.extend(observed.domains.keys().flat_map(|index| plan_unmade(*index, observed)));
     steps.extend(observed.domains.keys().map(|index| NodeStep::Undefine.of(*index)));
     if observed.network.is_some() {
         steps.push(LabStep::RemoveNetwork.into());

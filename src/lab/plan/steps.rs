@@ -1,7 +1,7 @@
 //! The steps that a plan consists of, and how they are said.
 
 use crate::lab::Lab;
-use crate::lab::fault::{Limit, LimitName};
+use crate::lab::fault::{Flaws, Limit, LimitName};
 use crate::lab::metadata::{Desired, Power};
 use crate::lab::node_set::NodeSet;
 
@@ -84,6 +84,13 @@ pub enum NodeStep {
     Limit(Limit),
     /// Let it have all that it has of this again.
     Unlimit(LimitName),
+    /// Bring what is wrong with its packets from this to that, as long as it runs.
+    SetFlaws {
+        /// What may be in force.
+        from: Flaws,
+        /// What is to be; it may be none.
+        to: Flaws,
+    },
     /// Make libvirt start it with the host, or no more.
     Autostart(bool),
     /// Start it with its processors stopped.
@@ -126,6 +133,8 @@ impl Step {
             Self::Lab(LabStep::RemoveNetwork) => 3,
             Self::Lab(LabStep::RemoveState) => 4,
             Self::Lab(LabStep::ReleaseKsm) => 5,
+            // What is left of it when the domain is gone does nothing.
+            Self::Node(_, NodeStep::SetFlaws { .. }) => 6,
             _ => 0,
         }
     }
@@ -203,6 +212,12 @@ impl NodeStep {
             }
             Self::Unlimit(limit) => {
                 format!("let domain `{domain}` have all of its {} again", limit.what())
+            }
+            Self::SetFlaws { to, .. } if to.is_empty() => {
+                format!("let the packets of domain `{domain}` pass as they are again")
+            }
+            Self::SetFlaws { to, .. } => {
+                format!("spoil the packets of domain `{domain}`: {to}")
             }
             Self::RestoreLink => format!("give domain `{domain}` its link again"),
             Self::Autostart(true) => format!("let domain `{domain}` start with the host"),
