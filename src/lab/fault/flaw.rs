@@ -4,7 +4,6 @@ use std::fmt;
 use std::num::NonZeroU32;
 use std::str::FromStr;
 
-use super::kind::FaultName;
 use crate::lab::options::Span;
 
 /// How late a packet comes: a millisecond to a minute.
@@ -156,28 +155,28 @@ pub enum Flaw {
 }
 
 impl Flaw {
-    /// The one of the fault of this name, with what [`fmt::Display`] gives. `None` where that fault is no flaw.
-    pub(super) fn parse(name: FaultName, detail: &str) -> Option<Result<Self, String>> {
-        Some(match name {
-            FaultName::Delay => detail.parse().map(Self::Delay),
-            FaultName::Loss => detail.parse().map(Self::Loss),
-            FaultName::Corrupt => detail.parse().map(Self::Corrupt),
-            FaultName::Duplicate => detail.parse().map(Self::Duplicate),
-            FaultName::Reorder => detail.parse().map(Self::Reorder),
-            FaultName::Rate => detail.parse().map(Self::Rate),
+    /// The one of this word, with what [`fmt::Display`] gives. `None` where there is no such flaw.
+    pub(super) fn parse(word: &str, detail: &str) -> Option<Result<Self, String>> {
+        Some(match word {
+            "delay" => detail.parse().map(Self::Delay),
+            "loss" => detail.parse().map(Self::Loss),
+            "corrupt" => detail.parse().map(Self::Corrupt),
+            "duplicate" => detail.parse().map(Self::Duplicate),
+            "reorder" => detail.parse().map(Self::Reorder),
+            "rate" => detail.parse().map(Self::Rate),
             _ => return None,
         })
     }
 
-    /// The fault that it is.
-    pub fn name(self) -> FaultName {
+    /// Its word on the command line and in marks.
+    pub(super) fn word(self) -> &'static str {
         match self {
-            Self::Delay(_) => FaultName::Delay,
-            Self::Loss(_) => FaultName::Loss,
-            Self::Corrupt(_) => FaultName::Corrupt,
-            Self::Duplicate(_) => FaultName::Duplicate,
-            Self::Reorder(_) => FaultName::Reorder,
-            Self::Rate(_) => FaultName::Rate,
+            Self::Delay(_) => "delay",
+            Self::Loss(_) => "loss",
+            Self::Corrupt(_) => "corrupt",
+            Self::Duplicate(_) => "duplicate",
+            Self::Reorder(_) => "reorder",
+            Self::Rate(_) => "rate",
         }
     }
 
@@ -279,7 +278,7 @@ impl fmt::Display for Flaws {
             rate.map(Flaw::Rate),
         ];
         let all = all.into_iter().flatten();
-        let words: Vec<String> = all.map(|flaw| format!("{} {flaw}", flaw.name().word())).collect();
+        let words: Vec<String> = all.map(|flaw| format!("{} {flaw}", flaw.word())).collect();
         f.write_str(&words.join(", "))
     }
 }
@@ -305,40 +304,40 @@ mod tests {
     #[test]
     fn a_flaw_is_read_as_it_is_written() {
         for (name, text, options) in [
-            (FaultName::Delay, "100ms", "--by 100ms"),
-            (FaultName::Delay, "1500ms~20ms", "--by 1500ms --jitter 20ms"),
-            (FaultName::Loss, "20%", "--percent 20%"),
-            (FaultName::Corrupt, "1%", "--percent 1%"),
-            (FaultName::Duplicate, "100%", "--percent 100%"),
-            (FaultName::Reorder, "25%", "--percent 25%"),
-            (FaultName::Rate, "1mbit", "--to 1mbit"),
-            (FaultName::Rate, "1500kbit", "--to 1500kbit"),
-            (FaultName::Rate, "2gbit", "--to 2gbit"),
+            ("delay", "100ms", "--by 100ms"),
+            ("delay", "1500ms~20ms", "--by 1500ms --jitter 20ms"),
+            ("loss", "20%", "--percent 20%"),
+            ("corrupt", "1%", "--percent 1%"),
+            ("duplicate", "100%", "--percent 100%"),
+            ("reorder", "25%", "--percent 25%"),
+            ("rate", "1mbit", "--to 1mbit"),
+            ("rate", "1500kbit", "--to 1500kbit"),
+            ("rate", "2gbit", "--to 2gbit"),
         ] {
             let flaw = Flaw::parse(name, text).unwrap().unwrap();
-            assert_eq!((flaw.name(), flaw.to_string().as_str()), (name, text));
+            assert_eq!((flaw.word(), flaw.to_string().as_str()), (name, text));
             assert_eq!(flaw.options(), options);
         }
         for (name, text) in [
-            (FaultName::Delay, "0s"),
-            (FaultName::Delay, "61s"),
-            (FaultName::Delay, "10ms~0ms"),
-            (FaultName::Delay, ""),
-            (FaultName::Loss, "0%"),
-            (FaultName::Loss, "101%"),
-            (FaultName::Rate, "0mbit"),
-            (FaultName::Rate, "1mb"),
-            (FaultName::Rate, "5000gbit"),
+            ("delay", "0s"),
+            ("delay", "61s"),
+            ("delay", "10ms~0ms"),
+            ("delay", ""),
+            ("loss", "0%"),
+            ("loss", "101%"),
+            ("rate", "0mbit"),
+            ("rate", "1mb"),
+            ("rate", "5000gbit"),
         ] {
             assert!(Flaw::parse(name, text).unwrap().is_err(), "{text}");
         }
-        assert!(Flaw::parse(FaultName::Cut, "").is_none());
+        assert!(Flaw::parse("cut", "").is_none());
     }
 
     #[test]
     fn flaws_are_told_in_one_order() {
         let flaw = |name, text| Flaw::parse(name, text).unwrap().unwrap();
-        let all = [flaw(FaultName::Rate, "1mbit"), flaw(FaultName::Loss, "5%")];
+        let all = [flaw("rate", "1mbit"), flaw("loss", "5%")];
         let flaws: Flaws = all.into_iter().collect();
         assert_eq!(flaws.to_string(), "loss 5%, rate 1mbit");
         assert_eq!(flaws.of_netem().to_string(), "rate 1mbit");

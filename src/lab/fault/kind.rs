@@ -123,7 +123,7 @@ impl FaultName {
     /// # Errors
     /// If that is nothing that belongs to it.
     pub(super) fn kind(self, detail: &str) -> Result<FaultKind> {
-        if let Some(flaw) = Flaw::parse(self, detail) {
+        if let Some(flaw) = Flaw::parse(self.word(), detail) {
             return flaw.map(FaultKind::Wire).map_err(Error::msg);
         }
         let plain = match self {
@@ -181,7 +181,12 @@ impl FaultKind {
             Self::Squeeze(_) => FaultName::Squeeze,
             Self::SlowDisk(_) => FaultName::SlowDisk,
             Self::Clock(_) => FaultName::Clock,
-            Self::Wire(flaw) => flaw.name(),
+            Self::Wire(Flaw::Delay(_)) => FaultName::Delay,
+            Self::Wire(Flaw::Loss(_)) => FaultName::Loss,
+            Self::Wire(Flaw::Corrupt(_)) => FaultName::Corrupt,
+            Self::Wire(Flaw::Duplicate(_)) => FaultName::Duplicate,
+            Self::Wire(Flaw::Reorder(_)) => FaultName::Reorder,
+            Self::Wire(Flaw::Rate(_)) => FaultName::Rate,
         }
     }
 
@@ -250,6 +255,9 @@ mod tests {
         for (place, name) in FaultName::ALL.into_iter().enumerate() {
             assert_eq!(name as usize, place);
             assert_eq!(FaultName::of_word(name.word()), Some(name));
+            let details = ["1ms", "1%", "1mbit"];
+            let flaws = details.into_iter().filter_map(|it| Flaw::parse(name.word(), it)?.ok());
+            flaws.for_each(|flaw| assert_eq!(FaultKind::Wire(flaw).name(), name));
         }
     }
 }
