@@ -121,7 +121,7 @@ faults() {
     user 'virtlab fault delay demo-2 --by 100ms --dry-run' >/dev/null ||
         says 1 'virtlab fault delay demo-2 --by 100ms' "has no netem" "sch_netem"
     root 'mv /etc/sudoers.d/user /root/'
-    says 1 "virtlab fault $loss" "takes root, and \`sudo -n\` is refused" "| sudo nft -c -f -"
+    says 1 "virtlab fault $loss" "takes root, and \`sudo -n\` is refused" "| sudo nft -f -"
     root 'mv /root/user /etc/sudoers.d/'
     says 0 'virtlab fault list' "no node has a fault"
     # What is broken goes with its lab.

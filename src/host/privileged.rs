@@ -1,61 +1,82 @@
 //! Programs that need root: tried as they are, and then by `sudo -n`, which asks for nothing.
 
+use std::error::Error;
+use std::fmt;
 use std::io::{ErrorKind, Write};
 use std::process::{Command, Output, Stdio};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow};
 
-use crate::error::hinted;
-
-/// A program of the host's that changes its network.
-#[derive(Clone, Copy, Debug)]
+/// A program that changes the network of the host, or of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Tool {
     pub(crate) program: &'static str,
     /// The package that brings it, of all distributions that we know of.
     pub(crate) package: &'static str,
 }
 
-/// Of iproute2: queueing disciplines, tc(8).
+/// Queueing disciplines, tc(8).
 pub(crate) const TC: Tool = Tool { program: "tc", package: "iproute2" };
-/// Of nftables: nft(8).
+/// Packet filters, nft(8).
 pub(crate) const NFT: Tool = Tool { program: "nft", package: "nftables" };
+/// Namespaces for trials of which nothing is left, unshare(1).
+pub(crate) const UNSHARE: Tool = Tool { program: "unshare", package: "util-linux" };
+
+/// Why a program was not run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NotRun {
+    /// It is not there.
+    Missing(Tool),
+    /// It takes root, and nobody gives it that.
+    NoRoot(Tool),
+}
+
+impl fmt::Display for NotRun {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing(Tool { program, package }) => {
+                write!(f, "`{program}` is missing (package {package})")
+            }
+            Self::NoRoot(Tool { program, .. }) => {
+                write!(f, "`{program}` takes root, and `sudo -n` is refused")
+            }
+        }
+    }
+}
+
+impl Error for NotRun {}
 
 impl Tool {
     /// Runs it with this on its stdin, and gives what it prints.
     ///
     /// # Errors
-    /// If it is missing; if it takes root, with the line to type; or with what it says.
+    /// [`NotRun`], or what it says.
     pub(crate) fn run(self, args: &[&str], input: &str) -> Result<String> {
         let output = self.output(&[], args, input)?;
         if output.status.success() || rustix::process::geteuid().is_root() {
             return self.printed(&output);
         }
-        let by_sudo = self.output(&["sudo", "-n"], args, input);
-        // `sudo` speaks for itself where it does not run anything.
-        let is_refused = |output: &Output| said(output).starts_with("sudo: ");
-        match by_sudo {
+        match self.output(&["sudo", "-n"], args, input) {
             Ok(output) if !is_refused(&output) => self.printed(&output),
-            _ => Err(hinted(
-                format!("`{}` takes root, and `sudo -n` is refused", self.program),
-                format!("`{}`", self.line(args, input)),
-            )),
+            _ => Err(NotRun::NoRoot(self).into()),
         }
     }
 
-    /// What is typed to do it by hand.
-    fn line(self, args: &[&str], input: &str) -> String {
+    /// What is typed to do the same by hand.
+    pub(crate) fn line(self, args: &[&str], input: &str) -> String {
         let line = format!("sudo {} {}", self.program, args.join(" "));
-        match input.lines().collect::<Vec<_>>().join(" ") {
-            input if input.is_empty() => line,
-            input => format!("echo '{input}' | {line}"),
-        }
+        let input = input.split_whitespace().collect::<Vec<_>>().join(" ");
+        if input.is_empty() { line } else { format!("echo '{input}' | {line}") }
     }
 
     fn printed(self, output: &Output) -> Result<String> {
-        if !output.status.success() {
-            bail!("`{}`: {}", self.program, said(output));
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
         }
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        let said = said(output);
+        let own = said.iter().find(|line| !is_of_sudo(line));
+        let own = own.map(|line| line.trim_start_matches("Error: "));
+        Err(anyhow!("`{}`: {}", self.program, own.unwrap_or_default()))
     }
 
     fn output(self, before: &[&str], args: &[&str], input: &str) -> Result<Output> {
@@ -72,8 +93,7 @@ impl Tool {
             .spawn();
         let mut child = match child {
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                let Self { program, package } = self;
-                bail!("`{program}` is missing (package {package})")
+                return Err(NotRun::Missing(self).into());
             }
             other => other.with_context(|| format!("running `{}`", self.program))?,
         };
@@ -83,31 +103,67 @@ impl Tool {
     }
 }
 
-fn said(output: &Output) -> String {
-    let text = String::from_utf8_lossy(&output.stderr);
-    text.lines().next().unwrap_or_default().trim_start_matches("Error: ").to_owned()
+fn said(output: &Output) -> Vec<String> {
+    String::from_utf8_lossy(&output.stderr).lines().map(str::to_owned).collect()
+}
+
+/// `sudo` may warn of something and run the program all the same; what it refuses it says last.
+fn is_refused(output: &Output) -> bool {
+    !output.status.success() && said(output).last().is_none_or(|line| is_of_sudo(line))
+}
+
+fn is_of_sudo(line: &str) -> bool {
+    line.starts_with("sudo: ") || line.starts_with("Sorry, user ")
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::ExitStatus;
+
     use super::*;
 
     #[test]
-    fn what_a_program_prints_is_given_and_what_it_says_is_the_error() {
+    fn what_a_program_prints_is_given() {
         let shell = Tool { program: "sh", package: "dash" };
         assert_eq!(shell.run(&["-c", "cat"], "a\n").unwrap(), "a\n");
-        let error = shell.run(&["-c", "echo 'Error: No such qdisc.\nMore' >&2; exit 2"], "");
-        let error = error.unwrap_err().to_string();
-        assert!(error == "`sh`: No such qdisc." || error.contains("takes root"), "{error}");
         let none = Tool { program: "no-such-program", package: "nowhere" };
-        let error = none.run(&[], "").unwrap_err().to_string();
-        assert_eq!(error, "`no-such-program` is missing (package nowhere)");
+        let error = none.run(&[], "").unwrap_err();
+        assert_eq!(error.to_string(), "`no-such-program` is missing (package nowhere)");
+        assert_eq!(error.downcast_ref(), Some(&NotRun::Missing(none)));
+    }
+
+    #[test]
+    fn what_sudo_refuses_is_told_from_what_it_warns_of() {
+        for (code, stderr, refused, error) in [
+            (0, "sudo: unable to resolve host a\n", false, None),
+            (1, "sudo: a password is required\n", true, None),
+            (
+                1,
+                "Sorry, user u is not allowed to execute '/usr/sbin/tc' as root on a.\n",
+                true,
+                None,
+            ),
+            (
+                2,
+                "sudo: unable to resolve host a\nError: No such qdisc.\nMore\n",
+                false,
+                Some("`tc`: No such qdisc."),
+            ),
+        ] {
+            let status = ExitStatus::from_raw(code << 8);
+            let output = Output { status, stdout: Vec::new(), stderr: stderr.into() };
+            assert_eq!(is_refused(&output), refused, "{stderr}");
+            if let Some(error) = error {
+                assert_eq!(TC.printed(&output).unwrap_err().to_string(), error);
+            }
+        }
     }
 
     #[test]
     fn the_line_to_type_has_all_of_it() {
         assert_eq!(TC.line(&["qdisc", "del"], ""), "sudo tc qdisc del");
-        let line = NFT.line(&["-f", "-"], "table a {\n}\n");
-        assert_eq!(line, "echo 'table a { }' | sudo nft -f -");
+        let line = NFT.line(&["-f", "-"], "table a {\n  b\n}\n");
+        assert_eq!(line, "echo 'table a { b }' | sudo nft -f -");
     }
 }

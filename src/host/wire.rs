@@ -3,12 +3,13 @@
 //! <https://man7.org/linux/man-pages/man8/tc-netem.8.html>, <https://wiki.nftables.org/wiki-nftables/index.php/Nftables_families>
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Error, Result, anyhow, bail};
 use fs_err as fs;
 use serde_json::Value;
 
-use super::privileged::{NFT, TC};
+use super::privileged::{NFT, NotRun, TC, Tool, UNSHARE};
 use crate::error::hinted;
 use crate::lab::fault::{Delay, Flaws, Percent, Wire};
 
@@ -84,52 +85,59 @@ impl<'a> Cards<'a> {
     /// Brings the flaws `from`, as far as they are in force, to the flaws `to`.
     ///
     /// # Errors
-    /// If the host does not.
+    /// If the host does not, or somebody else has set something there.
     pub(crate) fn set(&self, from: Flaws, to: Flaws) -> Result<()> {
-        for Device { name: device, .. } in &self.devices {
-            if let Some(netem) = netem(to) {
-                let own = handle(to.of_netem());
-                let words = ["qdisc", "replace", "dev", device, "root", "handle", &own, NETEM];
-                let netem: Vec<&str> = netem.split(' ').collect();
-                TC.run(&[&words[..], &netem].concat(), "").map_err(without_netem)?;
-            } else if !from.of_netem().is_empty()
-                && root_of(device)?.is_some_and(|it| it.kind == NETEM)
-            {
-                clear(device)?;
-            }
-        }
-        match to.loss {
-            Some(share) => NFT.run(&["-f", "-"], &self.lossy(share)).map(drop),
-            None if from.loss.is_some() => NFT.run(&["-f", "-"], &self.lossless()).map(drop),
-            None => Ok(()),
-        }
-    }
-
-    /// Whether the host can do this to a guest that has none of it. Nothing is left of the try.
-    ///
-    /// # Errors
-    /// If it cannot, with what lacks.
-    pub(crate) fn probe(&self, flaws: Flaws) -> Result<()> {
-        if let Some(share) = flaws.loss {
-            let kernel = "it takes a kernel of 5.16 or later with nftables' `numgen`";
-            let check = NFT.run(&["-c", "-f", "-"], &self.lossy(share));
-            check.context(kernel)?;
-        }
-        if netem(flaws).is_none() {
-            return Ok(());
-        }
-        for Device { name: device, .. } in &self.devices {
-            if let Some(Root { kind, .. }) = root_of(device)?
-                && !PLAIN.contains(&kind.as_str())
-            {
-                bail!("network card `{device}` has a qdisc `{kind}` that somebody else has set");
-            }
-            // This one does nothing to packets.
-            let netem = ["qdisc", "replace", "dev", device, "root", "handle", PROBE, NETEM];
-            TC.run(&netem, "").map_err(without_netem)?;
-            clear(device)?;
+        for command in self.commands(from, to)? {
+            command.run().map_err(|error| by_hand(error, &[command]))?;
         }
         Ok(())
+    }
+
+    /// Whether the host can do this to a guest. Nothing of it is done.
+    ///
+    /// # Errors
+    /// If it cannot, with what lacks, or somebody else has set something there.
+    pub(crate) fn probe(&self, to: Flaws) -> Result<()> {
+        let commands = self.commands(Flaws::default(), to)?;
+        if let Some(share) = to.loss {
+            let check = NFT.run(&["-c", "-f", "-"], &self.lossy(share));
+            check.map_err(|error| by_hand(without_loss(error), &commands))?;
+        }
+        if let Some(netem) = netem(to) {
+            // In a network of its own, which ends with the command.
+            let words = ["-n", "tc", "qdisc", "add", "dev", "lo", "root", NETEM];
+            let netem: Vec<&str> = netem.split(' ').collect();
+            let tried = UNSHARE.run(&[&words[..], &netem].concat(), "");
+            tried.map_err(|error| by_hand(without_netem(error), &commands))?;
+        }
+        Ok(())
+    }
+
+    fn commands(&self, from: Flaws, to: Flaws) -> Result<Vec<Line>> {
+        let mut commands = Vec::new();
+        for Device { name, .. } in &self.devices {
+            let words = |words: &str| words.split(' ').map(str::to_owned).collect();
+            let line = |args: &str| Line { tool: TC, args: words(args), input: String::new() };
+            if let Some(netem) = netem(to) {
+                let root = root_of(name)?;
+                if let Some(Root { kind, .. }) = root.filter(|root| !root.is_free()) {
+                    bail!("network card `{name}` has a qdisc `{kind}` that somebody else has set");
+                }
+                let own = handle(to.of_netem());
+                let replace = format!("qdisc replace dev {name} root handle {own} {NETEM} {netem}");
+                commands.push(line(&replace));
+            } else if !from.of_netem().is_empty() && root_of(name)?.is_some_and(|it| it.is_own()) {
+                // As libvirt makes it.
+                commands.push(line(&format!("qdisc replace dev {name} root noqueue")));
+            }
+        }
+        let input = match to.loss {
+            Some(share) => Some(self.lossy(share)),
+            None => from.loss.map(|_| self.lossless()),
+        };
+        let args = || vec!["-f".to_owned(), "-".to_owned()];
+        commands.extend(input.map(|input| Line { tool: NFT, args: args(), input }));
+        Ok(commands)
     }
 
     /// The chains of our table; none if there is no table.
@@ -137,7 +145,7 @@ impl<'a> Cards<'a> {
         chains(&NFT.run(&["-j", "list", "chains", "netdev"], "")?, self.table)
     }
 
-    /// What makes packets get lost, in place of what made them so before.
+    /// What makes packets get lost, in place of what made them so before. It may stand in one line as well.
     fn lossy(&self, share: Percent) -> String {
         let table = self.table;
         let chains = self.devices.iter().flat_map(|device| HOOKS.map(|hook| (hook, device)));
@@ -146,18 +154,44 @@ impl<'a> Cards<'a> {
             let some = some(share);
             format!(
                 "  chain {chain} {{\n    type filter hook {hook} device {name} priority 0;\n    \
-                 {is_this} {name} {some}drop;\n  }}\n"
+                 {is_this} {name} {some}drop;\n  }};\n"
             )
         });
         let chains = chains.collect::<Vec<_>>().concat();
-        format!("{}table netdev {table} {{\n{chains}}}\n", self.lossless())
+        format!("{}table netdev {table} {{\n{chains}}};\n", self.lossless())
     }
 
     /// What takes our table away, whether it is there or not.
     fn lossless(&self) -> String {
         let table = self.table;
-        format!("table netdev {table} {{\n}}\ndelete table netdev {table}\n")
+        format!("table netdev {table} {{\n}};\ndelete table netdev {table};\n")
     }
+}
+
+/// A command to be run.
+#[derive(Debug)]
+struct Line {
+    tool: Tool,
+    args: Vec<String>,
+    input: String,
+}
+
+impl Line {
+    fn args(&self) -> Vec<&str> {
+        self.args.iter().map(String::as_str).collect()
+    }
+
+    fn run(&self) -> Result<()> {
+        self.tool.run(&self.args(), &self.input).map(drop).map_err(without_netem)
+    }
+}
+
+/// Who has no root here may have it elsewhere.
+fn by_hand(error: Error, commands: &[Line]) -> Error {
+    let Some(NotRun::NoRoot(_)) = error.downcast_ref() else { return error };
+    let lines = commands.iter().map(|it| it.tool.line(&it.args(), &it.input));
+    let lines: Vec<String> = lines.collect();
+    hinted(error.to_string(), format!("as root: `{}`", lines.join("; ")))
 }
 
 /// What chooses this share of the packets, out of all.
@@ -197,12 +231,12 @@ fn delayed(Delay { by, jitter }: Delay) -> String {
     jitter.map_or_else(|| format!("delay {by}"), |jitter| format!("delay {by} {jitter}"))
 }
 
-/// The qdisc of these flaws has its number from them, so it is known what is in force by that alone. libvirt's and the kernel's own are
-/// lower and higher.
+/// The qdisc of these flaws has its number from them, so it is known what is in force by that alone.
 fn handle(flaws: Flaws) -> String {
     let text = flaws.to_string();
-    let sum = text.bytes().fold(0_u32, |sum, byte| (sum * 31 + u32::from(byte)) % 0x3fff);
-    format!("{:x}:", 0x4000 + sum)
+    let sum =
+        text.bytes().fold(0_u32, |sum, byte| (sum * 31 + u32::from(byte)) % (OWN.end - OWN.start));
+    format!("{:x}:", OWN.start + sum)
 }
 
 /// The qdisc at the root of a device.
@@ -212,13 +246,21 @@ struct Root {
     handle: String,
 }
 
-fn root_of(device: &str) -> Result<Option<Root>> {
-    root(&TC.run(&["-j", "qdisc", "show", "dev", device], "")?)
+impl Root {
+    /// Whether one of us set it.
+    fn is_own(&self) -> bool {
+        let number = u32::from_str_radix(self.handle.trim_end_matches(':'), 16);
+        self.kind == NETEM && number.is_ok_and(|number| OWN.contains(&number))
+    }
+
+    /// Whether nobody else has set it.
+    fn is_free(&self) -> bool {
+        self.is_own() || PLAIN.contains(&self.kind.as_str())
+    }
 }
 
-/// As libvirt leaves the device of a network card.
-fn clear(device: &str) -> Result<()> {
-    TC.run(&["qdisc", "replace", "dev", device, "root", "noqueue"], "").map(drop)
+fn root_of(device: &str) -> Result<Option<Root>> {
+    root(&TC.run(&["-j", "qdisc", "show", "dev", device], "")?)
 }
 
 /// Reads what `tc -j qdisc show dev` prints.
@@ -237,21 +279,28 @@ fn chains(printed: &str, table: &str) -> Result<BTreeSet<String>> {
     Ok(own.filter_map(|chain| chain["name"].as_str().map(str::to_owned)).collect())
 }
 
-fn without_netem(error: anyhow::Error) -> anyhow::Error {
-    let text = error.to_string();
-    if text.contains("qdisc kind is unknown") {
-        return hinted(
-            "this host's kernel has no netem",
-            "it is the module `sch_netem`: Debian's kernels have it, Fedora's with the package `kernel-modules-extra`",
-        );
+fn without_netem(error: Error) -> Error {
+    if !error.to_string().contains("qdisc kind is unknown") {
+        return error;
     }
-    error
+    hinted(
+        "this host's kernel has no netem",
+        "it is the module `sch_netem`: Debian's kernels have it, Fedora's with the package `kernel-modules-extra`",
+    )
+}
+
+fn without_loss(error: Error) -> Error {
+    if error.is::<NotRun>() {
+        return error;
+    }
+    hinted(error.to_string(), "it takes a kernel of 5.16 or later, with nftables' `numgen`")
 }
 
 const NETEM: &str = "netem";
 /// What the kernel and libvirt set.
 const PLAIN: [&str; 5] = ["noqueue", "pfifo_fast", "fq_codel", "fq", "mq"];
-const PROBE: &str = "7fff:";
+/// The numbers of our own. Those of the kernel are higher, and libvirt has 1.
+const OWN: Range<u32> = 0x4000..0x7fff;
 /// With what tells a device by its number: since Linux 6.14 a chain stays when its device goes, and takes the next one of that name.
 const HOOKS: [(&str, &str); 2] = [("ingress", "iif"), ("egress", "oif")];
 
@@ -304,12 +353,12 @@ mod tests {
         let chain = |hook: &str, is_this: &str| {
             format!(
                 "  chain loss-20-{hook}-vnet3-7 {{\n    type filter hook {hook} device vnet3 priority 0;\n    \
-                 {is_this} vnet3 numgen random mod 100 < 20 drop;\n  }}\n"
+                 {is_this} vnet3 numgen random mod 100 < 20 drop;\n  }};\n"
             )
         };
-        let gone = "table netdev virtlab-demo-1 {\n}\ndelete table netdev virtlab-demo-1\n";
+        let gone = "table netdev virtlab-demo-1 {\n};\ndelete table netdev virtlab-demo-1;\n";
         let (ingress, egress) = (chain("ingress", "iif"), chain("egress", "oif"));
-        let wanted = format!("{gone}table netdev virtlab-demo-1 {{\n{ingress}{egress}}}\n");
+        let wanted = format!("{gone}table netdev virtlab-demo-1 {{\n{ingress}{egress}}};\n");
         assert_eq!(script, wanted);
         // nft takes no comparison that always holds.
         let all = cards().lossy("100%".parse().unwrap());
@@ -364,6 +413,11 @@ mod tests {
         assert_ne!(handle(delay("100ms")), handle(delay("101ms")));
         let number = handle(delay("60s"));
         let number = u32::from_str_radix(number.trim_end_matches(':'), 16).unwrap();
-        assert!((0x4000..0x7fff).contains(&number));
+        assert!(OWN.contains(&number));
+        let root = |kind: &str, handle: String| Root { kind: kind.to_owned(), handle };
+        assert!(root(NETEM, handle(delay("60s"))).is_own());
+        assert!(!root(NETEM, "8001:".to_owned()).is_free());
+        assert!(!root("htb", "4001:".to_owned()).is_free());
+        assert!(root("noqueue", "8013:".to_owned()).is_free());
     }
 }

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 
 use crate::error::hinted;
+use crate::host::privileged::NotRun;
 use crate::host::wire::Cards;
 use crate::hypervisor::{Connection, Found, Hypervisor};
 use crate::lab::Lab;
-use crate::lab::fault::{FaultKind, Flaws, InForce};
+use crate::lab::fault::{FaultKind, Flaws, InForce, Wire};
 use crate::lab::plan::DomainState;
 
 /// What is in force of the faults of a lab, with the flaws among them. Nothing is looked at for labs without.
@@ -21,7 +22,11 @@ pub(super) fn in_force(hypervisor: &Hypervisor, found: &Found) -> Result<BTreeMa
         let flaws = found.faults(index).flaws();
         if !flaws.is_empty() {
             let taps = hypervisor.node_taps(&found.lab, index)?;
-            let wire = Cards::new(&found.lab.filter_name(index), taps)?.look(flaws)?;
+            let wire = match Cards::new(&found.lab.filter_name(index), taps)?.look(flaws) {
+                // Who may not look may have other things to do with the lab.
+                Err(error) if error.is::<NotRun>() => Wire::Unseen,
+                other => other?,
+            };
             let there = all.entry(index).or_default();
             *there = InForce { wire, ..*there };
         }
@@ -77,11 +82,7 @@ pub(super) fn refuse_impossible(
                 "`virtlab fault cut` takes the link of any card away",
             ));
         }
-        // Where it is so already, it is us who made it so.
-        let there = found.faults(index).flaws();
-        if flaws.of_netem().is_empty() || there.of_netem().is_empty() {
-            Cards::new(&lab.filter_name(index), taps)?.probe(flaws)?;
-        }
+        Cards::new(&lab.filter_name(index), taps)?.probe(flaws)?;
     }
     Ok(())
 }

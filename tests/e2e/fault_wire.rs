@@ -120,7 +120,7 @@ fn the_kernel_is_asked_before_anything_is_changed() {
 /// Why this machine's kernel loses no packets by nftables, if it does not.
 fn lack() -> Option<String> {
     let chain = "type filter hook egress device lo priority 0; numgen random mod 100 < 5 drop;";
-    let said = run("nft", &["-c", &format!("table netdev t {{ chain c {{ {chain} }} }}")]);
+    let said = run("nft", &["-c", &format!("table netdev t {{ chain c {{ {chain} }}; }}")]);
     (said.code != Some(0)).then_some(said.stderr)
 }
 

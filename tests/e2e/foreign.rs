@@ -94,6 +94,8 @@ const CHANGING: &[&[&str]] = &[
     &["fault", "cut", "demo-1"],
     &["fault", "partition", "demo", "demo-1", "demo-2"],
     &["fault", "isolate", "demo-2"],
+    &["fault", "squeeze", "demo-2", "--memory", "128MiB"],
+    &["fault", "clock", "demo-2", "--offset", "+1h"],
     &["fault", "reset", "demo", "one"],
     &["fault", "pause", "demo-1"],
     &["fault", "kill", "demo", "all", "--for", "1h"],

@@ -128,13 +128,13 @@ impl Step {
     fn rank(self) -> u8 {
         match self {
             Self::Lab(LabStep::DeletePool)
-            | Self::Node(_, NodeStep::DeleteVolumes | NodeStep::Join) => 1,
+            | Self::Node(_, NodeStep::DeleteVolumes | NodeStep::Join | NodeStep::SetFlaws { .. }) => {
+                1
+            }
             Self::Node(_, NodeStep::Undefine) => 2,
             Self::Lab(LabStep::RemoveNetwork) => 3,
             Self::Lab(LabStep::RemoveState) => 4,
             Self::Lab(LabStep::ReleaseKsm) => 5,
-            // What is left of it when the domain is gone does nothing.
-            Self::Node(_, NodeStep::SetFlaws { .. }) => 6,
             _ => 0,
         }
     }
