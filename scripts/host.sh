@@ -32,6 +32,8 @@ readonly repository
 readonly hosts=${VIRTLAB_HOSTS:-/var/tmp/virtlab-hosts}
 readonly cache=$hosts/cache
 readonly boot_deadline=120 # seconds
+# systemd waits two minutes for what does not end, such as a user's services where cgroup v1 tells it of no end.
+readonly down_deadline=240 # seconds
 readonly apt_port=3142
 # What Debian's installer puts on every machine is `important`; the rest is what somebody has
 # who clones a repository and types `make`.
@@ -291,7 +293,7 @@ reboot_in_order() {
     inside systemctl reboot || true
     SECONDS=0
     while [ "$(leader || true)" = "$before" ] || ! leader >/dev/null; do
-        [ "$SECONDS" -lt "$boot_deadline" ] || die "\`$name\` has not gone down after $SECONDS s"
+        [ "$SECONDS" -lt "$down_deadline" ] || die "\`$name\` has not gone down after $SECONDS s"
         sleep 0.2
     done
     wait_for_boot
