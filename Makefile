@@ -38,15 +38,13 @@ unit:             ## Run the tests that need no guests
 
 e2e: build        ## Run the tests with real guests, in a sandbox
 	$(BIN) image build micro
-	$(CARGO) test --locked --features e2e --test e2e --no-run
-	$(SANDBOX) $(CARGO) test --locked --offline --features e2e --test e2e -- --test-threads=1
+	CARGO="$(CARGO)" scripts/e2e.sh e2e
 
 e2e-full: setup-page build ## The same, and the ones that take minutes: a whole Debian, a browser, killed at every call
 	npm ci --prefix tests/page
 	$(BIN) image build micro
 	$(BIN) image build debian
-	$(CARGO) test --locked --features e2e-full --test e2e --no-run
-	$(SANDBOX) $(CARGO) test --locked --offline --features e2e-full --test e2e -- --test-threads=1
+	CARGO="$(CARGO)" scripts/e2e.sh e2e-full
 
 hosts:            ## Try all that a new user does on plain Debian hosts, 12 and 13
 	scripts/hosts.sh $(HOSTS)

@@ -101,13 +101,14 @@ keep_run() {
 
 # The daemons' settings and network filters, but no host's networks, pools or
 # domains. A security driver would load its profiles into the host's kernel. Debian 13's sudo
-# forbids core files, and libvirt cannot give QEMU a limit above that.
+# forbids core files, and libvirt cannot give QEMU a limit above that. A host that keeps libvirt from its cgroups keeps it
+# from those that are mounted in here too.
 keep_etc() {
     find "$2" -mindepth 1 -delete
     find "$1" -maxdepth 1 -type f -exec cp -a {} "$2" \;
     if [ -d "$1/nwfilter" ]; then cp -a "$1/nwfilter" "$2"; fi
     touch "$2/qemu.conf"
-    sed -i '/^ *\(security_driver\|max_core\)\b/d' "$2/qemu.conf"
+    sed -i -e '/^ *\(security_driver\|max_core\)\b/d' -e '/^ *cgroup_controllers\b/{:list;/\]/!{N;b list};d}' "$2/qemu.conf"
     printf '%s\n' 'security_driver = "none"' 'max_core = 0' >>"$2/qemu.conf"
 }
 

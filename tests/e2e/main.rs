@@ -1,7 +1,7 @@
 //! Real guests on a real libvirtd, in a sandbox: `make e2e`.
 //!
-//! The tests run one after the other. Each cleans up behind itself even if it fails, by a guard
-//! that destroys its lab; the serial console and libvirt itself are the oracles.
+//! The tests of a file run one after the other, files in different sandboxes at the same time. Each test cleans up behind
+//! itself even if it fails, by a guard that destroys its lab; the serial console and libvirt itself are the oracles.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "what is measured is printed")]
 
 mod harness;
